@@ -1,0 +1,107 @@
+"""Configs are data: read YAML, lay it over defaults, override leaves; unknown keys and wrong types stop the run."""
+import copy
+import functools
+from pathlib import Path
+
+import yaml
+
+from ldm.errors import UserError
+from ldm.files import replacing
+
+# The entry at full size (FIDELITY: 501,540,358 parameters), and the schema: every key that a model or a training
+# config may have, with the type that its value must have. The network sections are the constructors' arguments.
+DEFAULTS = {
+    "image_size": [512, 384],               # width, height
+    "schedule": "linear",                   # linear | cosine | paper
+    "autoencoder": {
+        "channels": 128, "channel_mult": [1, 2, 4], "num_res_blocks": 2,
+        "z_channels": 3, "codebook_size": 8192, "embed_dim": 3,
+    },
+    "unet": {
+        "num_classes": 29, "channels": 256, "channel_mult": [1, 1, 2, 3, 4], "num_res_blocks": 2,
+        "attention_downsampling": [4, 8, 16], "head_channels": 64, "learn_sigma": True, "dropout": 0.0,
+        "spade_channels": 128,
+    },
+    "training": {                           # tools/train.py
+        "learning_rate": 1.0e-4, "weight_decay": 0.0, "batch_size": 30, "steps": 266000, "warmup_steps": 0,
+        "ema_rate": 0.9999, "label_drop": 0.2, "loss": "mse+vb", "flip": True, "seed": 0, "save_every": 2000,
+        "sample_every": 2000, "log_every": 10, "keep": 3,
+    },
+    "autoencoder_training": {               # tools/train_autoencoder.py
+        "learning_rate": 4.5e-6, "batch_size": 12, "steps": 250000, "warmup_steps": 0, "crop": 256, "gradient_weight": 1.0,
+        "codebook_weight": 1.0, "ema_rate": 0.999, "seed": 0, "save_every": 2000, "sample_every": 2000,
+        "log_every": 10, "keep": 3,
+    },
+}
+
+
+def read_yaml(path):
+    """The mapping in a YAML file; an unreadable file, bad YAML or another kind of document is a UserError."""
+    try:
+        tree = yaml.safe_load(Path(path).read_text())
+    except (OSError, UnicodeDecodeError) as e:
+        raise UserError(path, f"cannot be read ({getattr(e, 'strerror', None) or e})", "a YAML file is needed")
+    except yaml.YAMLError as e:
+        raise UserError(path, f"is no YAML ({' '.join(str(e).split())})", "a mapping of options is needed")
+    if not isinstance(tree, dict):
+        raise UserError(path, "holds no options", "a mapping of options is needed")
+    return tree
+
+
+def checked(value, like, where, name):
+    """`value` if its type is that of the default `like` (an integer may stand for a float), else a UserError."""
+    if isinstance(like, float) and type(value) is int:
+        return float(value)
+    if like is not None and type(value) is not type(like):
+        hint = ", write numbers as 2.0e-5" if isinstance(value, str) and isinstance(like, float) else ""
+        raise UserError(where, f"'{name}' is {value!r}", f"a {type(like).__name__} like {like!r} is needed{hint}")
+    if isinstance(like, list) and like:
+        return [checked(v, like[0], where, name) for v in value]
+    return value
+
+
+def merge(defaults, tree, where, prefix=""):
+    """A copy of `defaults` with the leaves of `tree` laid over it; every key of `tree` must be in `defaults`."""
+    merged = copy.deepcopy(defaults)
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if key not in defaults:
+            raise UserError(where, f"unknown key '{name}'", f"keys here are {', '.join(sorted(defaults))}")
+        if isinstance(defaults[key], dict) and isinstance(value, dict):
+            merged[key] = merge(defaults[key], value, where, f"{name}.")
+        else:
+            merged[key] = checked(value, defaults[key], where, name)
+    return merged
+
+
+def override(config, assignments):
+    """A copy of `config` with leaves set by texts such as "training.learning_rate=2.0e-5"."""
+    config = copy.deepcopy(config)
+    for text in assignments:
+        path, equals, raw = text.partition("=")
+        *parents, leaf = path.split(".")
+        try:
+            node = functools.reduce(lambda tree, key: tree[key], parents, config)
+            known = isinstance(node, dict) and leaf in node
+        except (KeyError, TypeError):
+            known, node = False, config
+        if not equals or not known or isinstance(node[leaf], dict):
+            options = ", ".join(sorted(node)) if isinstance(node, dict) else ", ".join(sorted(config))
+            raise UserError(text, "sets no option", f"key=value with a key of {options}")
+        try:
+            value = yaml.safe_load(raw)
+        except yaml.YAMLError:
+            raise UserError(text, "has no value", "key=value is needed")
+        node[leaf] = checked(value, node[leaf], text, path)
+    return config
+
+
+def load(path, assignments=(), defaults=DEFAULTS):
+    """The merged config of a YAML file: defaults, then the file, then `assignments`."""
+    return override(merge(defaults, read_yaml(path), path), assignments)
+
+
+def save(path, config):
+    """Write `config` as YAML, atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(yaml.safe_dump(config, sort_keys=False, default_flow_style=None))

@@ -1,0 +1,39 @@
+"""Writing files so that a name never stands for half a file."""
+import contextlib
+import os
+from pathlib import Path
+
+from ldm.errors import UserError
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Yield a temporary path beside `path`; rename it over `path` when the block ends well, remove it otherwise.
+
+    The temporary name keeps the suffix, since writers choose the format by it, and starts with a dot, so that a
+    listing of results never shows it. An OSError (no permission, disk full) becomes a UserError naming `path`.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb") as f:
+            os.fsync(f.fileno())                  # the rename must not reach the disk before the data
+        os.replace(temporary, path)
+    except OSError as e:
+        raise UserError(path, f"cannot be written ({e.strerror or e})", "a writable folder with free space is needed")
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_writable(folder):
+    """Make `folder` and fail now, in the user's words, if nothing can be written there."""
+    folder = Path(folder)
+    probe = folder / f".probe.{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as e:
+        raise UserError(folder, f"cannot be written ({e.strerror or e})", "a writable folder is needed")
