@@ -1,0 +1,47 @@
+"""Self-attention over the positions of a feature map."""
+from ldm.backend import jt, nn
+from ldm.networks.blocks import GroupNorm, zero
+
+MAX_POSITIONS = 4096        # more than these are attended in chunks of rows: 12,288 would need a 604 MB matrix
+
+
+def attend(q, k, v):
+    """softmax(q^T k / sqrt(c)) v, for q, k, v of shape B x c x L, in chunks of query rows when L is large."""
+    B, c, L = q.shape
+    q, k = q.transpose(0, 2, 1) * c ** -0.25, k * c ** -0.25   # scaled before the product, as fp16 needs it
+    rows = L if L <= MAX_POSITIONS else MAX_POSITIONS // 4
+    chunks = []
+    for start in range(0, L, rows):
+        weights = nn.softmax(nn.bmm(q[:, start:start + rows], k), dim=-1)
+        chunk = nn.bmm(weights, v.transpose(0, 2, 1))
+        if rows < L:
+            chunk.sync()            # or every chunk's weights would be alive at once
+        chunks.append(chunk)
+    return jt.concat(chunks, dim=1).transpose(0, 2, 1)
+
+
+class Projection(nn.Module):
+    """A 1 x 1 convolution over L positions; its weight is O x I x 1, as in the entry's files."""
+
+    def __init__(self, in_channels, out_channels):
+        conv = nn.Conv(in_channels, out_channels, 1)
+        self.weight, self.bias = conv.weight.squeeze(-1), conv.bias
+
+    def execute(self, x):
+        return nn.conv2d(x, self.weight.unsqueeze(-1), self.bias)
+
+
+class AttentionBlock(nn.Module):
+    """Multi-head self-attention of the U-Net; q, k and v of a head lie side by side (the entry's legacy order)."""
+
+    def __init__(self, channels, head_channels):
+        self._heads = channels // head_channels
+        self.norm = GroupNorm(channels)
+        self.qkv = Projection(channels, 3 * channels)
+        self.proj_out = zero(Projection(channels, channels))
+
+    def execute(self, x):
+        N, C, H, W = x.shape
+        qkv = self.qkv(self.norm(x)).reshape(N * self._heads, 3, C // self._heads, H * W)
+        h = attend(qkv[:, 0], qkv[:, 1], qkv[:, 2]).reshape(N, C, H, W)
+        return x + self.proj_out(h)

@@ -1,0 +1,175 @@
+"""The VQ-GAN f4 autoencoder (CompVis `vq-f4` layout): 512 x 384 images to 3 x 96 x 128 latents and back."""
+from ldm.backend import jt, nn
+from ldm.networks.attention import attend
+from ldm.networks.blocks import GroupNorm, SiLU, upsample
+
+ROWS = 4096                 # latent vectors compared with the codebook at a time: 134 MB of distances for 8192 entries
+
+
+def norm(channels):
+    return GroupNorm(channels, eps=1e-6)
+
+
+class Block(nn.Module):
+    """norm, SiLU, conv, twice, beside a 1 x 1 convolution where the width changes."""
+
+    def __init__(self, channels, out_channels):
+        self.norm1, self.conv1 = norm(channels), nn.Conv(channels, out_channels, 3, padding=1)
+        self.norm2, self.conv2 = norm(out_channels), nn.Conv(out_channels, out_channels, 3, padding=1)
+        if channels != out_channels:
+            self.nin_shortcut = nn.Conv(channels, out_channels, 1)
+        self._silu, self._widens = SiLU(), channels != out_channels
+
+    def execute(self, x):
+        h = self.conv1(self._silu(self.norm1(x)))
+        h = self.conv2(self._silu(self.norm2(h)))
+        return (self.nin_shortcut(x) if self._widens else x) + h
+
+
+class Attention(nn.Module):
+    """Single-head self-attention; 12,288 positions at 512 x 384."""
+
+    def __init__(self, channels):
+        self.norm = norm(channels)
+        self.q, self.k, self.v, self.proj_out = (nn.Conv(channels, channels, 1) for _ in range(4))
+
+    def execute(self, x):
+        N, C, H, W = x.shape
+        h = self.norm(x)
+        h = attend(*(f(h).reshape(N, C, H * W) for f in (self.q, self.k, self.v)))
+        return x + self.proj_out(h.reshape(N, C, H, W))
+
+
+class Middle(nn.Module):
+    def __init__(self, channels):
+        self.block_1, self.attn_1, self.block_2 = Block(channels, channels), Attention(channels), Block(channels, channels)
+
+    def execute(self, x):
+        return self.block_2(self.attn_1(self.block_1(x)))
+
+
+class Downsample(nn.Module):
+    """Convolution of stride 2 over an input padded on the right and below, as CompVis does."""
+
+    def __init__(self, channels):
+        self.conv = nn.Conv(channels, channels, 3, stride=2)
+
+    def execute(self, x):
+        return self.conv(nn.pad(x, (0, 1, 0, 1)))
+
+
+class Upsample(nn.Module):
+    def __init__(self, channels):
+        self.conv = nn.Conv(channels, channels, 3, padding=1)
+
+    def execute(self, x):
+        return self.conv(upsample(x))
+
+
+class Level(nn.Module):
+    """The blocks of one resolution, then the step to the next one (`downsample` or `upsample`) unless it is the last."""
+
+    def __init__(self, widths, downsample=False, upsample=False):
+        self.block = nn.ModuleList([Block(a, b) for a, b in zip(widths, widths[1:])])
+        if downsample:
+            self.downsample = Downsample(widths[-1])
+        if upsample:
+            self.upsample = Upsample(widths[-1])
+
+    def execute(self, x):
+        for block in self.block:
+            x = block(x)
+        for name in ("downsample", "upsample"):
+            x = getattr(self, name)(x) if name in self.__dict__ else x
+        return x
+
+
+class Encoder(nn.Module):
+    def __init__(self, channels, channel_mult, num_res_blocks, z_channels):
+        last = len(channel_mult) - 1
+        self.conv_in = nn.Conv(3, channels, 3, padding=1)
+        levels, c = [], channels
+        for i, mult in enumerate(channel_mult):
+            levels.append(Level([c] + [channels * mult] * num_res_blocks, downsample=i < last))
+            c = channels * mult
+        self.down = nn.ModuleList(levels)
+        self.mid = Middle(c)
+        self.norm_out, self.conv_out = norm(c), nn.Conv(c, z_channels, 3, padding=1)
+        self._silu = SiLU()
+
+    def execute(self, x):
+        h = self.conv_in(x)
+        for level in self.down:
+            h = level(h)
+        return self.conv_out(self._silu(self.norm_out(self.mid(h))))
+
+
+class Decoder(nn.Module):
+    def __init__(self, channels, channel_mult, num_res_blocks, z_channels):
+        c = channels * channel_mult[-1]
+        self.conv_in = nn.Conv(z_channels, c, 3, padding=1)
+        self.mid = Middle(c)
+        levels = []
+        for i, mult in reversed(list(enumerate(channel_mult))):
+            levels.append(Level([c] + [channels * mult] * (num_res_blocks + 1), upsample=i > 0))
+            c = channels * mult
+        self.up = nn.ModuleList(levels[::-1])       # named from fine to coarse, run from coarse to fine
+        self.norm_out, self.conv_out = norm(c), nn.Conv(c, 3, 3, padding=1)
+        self._silu = SiLU()
+
+    def execute(self, z):
+        h = self.mid(self.conv_in(z))
+        for level in list(self.up)[::-1]:
+            h = level(h)
+        return self.conv_out(self._silu(self.norm_out(h)))
+
+
+class Quantizer(nn.Module):
+    """The codebook: each latent vector to its nearest entry."""
+
+    def __init__(self, size, dim):
+        self.embedding = nn.Embedding(size, dim)
+        self.embedding.weight.assign(jt.init.uniform([size, dim], "float32", -1 / size, 1 / size))
+
+    def execute(self, z):
+        """z N x dim x h x w -> (nearest entries, the same shape; their indices N x h x w int32)."""
+        N, D, H, W = z.shape
+        book = self.embedding.weight
+        flat = z.transpose(0, 2, 3, 1).reshape(-1, D)
+        codes = jt.concat([self._nearest(flat[i:i + ROWS]) for i in range(0, flat.shape[0], ROWS)])
+        return book[codes].reshape(N, H, W, D).transpose(0, 3, 1, 2), codes.reshape(N, H, W)
+
+    def _nearest(self, vectors):
+        """M x dim -> M indices. Synced, or the M x size distances of every chunk would be alive at once."""
+        book = self.embedding.weight
+        distance = (book * book).sum(1) - 2 * nn.matmul_transpose(vectors, book)    # + |z|^2, the same for each entry
+        codes, _ = distance.argmin(1)
+        return codes.stop_grad().sync()
+
+
+class Autoencoder(nn.Module):
+    """Images N x 3 x H x W in -1..1 to latents N x embed_dim x H/f x W/f, f = 2 ** (levels - 1), and back.
+
+    Latents are the encoder's output *before* quantisation, unscaled, as in the entry. State-dict names are CompVis'.
+    """
+
+    def __init__(self, channels=128, channel_mult=(1, 2, 4), num_res_blocks=2, z_channels=3, codebook_size=8192,
+                 embed_dim=3):
+        self.factor = 2 ** (len(channel_mult) - 1)
+        self.encoder = Encoder(channels, channel_mult, num_res_blocks, z_channels)
+        self.decoder = Decoder(channels, channel_mult, num_res_blocks, z_channels)
+        self.quant_conv = nn.Conv(z_channels, embed_dim, 1)
+        self.post_quant_conv = nn.Conv(embed_dim, z_channels, 1)
+        self.quantize = Quantizer(codebook_size, embed_dim)
+
+    def encode(self, images):
+        """-> latents before quantisation."""
+        return self.quant_conv(self.encoder(images))
+
+    def decode(self, latents):
+        """Quantise, then decode: -> N x 3 x H x W, about -1..1."""
+        return self.decode_quantized(self.quantize(latents)[0])
+
+    def decode_quantized(self, latents):
+        """Decode latents that are codebook entries already, or on purpose are not."""
+        return self.decoder(self.post_quant_conv(latents))

@@ -1,0 +1,89 @@
+"""Pieces that both networks are made of."""
+import numpy as np
+
+from ldm.backend import jt, nn
+
+
+def normalize(x, groups, eps):
+    """Group-normalise N x C x H x W without an affine map: each group of channels to mean 0 and variance 1.
+
+    The framework's E[x^2] - E[x]^2 loses all digits once |mean| >> std (2.6 off at a ratio of 1000). Here a first
+    pass finds the mean, whose own rounding error the second one corrects: both moments are taken of what is left
+    after it. The result does not depend on the shift, so no gradient has to pass through it. Statistics are fp32
+    whatever the dtype of x.
+    """
+    N, C, H, W = x.shape
+    grouped = x.float32().reshape(N, groups, -1)
+    centred = grouped - grouped.mean(-1, keepdims=True).detach()
+    mean = centred.mean(-1, keepdims=True)
+    variance = (centred * centred).mean(-1, keepdims=True) - mean * mean
+    return ((centred - mean) * jt.rsqrt(variance + eps)).reshape(N, C, H, W).cast(x.dtype)
+
+
+class GroupNorm(nn.Module):
+    """Group normalisation with a learned scale and shift a channel."""
+
+    def __init__(self, channels, groups=32, eps=1e-5):
+        self.groups, self.eps = groups, eps
+        self.weight = jt.ones(channels)
+        self.bias = jt.zeros(channels)
+
+    def execute(self, x):
+        channel = (1, -1, 1, 1)
+        return normalize(x, self.groups, self.eps) * self.weight.reshape(channel) + self.bias.reshape(channel)
+
+
+class SiLU(nn.Module):
+    def execute(self, x):
+        return x * jt.sigmoid(x)
+
+
+def zero(module):
+    """Zero the parameters of `module` in place and return it (`p.detach().zero_()` would leave them as they are)."""
+    for p in module.parameters():
+        p.assign(jt.zeros_like(p))
+    return module
+
+
+def upsample(x):
+    """N x C x H x W -> N x C x 2H x 2W, nearest."""
+    N, C, H, W = x.shape
+    return x.reindex([N, C, 2 * H, 2 * W], ["i0", "i1", "i2/2", "i3/2"])
+
+
+def downsample(x):
+    """N x C x H x W -> N x C x H/2 x W/2, mean of each 2 x 2."""
+    N, C, H, W = x.shape
+    return x.reshape(N, C, H // 2, 2, W // 2, 2).mean((3, 5))
+
+
+def timestep_embedding(t, dim, max_period=10000):
+    """Timesteps (N integers) -> N x dim float32 [cos | sin], computed in float64 numpy: the framework's CPU operators
+    are built with -Ofast and are off by up to 1.2e-4 here."""
+    half = dim // 2
+    frequencies = np.exp(-np.log(max_period) * np.arange(half) / half)
+    angles = np.asarray(t, np.float64)[:, None] * frequencies
+    return np.concatenate([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+
+class ResBlock(nn.Module):
+    """Residual block of the encoder (guided-diffusion): plain GroupNorm, timestep by scale and shift."""
+
+    def __init__(self, channels, out_channels, emb_channels, dropout=0.0, down=False):
+        self._resample = downsample if down else None
+        self.in_layers = nn.Sequential(GroupNorm(channels), SiLU(), nn.Conv(channels, out_channels, 3, padding=1))
+        self.emb_layers = nn.Sequential(SiLU(), nn.Linear(emb_channels, 2 * out_channels))
+        self.out_layers = nn.Sequential(GroupNorm(out_channels), SiLU(), nn.Dropout(dropout),
+                                        zero(nn.Conv(out_channels, out_channels, 3, padding=1)))
+        self.skip_connection = nn.Conv(channels, out_channels, 1) if channels != out_channels else nn.Identity()
+
+    def execute(self, x, emb):
+        h = self.in_layers[1](self.in_layers[0](x))
+        if self._resample:
+            h, x = self._resample(h), self._resample(x)
+        h = self.in_layers[2](h)
+        scale, shift = self.emb_layers(emb)[:, :, None, None].chunk(2, dim=1)
+        h = self.out_layers[0](h) * (1 + scale) + shift
+        for layer in self.out_layers[1:]:
+            h = layer(h)
+        return self.skip_connection(x) + h

@@ -1,0 +1,91 @@
+"""The noise predictor: guided-diffusion's U-Net with SPADE in the middle and the decoder.
+
+The encoder never sees the label map, and the map reaches the rest through SPADE's scale and shift alone, so the
+network has three verbs: `modulate` once an image, `encode` once a step, `decode` for each of guidance's two passes.
+"""
+from ldm.backend import jt, nn
+from ldm.networks.attention import AttentionBlock
+from ldm.networks.blocks import GroupNorm, ResBlock, SiLU, timestep_embedding, zero
+from ldm.networks.spade import SPADEResBlock
+
+
+class UNet(nn.Module):
+    """eps (and, with `learn_sigma`, the variance's position in its range) from z_t, t and a one-hot label map.
+
+    `attention_downsampling` lists the factors between the latent's size and those at which there is attention.
+    State-dict names are the entry's.
+    """
+
+    def __init__(self, num_classes=29, channels=256, channel_mult=(1, 1, 2, 3, 4), num_res_blocks=2,
+                 attention_downsampling=(4, 8, 16), head_channels=64, learn_sigma=True, dropout=0.0,
+                 spade_channels=128):
+        self.num_classes, self.channels, self.learn_sigma = num_classes, channels, learn_sigma
+        self.downsampling = 2 ** (len(channel_mult) - 1)
+        emb = 4 * channels
+        self.time_embed = nn.Sequential(nn.Linear(channels, emb), SiLU(), nn.Linear(emb, emb))
+
+        def spade(c, c_out, ds, up=False):
+            return SPADEResBlock(c, c_out, emb, num_classes, ds, spade_channels, dropout, up)
+
+        def attention(c, ds):
+            return [AttentionBlock(c, head_channels)] if ds in attention_downsampling else []
+
+        c, ds = channels * channel_mult[0], 1
+        blocks, widths = [nn.Sequential(nn.Conv(3, c, 3, padding=1))], [c]
+        for level, mult in enumerate(channel_mult):
+            for _ in range(num_res_blocks):
+                blocks.append(nn.Sequential(ResBlock(c, mult * channels, emb, dropout),
+                                            *attention(mult * channels, ds)))
+                c = mult * channels
+                widths.append(c)
+            if level < len(channel_mult) - 1:
+                blocks.append(nn.Sequential(ResBlock(c, c, emb, dropout, down=True)))
+                widths.append(c)
+                ds *= 2
+        self.input_blocks = nn.ModuleList(blocks)
+        self.middle_block = nn.Sequential(spade(c, c, ds), AttentionBlock(c, head_channels), spade(c, c, ds))
+
+        blocks = []
+        for level, mult in reversed(list(enumerate(channel_mult))):
+            for i in range(num_res_blocks + 1):
+                layers = [spade(c + widths.pop(), mult * channels, ds), *attention(mult * channels, ds)]
+                c = mult * channels
+                if level > 0 and i == num_res_blocks:
+                    layers.append(spade(c, c, ds, up=True))
+                    ds //= 2
+                blocks.append(nn.Sequential(*layers))
+        self.output_blocks = nn.ModuleList(blocks)
+        self.out = nn.Sequential(GroupNorm(c), SiLU(), zero(nn.Conv(c, 6 if learn_sigma else 3, 3, padding=1)))
+
+    def _decoder_layers(self):
+        """The layers after the encoder, in order, block by block."""
+        return [list(self.middle_block)] + [list(block) for block in self.output_blocks]
+
+    def modulate(self, one_hot):
+        """One-hot map N x classes x h x w at the latent's size -> the modulations of every SPADE block, in order."""
+        return [layer.modulations(one_hot) for block in self._decoder_layers() for layer in block
+                if isinstance(layer, SPADEResBlock)]
+
+    def encode(self, z, t):
+        """z N x 3 x h x w, t N integers of the original 0..999 scale -> (skips, emb)."""
+        emb = self.time_embed(jt.array(timestep_embedding(t, self.channels)))
+        h, skips = z, []
+        for block in self.input_blocks:
+            for layer in block:
+                h = layer(h, emb) if isinstance(layer, ResBlock) else layer(h)
+            skips.append(h)
+        return skips, emb
+
+    def decode(self, skips, emb, modulations):
+        """-> N x 6 (eps, variance values) or N x 3 x h x w. Modulations of batch 1 serve every image."""
+        skips, modulations = list(skips), iter(modulations)
+        h = skips[-1]
+        for i, block in enumerate(self._decoder_layers()):
+            if i > 0:
+                h = jt.concat([h, skips.pop()], dim=1)
+            for layer in block:
+                h = layer(h, emb, next(modulations)) if isinstance(layer, SPADEResBlock) else layer(h)
+        return self.out(h)
+
+    def execute(self, z, t, one_hot):
+        return self.decode(*self.encode(z, t), self.modulate(one_hot))
