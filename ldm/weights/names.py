@@ -1,0 +1,87 @@
+"""The tables of names by which foreign weights enter, and the strict comparison with a network's own names."""
+from ldm.errors import UserError
+
+# Keys under which a training checkpoint keeps its weights, beside counters and optimizer states: Lightning and
+# OpenMMLab ("state_dict"), training scripts in general, BasicSR ("params"). Two of them in one file are two sets of
+# weights, of which the caller must choose one.
+CONTAINERS = ("state_dict", "model", "model_state_dict", "params", "params_ema", "ema")
+
+# Prefixes that a wrapping module puts before *every* name: DataParallel, a Lightning module's `self.model`, or both.
+WRAPPERS = ("module.", "model.", "module.model.")
+
+# Prefixes of one network in a checkpoint of several; names without the prefix belong to the others and are left
+# out. A latent-diffusion checkpoint of CompVis holds its autoencoder so.
+PARTS = ("first_stage_model.",)
+
+# What only training needs, as {prefix of the names: a name that the network must have for the rule to hold}. A
+# VQ-GAN checkpoint of CompVis carries its loss: the discriminator and LPIPS. The prefix counts after PARTS.
+TRAINING_ONLY = {"loss.": "quantize.embedding.weight"}
+
+# Everything that a pickle may name. Storages and dtypes of torch, by the dtype they stand for:
+STORAGES = {
+    "FloatStorage": "float32", "HalfStorage": "float16", "DoubleStorage": "float64", "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8",
+    "ByteStorage": "uint8", "BoolStorage": "bool",
+}
+DTYPES = ("float16", "bfloat16", "float32", "float64", "bool",
+          "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+# A Jittor Var names itself "jittor", "jittor_core.Var" (1.3.11); other spellings are what builds of it may have.
+VARS = (("jittor", "jittor_core.Var"), ("jittor", "Var"), ("jittor_core", "Var"))
+NUMPY_MODULES = ("numpy.core", "numpy._core")           # before numpy 2 and since
+
+
+def _prefix(state, expected):
+    """The prefix to take off: the only one under which any expected name is found, "" if none or several are."""
+    possible = [""] + [p for p in WRAPPERS if all(name.startswith(p) for name in state)] + list(PARTS)
+    covering = [p for p in possible if any(p + name in state for name in expected)]
+    return covering[0] if len(covering) == 1 else ""
+
+
+def _is_training_only(name, expected):
+    return any(name.startswith(prefix) and mark in expected for prefix, mark in TRAINING_ONLY.items())
+
+
+def _some(names, limit=5):
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return f"{len(names)} ({', '.join(names[:limit])}{more})"
+
+
+def _text(shape):
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def refuse_unless_same(state, expected, subject):
+    """A UserError that lists every missing, extra and misshapen tensor of `state` (name -> array), if there is any.
+
+    expected: name -> shape; subject: what the error names.
+    """
+    missing = [name for name in expected if name not in state]
+    extra = [name for name in state if name not in expected]
+    wrong = [f"{name} is {_text(array.shape)} instead of {_text(expected[name])}" for name, array in state.items()
+             if name in expected and tuple(array.shape) != tuple(expected[name])]
+    faults = [f"{label} {_some(names)}" for label, names in
+              (("missing", missing), ("extra", extra), ("of another shape", wrong)) if names]
+    if faults:
+        raise UserError(subject, f"holds other tensors than needed: {'; '.join(faults)}",
+                        f"all {len(expected)} names of the network and no others are needed")
+
+
+def fit(state, expected, subject):
+    """Bring `state` under the names of a network, strictly.
+
+    state: name -> array; expected: name -> shape. Prefixes are taken off and training's own tensors left out by the
+    tables above and by nothing else; what then differs is an error as in `refuse_unless_same`. Returns (the arrays
+    under the network's names, the names left out).
+    """
+    prefix = _prefix(state, expected)
+    left_out = [name for name in state if not name.startswith(prefix)]
+    fitted = {}
+    for name, array in state.items():
+        if name.startswith(prefix):
+            bare = name[len(prefix):]
+            if bare not in expected and _is_training_only(bare, expected):
+                left_out.append(name)
+            else:
+                fitted[bare] = array
+    refuse_unless_same(fitted, expected, subject)
+    return fitted, left_out

@@ -1,0 +1,40 @@
+"""Convert weights of another program (Jittor .pkl, torch .ckpt/.pt/.pth, .safetensors) to this project's format."""
+import cli
+
+from ldm import config as configs
+from ldm.weights import convert, summary
+
+
+def expected_shapes(config, part):
+    """name -> shape of the network that `config` describes; building it needs Jittor."""
+    from ldm.networks import Autoencoder, UNet
+    network = {"unet": UNet, "autoencoder": Autoencoder}[part](**config[part])
+    return {name: tuple(value.shape) for name, value in network.state_dict().items()}
+
+
+def main():
+    parser = cli.Parser(description=__doc__)
+    parser.add_argument("source", help="file of weights; no code in it is run")
+    parser.add_argument("--output", required=True, metavar="F", help="the .safetensors file to write")
+    parser.add_argument("--config", metavar="FILE", help="config of the network the weights are for; needs --part")
+    parser.add_argument("--part", choices=["unet", "autoencoder"], help="which network of --config")
+    parser.add_argument("--container", metavar="KEY",
+                        help="where the weights are, such as ema, if the file holds several sets")
+    parser.add_argument("--dtype", choices=["float16"], help="write floats in half the space (float32 otherwise)")
+    arguments = parser.parse_args()
+    if (arguments.config is None) != (arguments.part is None):
+        parser.error("--config and --part are given together or not at all")
+    config = shapes = None
+    if arguments.config:
+        config = configs.load(arguments.config)
+        shapes = expected_shapes(config, arguments.part)
+    state, left_out = convert(arguments.source, arguments.output, shapes, config, arguments.dtype,
+                              arguments.container)
+    checked = f"as the {arguments.part} of {arguments.config} needs" if shapes else "not compared with a network"
+    print(f"{arguments.output}: {summary(state)}, {checked}")
+    if left_out:
+        print(f"left out {len(left_out)} tensors of training or of other networks, the first is {left_out[0]}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
