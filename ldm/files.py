@@ -24,7 +24,8 @@ def replacing(path):
     except OSError as e:
         raise UserError(path, f"cannot be written ({e.strerror or e})", "a writable folder with free space is needed")
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):        # where nothing could be made there is nothing to remove
+            temporary.unlink()
 
 
 def check_writable(folder):

@@ -36,7 +36,8 @@ def save(path, state, config=None, dtype=None):
     metadata = {"format": FORMAT, "version": str(VERSION)}
     if config is not None:
         metadata["config"] = json.dumps(config)
-    header, end = {"__metadata__": metadata}, 0
+    header = {"__metadata__": metadata} | {name: None for name in arrays}      # which gives the state's order back
+    end = 0
     for name in order:
         begin, end = end, end + arrays[name].size * kinds[name].itemsize
         header[name] = {"dtype": CODES[kinds[name].name], "shape": list(arrays[name].shape),

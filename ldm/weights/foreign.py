@@ -59,13 +59,13 @@ def read(path, container=None):
 
 
 def _is_pickle(file, head):
-    """Whether these are a pickle's first and, for the protocols before 2, last byte."""
+    """Whether the file begins and, where that tells too little, before protocol 2, ends as a pickle does."""
     if head[:1] == b"\x80":
         return head[1:2] <= b"\x05"
-    file.seek(-1, 2)
-    last = file.read(1)
+    file.seek(max(0, file.seek(0, 2) - len(JITTOR_END)))
+    end = file.read()
     file.seek(0)
-    return last == b"." and head[:1] in b"(]}c"
+    return head[:1] in b"(]}c" and end.endswith((b".", JITTOR_END))
 
 
 def _read_pickle(file, path):

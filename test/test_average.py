@@ -1,0 +1,86 @@
+"""Eq. 7: the mean of checkpoints, against golden numbers, and what it refuses."""
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT, golden
+
+from ldm.errors import UserError
+from ldm.training.ensemble import average, average_files
+from ldm.weights import read_state, save
+
+
+def part(prefix):
+    return {name[len(prefix):]: array for name, array in golden("average").items() if name.startswith(prefix)}
+
+
+def test_mean_of_two_and_of_three_checkpoints():
+    states = [part(f"ckpt{i}/") for i in range(3)]
+    two, three = average(states[:2]), average(states)
+    for name, expected in part("avg2_f32/").items():
+        np.testing.assert_array_equal(two[name], expected, strict=True)
+    for name, expected in part("avg3_f64/").items():
+        np.testing.assert_array_equal(three[name], expected.astype(np.float32), strict=True)
+    assert list(two) == list(states[0])
+
+
+def test_weights_are_relative_and_sums_are_in_float64():
+    states = [{"w": np.float32([2 ** 24, 1])}, {"w": np.float32([1, 5])}, {"w": np.float32([1, 0])}]
+    assert average(states, [1, 1, 1])["w"].tolist() == [(2 ** 24 + 2) / 3, 2]     # float32 would lose the ones
+    assert average(states, [3, 1, 0])["w"].tolist() == [np.float32((3 * 2 ** 24 + 1) / 4), 2]
+
+
+@pytest.mark.parametrize("weights", [[1], [1, -1], [0, 0], [1, float("nan")]])
+def test_weights_that_are_none(weights):
+    with pytest.raises(UserError, match="weights"):
+        average([{"w": np.ones(1, np.float32)}] * 2, weights)
+
+
+@pytest.mark.parametrize("other, words", [
+    ({"v": np.ones(2, np.float32)}, r"state 2: .*missing 1 \(w\); extra 1 \(v\)"),
+    ({"w": np.ones(3, np.float32)}, "w is 3 instead of 2"),
+])
+def test_other_names_or_shapes(other, words):
+    with pytest.raises(UserError, match=words):
+        average([{"w": np.ones(2, np.float32)}, other])
+
+
+def test_integers_are_kept_if_they_agree():
+    state = {"steps": np.array(7)}
+    assert average([state, state])["steps"] == 7
+    with pytest.raises(UserError, match="steps: is of integers that differ"):
+        average([state, {"steps": np.array(8)}])
+
+
+def test_configs_may_differ_in_training_only(tmp_path):
+    configs = [{"unet": {"channels": 8}, "training": {"steps": n}} for n in (1, 2)] + [{"unet": {"channels": 9}}]
+    for i, config in enumerate(configs):
+        save(tmp_path / f"{i}", {"w": np.float32([i])}, config)
+    (tmp_path / "foreign.pkl").write_bytes(pickle.dumps({"w": np.float32([4])}))
+    state = average_files([tmp_path / "foreign.pkl", tmp_path / "0", tmp_path / "1"], tmp_path / "mean", [1, 1, 2])
+    assert state["w"].tolist() == [1.5] and read_state(tmp_path / "mean")[0]["w"].tolist() == [1.5]
+    assert read_state(tmp_path / "mean")[1] == configs[0]
+    with pytest.raises(UserError, match="2: has another config than"):
+        average_files([tmp_path / "0", tmp_path / "2"], tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_tool(tmp_path):
+    for i in range(2):
+        save(tmp_path / f"{i}", part(f"ckpt{i}/"))
+
+    def run(*arguments):
+        return subprocess.run([sys.executable, ROOT / "tools" / "average.py", *arguments],
+                              capture_output=True, text=True)
+    done = run(tmp_path / "0", tmp_path / "1", "--output", tmp_path / "mean")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{tmp_path}/mean: 4 tensors, 139 parameters, the mean of 2 checkpoints\n"
+    state, _ = read_state(tmp_path / "mean")
+    for name, expected in part("avg2_f32/").items():
+        np.testing.assert_array_equal(state[name], expected, strict=True)
+    for bad in (["--weights", "1,x"], ["--weights", "1"], ["--weights", "0,0"]):
+        done = run(tmp_path / "0", tmp_path / "1", "--output", tmp_path / "no", *bad)
+        assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert not (tmp_path / "no").exists()
