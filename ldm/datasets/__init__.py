@@ -1,0 +1,1 @@
+"""Data: the contest's folders, the cache of latents, and procedural landscapes."""

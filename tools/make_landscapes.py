@@ -1,0 +1,105 @@
+"""Make procedural landscapes in the contest's folder form: pictures 512x384 with their label maps.
+
+    python tools/make_landscapes.py --count 2000 --seed 0 --output data/procedural
+    python tools/make_landscapes.py --count 32 --seed 1 --output data/held_out --split test
+
+Scene k of a seed is the same whatever --count, --start and --processes are. Files that stand already are kept.
+"""
+import cli  # noqa: F401  (puts the repository on the path)
+
+import argparse
+import json
+import multiprocessing
+from pathlib import Path
+
+import cv2
+from tqdm import tqdm
+
+from ldm import images
+from ldm.datasets.procedural import make_scene
+from ldm.errors import UserError
+from ldm.files import check_writable, replacing
+
+QUALITY = 92
+
+
+def parse():
+    parser = cli.Parser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--count", type=int, required=True, default=argparse.SUPPRESS, help="number of scenes")
+    parser.add_argument("--seed", type=int, default=0, help="series of scenes")
+    parser.add_argument("--start", type=int, default=0, help="number of the first scene, which is also its file name")
+    parser.add_argument("--output", type=Path, required=True, default=argparse.SUPPRESS,
+                        help="folder to write to")
+    parser.add_argument("--processes", type=int, default=1, help="scenes made at the same time")
+    parser.add_argument("--split", choices=("train", "test"), default="train",
+                        help="train: train_resized/{imgs,labels}. test: val_B_labels_resized (masks), imgs (references: "
+                             "each the picture of the next scene), label_to_img.json, truth (the masks' own pictures)")
+    args = parser.parse_args()
+    for option, least in (("count", 1), ("seed", 0), ("start", 0), ("processes", 1)):
+        if getattr(args, option) < least:
+            raise UserError(f"--{option}", f"is {getattr(args, option)}", f"{least} or more is needed")
+    return args
+
+
+def folders(output, split):
+    """Where pictures and masks of a split go."""
+    if split == "train":
+        return output / "train_resized" / "imgs", output / "train_resized" / "labels"
+    return output / "truth", output / "val_B_labels_resized"
+
+
+def make_files(job):
+    """Write what is missing of one scene: job is (seed, index, picture paths, mask path or None)."""
+    seed, index, pictures, mask = job
+    missing = [path for path in pictures if not path.exists()]
+    if not missing and (mask is None or mask.exists()):
+        return
+    image, labels = make_scene(seed, index)
+    for path in missing:
+        images.write_image(path, image, quality=QUALITY)
+    if mask is not None and not mask.exists():
+        images.write_image(mask, labels)
+
+
+def jobs_of(args):
+    """One job a scene; in the test form, one more scene lends the last mask its reference."""
+    pictures, masks = folders(args.output, args.split)
+    stop = args.start + args.count
+    for index in range(args.start, stop):
+        name = f"{index:05d}"
+        targets = [pictures / f"{name}.jpg"]
+        if args.split == "test" and index > args.start:
+            targets.append(args.output / "imgs" / f"{name}.jpg")
+        yield args.seed, index, targets, masks / f"{name}.png"
+    if args.split == "test":
+        yield args.seed, stop, [args.output / "imgs" / f"{stop:05d}.jpg"], None
+
+
+def write_pairs(args):
+    pairs = {f"{k:05d}.png": f"{k + 1:05d}.jpg" for k in range(args.start, args.start + args.count)}
+    path = args.output / "label_to_img.json"
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(pairs, indent=0) + "\n")
+
+
+def main():
+    args = parse()
+    for folder in folders(args.output, args.split):
+        check_writable(folder)
+    cv2.setNumThreads(1)                         # scenes are small: processes gain more than threads
+    jobs = list(jobs_of(args))
+    with tqdm(total=len(jobs), unit="scene") as bar:
+        if args.processes == 1:
+            for _ in map(make_files, jobs):
+                bar.update()
+        else:
+            with multiprocessing.get_context("spawn").Pool(args.processes, cv2.setNumThreads, (1,)) as pool:
+                for _ in pool.imap_unordered(make_files, jobs):
+                    bar.update()
+    if args.split == "test":
+        write_pairs(args)
+    print(f"{args.count} scenes of seed {args.seed} are in {args.output}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
