@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 
 from ldm.datasets.procedural import noise
-from ldm.datasets.procedural.shade import haze_share
+from ldm.datasets.procedural.shade import haze_share, illuminate
 from ldm.datasets.procedural.terrain import LABEL
 
 SIDES = 160, 80, 40, 20
@@ -26,8 +26,8 @@ class Canvas:
     def color(self, base, light, z):
         """The colour of a face of albedo `base` (a palette field or RGB) under `light` 0..1, seen through the air."""
         albedo = self.palette[base] if isinstance(base, str) else np.asarray(base, np.float32)
-        lit = albedo * (self.palette["ambient"] * 0.62 + light * self.palette["light"] * 0.78) * 1.12
-        return lit + float(haze_share(z, self.palette)) * (self.palette["haze"] - lit)
+        lit = albedo * illuminate(self.palette, np.float32(light))
+        return lit + haze_share(np.float32(z), self.palette) * (self.palette["haze"] - lit)
 
     def size(self, metres, z):
         """Metres at depth z in pixels."""

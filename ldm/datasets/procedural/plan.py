@@ -42,7 +42,7 @@ def _chance(rng, probability):
     return bool(rng.random() < probability)
 
 
-def _mountains(rng, rise=(0.17, 0.34), shape=None):
+def _mountains(rng, rise=(0.2, 0.38), shape=None):
     """One to three ranges, the farther the higher, and often hills before them."""
     shape = shape or _pick(rng, "flat", "valley", "peak", "left", "right")
     tall = rng.uniform(*rise)
@@ -56,7 +56,7 @@ def _mountains(rng, rise=(0.17, 0.34), shape=None):
     return layers
 
 
-def _hills(rng, count=2, rise=(0.03, 0.1)):
+def _hills(rng, count=2, rise=(0.05, 0.13)):
     return [Layer("hill", d, rng.uniform(*rise) * (0.6 + d / 150), rng.uniform(1.2, 3), 0.4,
                   _pick(rng, "flat", "left", "right", "valley")) for d in (190, 90, 50)[:count]]
 
@@ -77,7 +77,7 @@ def mountain_lake(rng):
     plan.things = [Thing("tree", int(rng.integers(1, 6)), 0.62, 0.3, _pick(rng, (0, 0.3), (0.7, 1))), Thing("stone", int(rng.integers(0, 7)), 0.95, 0.5),
                    Thing("boat", int(rng.integers(0, 3)), near * 0.85, 0.2)]
     if _chance(rng, 0.4):
-        plan.things.append(Thing("pier", 1, near, 0.2))
+        plan.things.append(Thing("pier", 1, near * 0.97, near * 0.8))
     if _chance(rng, 0.3):
         plan.things.append(Thing("person", 2, 0.95, near))
     return plan
@@ -184,7 +184,7 @@ def harbour(rng):
     plan = Plan(rng.uniform(0.38, 0.48), rng.uniform(6, 11), _pick(rng, "land", "earth", "grass", "sand"),
                 basins=[Basin(_pick(rng, "sea", "sea", "water"), near, rng.uniform(0.035, 0.06), rng.uniform(-0.1, 0.1), 0.03)],
                 relief=_hills(rng, 2, (0.04, 0.12)), forests=[Forest(0.3, 30, 120)], shore=("sand", 0.05))
-    plan.things = [Thing("building", int(rng.integers(2, 7)), 0.05, 0.03), Thing("pier", 1, near, 0.2),
+    plan.things = [Thing("building", int(rng.integers(2, 7)), 0.05, 0.03), Thing("pier", 1, near * 0.97, near * 0.8),
                    Thing("ship", int(rng.integers(1, 3)), 0.3, 0.08), Thing("boat", int(rng.integers(1, 5)), 0.8, 0.2)]
     if _chance(rng, 0.5):
         plan.things.append(Thing("railing", 1, 1.0, 0.9))
@@ -234,6 +234,8 @@ COMPOSITIONS = (mountain_lake, sea_coast, river_valley, farmland, village, fores
 def make_plan(rng):
     """A composition drawn from COMPOSITIONS with its numbers."""
     plan = _pick(rng, *COMPOSITIONS)(rng)
+    if _chance(rng, 0.1):
+        plan.things.append(Thing("balloon", int(rng.integers(1, 3)), 0.2, 0.05))
     if plan.clouds == "fair":
         plan.clouds = _pick(rng, "clear", "fair", "fair", "streaks", "heaped", "closed")
     return plan

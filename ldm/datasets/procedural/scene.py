@@ -12,7 +12,7 @@ from ldm.datasets.procedural.terrain import LABEL, Ground, View, render
 
 SIZE = 512, 384                                  # width, height
 
-WOODS = 150                                      # trees drawn one by one in the woods
+WOODS = 130                                      # trees drawn one by one in the woods
 TREES = ("conifer", "broad", "poplar")
 ON_WATER = ("boat", "ship")
 AFLOAT_OR_LAND = ("bridge", "pier", "balloon")   # may stand anywhere
@@ -36,12 +36,14 @@ def make_scene(seed, index, size=SIZE):
     palette = make_palette(palette_name(seed, index), _generator(seed, index, 1))
     rng = _generator(seed, index, 2)
     plan = make_plan(rng)
-    view = View(size[0], size[1], plan.horizon, rng.uniform(0.42, 0.58), 1 / plan.metres)
+    view = View(size[0], size[1], plan.horizon, rng.uniform(0.42, 0.58), 1 / plan.metres,
+                focus=plan.cliff and plan.cliff.distance)
     sun_place, sun = _place_sun(view, palette, rng)
     ground = Ground(view, rng).build(plan)
     surface = render(ground, sun)
     labels = label_ground(surface, view, plan, rng)
-    image, glow = paint_sky(view, palette, sun_place, plan.clouds, rng)
+    rows_seen = size[1] - int(np.argmax(surface.sky.any(axis=1)[::-1]))
+    image, glow = paint_sky(view, palette, sun_place, palette.clouds or plan.clouds, rows_seen, rng)
     paint_ground(image, labels, surface, view, palette, glow, plan, rng)
     canvas = Canvas(image, labels, surface, view, palette, sun)
     _draw_things(canvas, ground, plan, rng)
@@ -74,7 +76,7 @@ def _draw_things(canvas, ground, plan, rng):
     """Place the things of the plan where they can stand and draw them, the farthest first."""
     height = _height_at(ground)
     river = next((way for way in plan.ways if way.label == "river"), None)
-    kind_of_tree = TREES[int(rng.integers(len(TREES)))]
+    kind_of_tree = TREES[int(rng.integers(2))]
     places = []
     for thing in plan.things:
         for _ in range(thing.count):
@@ -137,5 +139,6 @@ def _finish(image, labels, palette):
     edges[1:] |= labels[1:] != labels[:-1]
     edges[:, 1:] |= labels[:, 1:] != labels[:, :-1]
     image[edges] = cv2.GaussianBlur(image, (3, 3), 0.6)[edges]
-    image = np.clip(grade(image, palette), 0, 1)
+    over = np.maximum(image - 0.7, 0)
+    image = np.clip(grade(image - over + over / (1 + 1.6 * over), palette), 0, 1)      # bright parts keep their drawing
     return (image * 255 + 0.5).astype(np.uint8)

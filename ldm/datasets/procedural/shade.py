@@ -16,7 +16,7 @@ MATERIALS = {
     "hill": ((("grass", 0.55), ("foliage", 0.45)), 0.10, 0.05),
     "sand": ((("sand", 1.0),), 0.04, 0.04),
     "land": ((("earth", 0.40), ("sand", 0.35), ("grass", 0.25)), 0.10, 0.08),
-    "grass": ((("grass", 1.0),), 0.09, 0.12),
+    "grass": ((("grass", 1.0),), 0.08, 0.10),
     "plant": ((("grass", 0.45), ("foliage", 0.55)), 0.14, 0.16),
     "waterfall": ((("cloud", 0.75), ("water", 0.25)), 0.0, 0.0),
     "path": ((("sand", 0.65), ("earth", 0.35)), 0.05, 0.07),
@@ -50,9 +50,14 @@ def label_ground(surface, view, plan, rng):
     return labels
 
 
+def illuminate(palette, light):
+    """RGB factor of a surface under `light` 0..1 of the sun's full strength."""
+    return palette["ambient"] * np.float32(0.70) + light * (palette["light"] * np.float32(0.87))
+
+
 def haze_share(z, palette):
     """Share of the air's colour in what is seen at depth z."""
-    return 1 - np.exp(-palette.haze_density * (np.minimum(z, 500) / 260) ** 0.8)
+    return 1 - np.exp(np.float32(-palette.haze_density) * (np.minimum(z, np.float32(500)) / 260) ** np.float32(0.8))
 
 
 class Textures:
@@ -86,25 +91,28 @@ def _table(palette):
 
 def paint_ground(image, labels, surface, view, palette, glow, plan, rng):
     """Colour everything under the sky into `image` (float32 RGB, changed in place); water gets its own colour only."""
+    top = int(np.argmin(surface.sky.all(axis=1)))                 # nothing but sky over this row
+    image, labels, surface, glow = image[top:], labels[top:], surface.below(top), glow[top:]
     textures = Textures(surface, rng)
     color, coarse, fine, snowy = _table(palette)
     albedo = np.take(color, labels, axis=0)
     _details(albedo, labels, surface, palette, textures, view)
-    albedo *= (1 + np.take(coarse, labels) * textures.coarse + np.take(fine, labels) * textures.fine
-               + 0.09 * textures.broad)[..., None]
+    texture = 1 + np.take(coarse, labels) * textures.coarse + np.take(fine, labels) * textures.fine
+    albedo *= (texture + 0.09 * textures.broad)[..., None]
     high = surface.height / (0.05 * np.minimum(surface.z, 500) + 0.5)
     line = 1.9 - 1.7 * palette.snow
     snow = np.take(snowy, labels) * smoothstep(high + 0.35 * textures.coarse + 0.3 * textures.broad, line - 0.3, line + 0.5)
     snow *= min(1.0, palette.snow * 4)
     white = np.minimum(palette["bright"] * 1.02, 1)
     albedo += (snow * 0.85)[..., None] * (white - albedo)
-    lit = palette["ambient"] * 0.62 + np.minimum(surface.light, 1)[..., None] * palette["light"] * 0.78
-    ground = albedo * lit * 1.12
-    haze = haze_share(surface.z, palette).astype(np.float32)
-    air = palette["haze"] + (0.7 * glow)[..., None] * (palette["glow"] - palette["haze"])
-    ground += haze[..., None] * (air - ground)
-    under = labels != LABEL["sky"]
-    image[under] = ground[under]
+    albedo *= illuminate(palette, np.minimum(surface.light, 1)[..., None])
+    haze = haze_share(surface.z, palette)[..., None]
+    air = (0.7 * glow)[..., None] * (palette["glow"] - palette["haze"])
+    air += palette["haze"]
+    air -= albedo
+    air *= haze
+    albedo += air
+    cv2.copyTo(albedo, (labels != LABEL["sky"]).view(np.uint8), image)
 
 
 def _details(albedo, labels, surface, palette, textures, view):
@@ -123,7 +131,7 @@ def _details(albedo, labels, surface, palette, textures, view):
         streaks = noise.sample("rough", surface.x[falls][:, None] * 260, surface.height[falls][:, None] * 14, (5, 9))
         albedo[falls] *= 1 + 0.16 * streaks
     cliffs = labels == LABEL["rock"]
-    strata = np.sin(surface.height[cliffs] * 9 + textures.broad[cliffs] * 2.5)
+    strata = np.sin(surface.height[cliffs] * 9 + textures.broad[cliffs] * 2.5) * np.clip(20 / surface.z[cliffs], 0, 1) ** 2
     albedo[cliffs] *= (1 + 0.09 * strata)[:, None]
 
 
@@ -147,7 +155,10 @@ def mirror_water(image, labels, surface, depth_drawn, view, palette, rng):
     wet = np.isin(labels, WATERS)
     if not wet.any():
         return
-    rows = np.arange(view.height, dtype=np.float32)[:, None]
+    top = int(np.argmax(wet.any(axis=1)))                         # work from the row before the first water down
+    top = max(top - 1, 0)
+    wet, labels, surface, depth_drawn = wet[top:], labels[top:], surface.below(top), depth_drawn[top:]
+    rows = np.arange(top, view.height, dtype=np.float32)[:, None]
     columns = np.broadcast_to(np.arange(view.width, dtype=np.float32)[None], wet.shape)
     z = np.minimum(surface.z, 600)
     bank = np.zeros_like(wet)                                    # the last row before water, of what stands behind it
@@ -167,9 +178,9 @@ def mirror_water(image, labels, surface, depth_drawn, view, palette, rng):
                       borderMode=cv2.BORDER_REPLICATE)
     share = (0.80 - 0.42 * smoothstep(closeness, 0.1, 1.0)) * (1 - 0.30 * rough)
     share = np.clip(share + 0.05 * waves * rough, 0, 0.92)
-    body = image * (1 + 0.10 * rough * waves)[..., None]
+    body = image[top:] * (1 + 0.10 * rough * waves)[..., None]
     body += (_foam(labels, surface, waves) * 0.75)[..., None] * (palette["cloud"] - body)
-    image[wet] = (body + share[..., None] * (shown * 0.97 - body))[wet]
+    image[top:][wet] = (body + share[..., None] * (shown * 0.97 - body))[wet]
 
 
 def _foam(labels, surface, waves):

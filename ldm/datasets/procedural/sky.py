@@ -5,8 +5,7 @@ import numpy as np
 from ldm.datasets.procedural import noise
 from ldm.datasets.procedural.terrain import smoothstep
 
-KINDS = ("clear", "fair", "streaks", "heaped", "closed")
-# share of the sky covered, stretch of clouds along the horizon, softness of their edges
+# kind -> how much of the sky is covered (a shift of unit noise), stretch of clouds along the horizon, softness of their edges
 CLOUDS = {"clear": (-1.6, 1.0, 0.6), "fair": (-0.5, 1.0, 0.45), "streaks": (-0.2, 3.5, 1.2),
           "heaped": (0.15, 0.8, 0.5), "closed": (1.0, 1.4, 1.6)}
 
@@ -27,40 +26,47 @@ def _clouds(view, kind, rng):
     return cover.astype(np.float32), bright.astype(np.float32)
 
 
-def paint_sky(view, palette, sun_place, kind, rng):
-    """Sky of the whole picture, height x width x 3 float32, with the glow map height x width that lights the haze.
-
-    `sun_place` is (column, row) in pixels."""
+def paint_sky(view, palette, sun_place, kind, rows_seen, rng):
+    """Sky of the picture, height x width x 3 float32 (zero from row `rows_seen` down), with the glow map
+    height x width that lights the haze. `sun_place` is (column, row) in pixels."""
     rows = np.arange(view.height, dtype=np.float32)[:, None]
     columns = np.arange(view.width, dtype=np.float32)[None]
-    up = np.clip((view.horizon - rows) / view.height, 0, 1) / 0.5
-    blend = (1 - np.exp(-2.4 * up))[..., None] / (1 - np.exp(-2.4))
-    image = np.broadcast_to(palette["horizon"] * (1 - blend) + palette["zenith"] * blend,
-                            (view.height, view.width, 3)).astype(np.float32)
-    distance = np.hypot((columns - sun_place[0]), (rows - sun_place[1]) * 1.25) / view.width
+    distance = np.hypot(columns - sun_place[0], rows - sun_place[1]) / view.width
     glow = np.exp(-(distance / 0.22)).astype(np.float32)
-    image += (0.75 * glow)[..., None] * (palette["glow"] - image)
+    image = np.zeros((view.height, view.width, 3), np.float32)
+    seen = image[:rows_seen]
+    up = np.clip((view.horizon - rows[:rows_seen]) / view.height, 0, 1) / 0.5
+    blend = (1 - np.exp(-2.4 * up))[..., None] / (1 - np.exp(-2.4))
+    seen += palette["horizon"] * (1 - blend) + palette["zenith"] * blend
+    seen += (0.75 * glow[:rows_seen])[..., None] * (palette["glow"] - seen)
     if palette.stars:
         _stars(image, view, rng)
-    cover, bright = _clouds(view, kind, rng)
-    size = (view.width, cover.shape[0] * 2)
-    cover = cv2.resize(cover, size, interpolation=cv2.INTER_LINEAR)[:view.height]
-    bright = cv2.resize(bright, size, interpolation=cv2.INTER_LINEAR)[:view.height]
-    part = image[:len(cover)]
-    tone = palette["shade"] + bright[..., None] * (palette["cloud"] - palette["shade"])
-    tone += (0.6 * glow[:len(cover)] * bright)[..., None] * (palette["glow"] - tone)
-    thin = 0.55 + 0.45 * smoothstep(up[:len(cover)], 0.0, 0.2)        # clouds sink into the haze at the horizon
-    part += (cover * thin)[..., None] * (tone - part)
-    _disc(image, view, palette, kind, distance)
+    _lay_clouds(seen, glow, up, view, palette, kind, rng)
+    if kind != "closed":
+        _disc(seen, view, palette, distance[:rows_seen])
     return image, glow
 
 
-def _disc(image, view, palette, kind, distance):
+def _lay_clouds(image, glow, up, view, palette, kind, rng):
+    cover, bright = _clouds(view, kind, rng)
+    rows = min(len(image), cover.shape[0] * 2)
+    size = (view.width, cover.shape[0] * 2)
+    cover, bright = (cv2.resize(part, size, interpolation=cv2.INTER_LINEAR)[:rows] for part in (cover, bright))
+    part = image[:rows]
+    tone = palette["shade"] + bright[..., None] * (palette["cloud"] - palette["shade"])
+    tone += (0.6 * glow[:rows] * bright)[..., None] * (palette["glow"] - tone)
+    thin = 0.55 + 0.45 * smoothstep(up[:rows], 0.0, 0.2)              # clouds sink into the haze at the horizon
+    tone -= part
+    tone *= (cover * thin)[..., None]
+    part += tone
+
+
+def _disc(image, view, palette, distance):
     radius = 0.016 if palette.stars else 0.02
-    disc = smoothstep(distance, radius + 1.5 / view.width, radius - 0.5 / view.width)[..., None]
-    if kind not in ("closed", "heaped"):
-        white = np.minimum(palette["glow"] * 0.6 + 0.45, 1)
-        image += disc * (white - image)
+    near = distance < radius + 2 / view.width
+    disc = smoothstep(distance[near], radius + 1.5 / view.width, radius - 0.5 / view.width)[:, None]
+    white = np.minimum(palette["glow"] * 0.6 + 0.45, 1)
+    image[near] += disc * (white - image[near])
 
 
 def _stars(image, view, rng):

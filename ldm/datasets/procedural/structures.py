@@ -201,9 +201,9 @@ def boat(canvas, rng, x, y, z):
 
 def ship(canvas, rng, x, y, z):
     """A steamer with decks and a funnel, or a three-master."""
-    m, project = canvas.view.metre, canvas.view.project
-    far = max(1.0, 60 * canvas.scale / canvas.size(60, z))
-    long, turn = rng.uniform(55, 85) * m * far, 1 if rng.random() < 0.5 else -1
+    project = canvas.view.project
+    pixels = np.clip(canvas.size(rng.uniform(55, 85), z), 0.13 * canvas.view.width, 0.42 * canvas.view.width)
+    long, turn = pixels * z / canvas.view.focal, 1 if rng.random() < 0.5 else -1
 
     def part(points, base, light):
         canvas.polygon([project(x + turn * a * long, b * long, z) for a, b in points], canvas.color(base, light, z), "ship", z)

@@ -13,7 +13,7 @@ from ldm.labels import NAMES
 
 LABEL = {name: value for value, name in enumerate(NAMES)}
 FAR = 420.0                                      # the last depth of the map
-NEAR_SLICES, FAR_SLICES = 130, 190
+NEAR_SLICES, FAR_SLICES, FOCUS_SLICES = 130, 190, 70
 
 
 def smoothstep(x, low=0.0, high=1.0):
@@ -23,9 +23,11 @@ def smoothstep(x, low=0.0, high=1.0):
 
 
 class View:
-    """A camera that looks along z without tilt; the horizon is moved by shifting the picture."""
+    """A camera that looks along z without tilt; the horizon is moved by shifting the picture.
 
-    def __init__(self, width, height, horizon, centre, metre):
+    `focus` is a depth around which the map needs more slices: that of a cliff."""
+
+    def __init__(self, width, height, horizon, centre, metre, focus=None):
         self.width, self.height = width, height
         self.focal = 0.82 * width
         self.horizon, self.centre = horizon * height, centre * width
@@ -34,7 +36,8 @@ class View:
         last_row = 10 * height / 384
         near = self.focal / np.linspace((height - self.horizon) * 1.6, last_row, NEAR_SLICES)
         far = np.geomspace(near[-1], FAR, FAR_SLICES + 1)[1:]
-        self.depths = np.concatenate([near, far]).astype(np.float32)
+        steps = np.concatenate([near, far, np.linspace(0.85 * focus, 1.45 * focus, FOCUS_SLICES) if focus else []])
+        self.depths = np.sort(steps).astype(np.float32)
         self.slopes = ((np.arange(width, dtype=np.float32) + 0.5 - self.centre) / self.focal)  # x / z of columns
 
     def project(self, x, y, z):
@@ -182,7 +185,7 @@ class Ground:
         top = 1 + layer.rise * view.height * layer.distance / view.focal
         texels = layer.bumps * 256 * view.focal / (layer.distance * view.width)
         ridged = layer.label in ("mountain", "rock")
-        ripple = self.noise("ridged" if ridged else "smooth", self.x * texels * 0.7, self.z * texels * 0.7)
+        ripple = self.noise("ridged" if ridged else "smooth", self.x * texels * 0.7, self.z * texels * (1.3 if ridged else 0.7))
         envelope = np.exp(-(np.log(self.z / layer.distance) / layer.spread) ** 2)
         lift = 0.66 + 0.36 * ripple if ridged else 0.74 + 0.22 * ripple
         rise = top * envelope * (_profile(layer.shape, self.column) * lift) - 0.08 * top
@@ -194,9 +197,9 @@ class Ground:
     def _step(self, cliff):
         view = self.view
         top = 1 + cliff.rise * view.height * cliff.distance / view.focal
-        ragged = self.noise("ridged", self.x * 60, self.z * 8)
-        foot = cliff.distance * (1 + 0.035 * ragged + 0.5 * (self.column - cliff.fall_column) ** 2)
-        crest = top * (1 + 0.07 * self.noise("smooth", self.x * 50, self.z * 50))
+        ragged = self.noise("smooth", self.x * 40, self.z * 20)
+        foot = cliff.distance * (1 + 0.03 * ragged + 0.5 * (self.column - cliff.fall_column) ** 2)
+        crest = top * (1 + 0.09 * self.noise("ridged", self.x * 45, self.z * 20))
         notch = np.exp(-((self.column - cliff.fall_column) / (1.2 * cliff.fall_width)) ** 2)
         crest = crest * (1 - 0.12 * notch)
         up = smoothstep(self.z / foot, 1.0, 1.07)
@@ -252,13 +255,18 @@ class Surface:
     owner: np.ndarray                            # label of the bare ground
     water_label: np.ndarray
 
+    def below(self, row):
+        """The same from `row` down, as views."""
+        return Surface(**{name: field[row:] for name, field in vars(self).items()})
+
 
 def _sunlight(height, view, sun):
     """Cosine between the sun's direction and the normals of the height map."""
     z = view.depths[:, None]
     across = np.zeros_like(height)
     across[:, 1:-1] = (height[:, 2:] - height[:, :-2]) * (0.5 * view.focal / z)
-    along = np.gradient(height, view.depths, axis=0)
+    along = np.zeros_like(height)
+    along[1:-1] = (height[2:] - height[:-2]) / (z[2:] - z[:-2])
     cosine = (sun[1] - sun[0] * across - sun[2] * along) / np.sqrt(1 + across ** 2 + along ** 2)
     return np.maximum(cosine, 0).astype(np.float32)
 
