@@ -28,7 +28,7 @@ def test_mean_of_two_and_of_three_checkpoints():
 
 def test_weights_are_relative_and_sums_are_in_float64():
     states = [{"w": np.float32([2 ** 24, 1])}, {"w": np.float32([1, 5])}, {"w": np.float32([1, 0])}]
-    assert average(states, [1, 1, 1])["w"].tolist() == [(2 ** 24 + 2) / 3, 2]     # float32 would lose the ones
+    assert average(states, [1, 1, 1])["w"].tolist() == [(2 ** 24 + 2) / 3, 2]    # not so in float32
     assert average(states, [3, 1, 0])["w"].tolist() == [np.float32((3 * 2 ** 24 + 1) / 4), 2]
 
 
@@ -55,11 +55,13 @@ def test_integers_are_kept_if_they_agree():
 
 
 def test_configs_may_differ_in_training_only(tmp_path):
-    configs = [{"unet": {"channels": 8}, "training": {"steps": n}} for n in (1, 2)] + [{"unet": {"channels": 9}}]
+    configs = [{"unet": {"channels": 8}, "training": {"steps": n}} for n in (1, 2)]
+    configs.append({"unet": {"channels": 9}})
     for i, config in enumerate(configs):
         save(tmp_path / f"{i}", {"w": np.float32([i])}, config)
     (tmp_path / "foreign.pkl").write_bytes(pickle.dumps({"w": np.float32([4])}))
-    state = average_files([tmp_path / "foreign.pkl", tmp_path / "0", tmp_path / "1"], tmp_path / "mean", [1, 1, 2])
+    paths = [tmp_path / name for name in ("foreign.pkl", "0", "1")]
+    state = average_files(paths, tmp_path / "mean", [1, 1, 2])
     assert state["w"].tolist() == [1.5] and read_state(tmp_path / "mean")[0]["w"].tolist() == [1.5]
     assert read_state(tmp_path / "mean")[1] == configs[0]
     with pytest.raises(UserError, match="2: has another config than"):

@@ -1,4 +1,4 @@
-"""Convert weights of another program (Jittor .pkl, torch .ckpt/.pt/.pth, .safetensors) to this project's format."""
+"""Convert weights (Jittor .pkl, torch .ckpt/.pt/.pth, .safetensors) to this project's own format."""
 import cli
 
 from ldm import config as configs
@@ -16,11 +16,11 @@ def main():
     parser = cli.Parser(description=__doc__)
     parser.add_argument("source", help="file of weights; no code in it is run")
     parser.add_argument("--output", required=True, metavar="F", help="the .safetensors file to write")
-    parser.add_argument("--config", metavar="FILE", help="config of the network the weights are for; needs --part")
+    parser.add_argument("--config", metavar="FILE", help="config of the network they are for; needs --part")
     parser.add_argument("--part", choices=["unet", "autoencoder"], help="which network of --config")
     parser.add_argument("--container", metavar="KEY",
                         help="where the weights are, such as ema, if the file holds several sets")
-    parser.add_argument("--dtype", choices=["float16"], help="write floats in half the space (float32 otherwise)")
+    parser.add_argument("--dtype", choices=["float16"], help="write floats in half the space of float32")
     arguments = parser.parse_args()
     if (arguments.config is None) != (arguments.part is None):
         parser.error("--config and --part are given together or not at all")
@@ -30,10 +30,10 @@ def main():
         shapes = expected_shapes(config, arguments.part)
     state, left_out = convert(arguments.source, arguments.output, shapes, config, arguments.dtype,
                               arguments.container)
-    checked = f"as the {arguments.part} of {arguments.config} needs" if shapes else "not compared with a network"
+    checked = f"as the {arguments.part} of {arguments.config} needs" if shapes else "compared with no network"
     print(f"{arguments.output}: {summary(state)}, {checked}")
     if left_out:
-        print(f"left out {len(left_out)} tensors of training or of other networks, the first is {left_out[0]}")
+        print(f"left out, as of training or of other networks: {len(left_out)}, such as {left_out[0]}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Weights in files: our own format is safetensors with the config in its metadata; every readable kind by content.
+"""Weights in files: own ones are safetensors with the config in the metadata; all are told by content.
 
-A safetensors file is eight bytes with the header's length, a JSON header (name -> dtype, shape, place), and the
-numbers. It is read and written here, tensor by tensor, since the library's numpy side holds everything twice and
-knows no bfloat16.
+A safetensors file is eight bytes with the header's length, a JSON header (name -> dtype, shape, place), and
+the numbers. It is read and written here, tensor by tensor, since the library's numpy side holds everything
+twice and knows no bfloat16.
 """
 import json
 import math
@@ -36,7 +36,7 @@ def save(path, state, config=None, dtype=None):
     metadata = {"format": FORMAT, "version": str(VERSION)}
     if config is not None:
         metadata["config"] = json.dumps(config)
-    header = {"__metadata__": metadata} | {name: None for name in arrays}      # which gives the state's order back
+    header = {"__metadata__": metadata} | dict.fromkeys(arrays)         # keeps the state's order for readers
     end = 0
     for name in order:
         begin, end = end, end + arrays[name].size * kinds[name].itemsize
@@ -67,10 +67,10 @@ def _refuse_unless_finite(path, name, array):
 def read_state(path, container=None):
     """(state, config) of any readable file of weights, told by its content, whatever its name.
 
-    state: name -> numpy array in native order, possibly read-only, floating numbers as float32; config: the dict that
-    `save` was given, None in foreign files. container: see foreign.read. No code of the file is run. A file that
-    is truncated, damaged or of another kind, a pickle that names more than tensors and containers, and a tensor with
-    NaN or infinite numbers are each a UserError.
+    state: name -> numpy array in native order, possibly read-only, floating numbers as float32; config: the
+    dict that `save` was given, None in foreign files. container: see foreign.read. No code of the file is
+    run. A file that is truncated, damaged or of another kind, a pickle that names more than tensors and
+    containers, and a tensor with NaN or infinite numbers are each a UserError.
     """
     with foreign.readable(path, "file"):
         with open(path, "rb") as file:
@@ -82,11 +82,12 @@ def read_state(path, container=None):
             raise UserError(path, f"has no '{container}'", "a safetensors file holds one set of weights")
         with foreign.readable(path, "safetensors file"):
             return _read_safetensors(path)
-    return {name: _native(path, name, array, dtype) for name, array, dtype in foreign.read(path, container)}, None
+    tensors = foreign.read(path, container)
+    return {name: _native(path, name, array, dtype) for name, array, dtype in tensors}, None
 
 
 def _native(path, name, array, dtype):
-    """`array` contiguous in this machine's order, floats as float32 and finite; bfloat16 is given by its bits."""
+    """`array` contiguous, in native order, floats as float32 and finite; bfloat16 comes by its bits."""
     if dtype == "bfloat16":
         array = (array.astype(np.uint32) << 16).view(np.float32)
     kind = np.float32 if array.dtype.kind == "f" else array.dtype.newbyteorder("=")
@@ -109,12 +110,14 @@ def _read_safetensors(path):
         state = {}
         for name, entry in header.items():
             if entry["dtype"] not in DTYPES:
-                raise UserError(path, f"'{name}' is of type {entry['dtype']}", f"one of {', '.join(DTYPES)} is needed")
+                raise UserError(path, f"'{name}' is of type {entry['dtype']}",
+                                f"one of {', '.join(DTYPES)} is needed")
             dtype = DTYPES[entry["dtype"]]
             element = foreign.element(dtype)
             begin, end = entry["data_offsets"]
             shape = tuple(entry["shape"])
-            if not 0 <= begin <= end <= size - 8 - length or end - begin != math.prod(shape) * element.itemsize:
+            inside = 0 <= begin <= end <= size - 8 - length
+            if not inside or end - begin != math.prod(shape) * element.itemsize:
                 raise ValueError(f"'{name}' lies outside of the file or is of another size than its shape")
             file.seek(8 + length + begin)
             array = np.fromfile(file, element, math.prod(shape)).reshape(shape)
@@ -129,31 +132,39 @@ def _config(metadata, path):
     if metadata.get("format") != FORMAT:
         return None
     if int(metadata["version"]) > VERSION:
-        raise UserError(path, f"is of version {metadata['version']} of the format", f"up to {VERSION} is read here")
+        raise UserError(path, f"is of version {metadata['version']} of the format",
+                        f"up to {VERSION} is read here")
     return json.loads(metadata["config"]) if "config" in metadata else None
 
 
 def load(path, network, container=None):
-    """Fill `network` with the weights in `path` and return the config kept with them (None in foreign files).
-
-    network: anything with `state_dict()` (name -> something with a shape) and `load_state_dict(dict of arrays)`. Names
-    are matched as names.fit says; missing, extra and misshapen tensors stop the load before anything changes.
-    """
+    """Fill `network` with the weights in `path`; returns the config kept with them, None in foreign files."""
     state, config = read_state(path, container)
+    fill(network, state, path)
+    return config
+
+
+def fill(network, state, subject):
+    """Put `state` (name -> array, from what an error calls `subject`) into `network`, strictly.
+
+    network: anything with `state_dict()` (name -> something with a shape) and `load_state_dict(dict of
+    arrays)`. Names are matched as names.fit says; missing, extra and misshapen tensors stop the load before
+    anything changes.
+    """
     shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    fitted, _ = fit(state, shapes, path)
+    fitted, _ = fit(state, shapes, subject)
     network.load_state_dict(fitted)
-    for name, value in network.state_dict().items():        # Jittor's loader logs what it could not set, and goes on
+    for name, value in network.state_dict().items():        # Jittor's loader only logs what it could not set
         if not np.array_equal(np.asarray(value), fitted[name]):
             raise RuntimeError(f"the network did not take over '{name}'")
-    return config
 
 
 def convert(source, target, expected_shapes=None, config=None, dtype=None, container=None):
     """Read `source`, of any readable kind, and write it to `target` in our format.
 
-    expected_shapes: name -> shape of the network it is for, whose names it then gets, strictly, as in `load`. config:
-    what to keep with it, by default the source's own. Returns (the state, the names left out).
+    expected_shapes: name -> shape of the network it is for, whose names it then gets, strictly, as in
+    `load`. config: what to keep with it, by default the source's own. Returns (the state, the names left
+    out).
     """
     state, found = read_state(source, container)
     left_out = []

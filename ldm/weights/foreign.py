@@ -1,18 +1,19 @@
 """Readers of weights that other programs wrote: pickles of Jittor and numpy, torch's zip and legacy files.
 
-None runs code from the file (see pickles.py), and tensors are read one by one, after the ones wanted are known, so
-that optimizer states beside them cost nothing.
+None runs code from the file (see pickles.py), and tensors are read one by one, after the ones wanted are
+known, so that optimizer states beside them cost nothing.
 """
 import collections
 import contextlib
 import hashlib
+import io
 import zipfile
 
 from ldm.errors import UserError
-from ldm.weights import names
-from ldm.weights.pickles import Array, Storage, Tensor, Unpickler, element
+from ldm.weights import names, pickles
+from ldm.weights.pickles import Array, Storage, Tensor, element
 
-JITTOR_END = b"HCAJSLHD"                                        # jt.save ends a pickle with its SHA-1 and this
+JITTOR_END = b"HCAJSLHD"                                        # jt.save's last words, after a SHA-1
 TORCH_LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."    # a pickle of torch's magic number
 ZIP = b"PK\x03\x04"
 KINDS = "own .safetensors, Jittor .pkl, torch .ckpt/.pt/.pth and .safetensors are read"
@@ -20,14 +21,14 @@ KINDS = "own .safetensors, Jittor .pkl, torch .ckpt/.pt/.pth and .safetensors ar
 
 @contextlib.contextmanager
 def readable(path, kind):
-    """Turn what a damaged file makes of a reader into a UserError: `kind` says what the file set out to be."""
+    """Turn what damaged files make of a reader into a UserError; `kind` is what the file set out to be."""
     try:
         yield
     except UserError:
         raise
     except OSError as e:
         raise UserError(path, f"cannot be read ({e.strerror or e})", "a readable file of weights is needed")
-    except Exception as e:              # the bytes are anybody's: parsers may fail on them in any way they like
+    except Exception as e:              # the bytes are anybody's: parsers may fail on them in any way
         reason = " ".join(str(e).split()) or type(e).__name__
         raise UserError(path, f"is truncated or damaged, or no {kind} of weights ({reason})", KINDS) from e
 
@@ -35,8 +36,9 @@ def readable(path, kind):
 def read(path, container=None):
     """Yield (name, array, dtype name) for each tensor of the weights in `path`, in the file's order.
 
-    container: the dotted path of keys to the weights, such as "ema" or "model.state_dict", where a file holds several
-    sets; by default the only dict of tensors under the keys of names.CONTAINERS, or the file's own top.
+    container: the dotted path of keys to the weights, such as "ema" or "model.state_dict", where a file
+    holds several sets; by default the only dict of tensors under the keys of names.CONTAINERS, or the
+    file's own top.
     """
     with open(path, "rb") as file:
         head = file.read(len(TORCH_LEGACY))
@@ -85,14 +87,14 @@ def _read_pickle(file, path):
         if digest.digest() != end[:-len(JITTOR_END)]:
             raise ValueError("its checksum does not match its bytes")
         file.seek(0)
-    tree = Unpickler(file, path).load()
+    tree = pickles.load(file, path)
     if file.tell() != end_of_pickle:
         raise ValueError(f"it ends at byte {file.tell()} of {end_of_pickle}")
     return tree
 
 
 def _storages(read_bytes):
-    """A maker of storages, one a key, as an Unpickler wants it; `read_bytes(storage)` fetches their bytes."""
+    """A maker of storages, one a key, as pickles.load wants it; `read_bytes(storage)` fetches their bytes."""
     made = {}
 
     def storage(dtype, key, elements):
@@ -112,7 +114,7 @@ def _keep_last(read_bytes):
         if last[0] is not storage:
             last[:] = storage, read_bytes(storage)
             if len(last[1]) != storage.size:
-                raise ValueError(f"storage {storage.key} is {len(last[1])} bytes long instead of {storage.size}")
+                raise ValueError(f"storage {storage.key} has {len(last[1])} bytes instead of {storage.size}")
         return last[1]
     return read
 
@@ -127,19 +129,22 @@ def _read_zip(file, path):
     if f"{root}byteorder" in archive.namelist() and archive.read(f"{root}byteorder") != b"little":
         raise ValueError("big-endian numbers")
 
-    def read_bytes(storage):
-        member = archive.getinfo(f"{root}data/{storage.key}")
-        if member.compress_type != zipfile.ZIP_STORED:
-            raise ValueError("compressed storages, which torch does not write")
-        return archive.read(member)
+    def member(name):
+        info = archive.getinfo(name)
+        if info.compress_type != zipfile.ZIP_STORED:            # so that nothing is larger than the file
+            raise ValueError(f"{name} is compressed, which torch does not do")
+        return archive.read(info)
 
-    with archive.open(found[0]) as stream:
-        return Unpickler(stream, path, _storages(_keep_last(read_bytes))).load()
+    storages = _storages(_keep_last(lambda storage: member(f"{root}data/{storage.key}")))
+    return pickles.load(io.BytesIO(member(found[0])), path, storages)
 
 
 def _read_legacy(file, path):
-    """The tree of torch's format before 1.6: five pickles (magic, version, system, tree, keys), then the storages,
-    each with its number of elements before it, in the order of the keys."""
+    """The tree of a file in torch's format before 1.6.
+
+    It is five pickles (magic, version, system, tree, keys), then the storages in the order of the keys, each
+    with its number of elements before it.
+    """
     places = {}
 
     def read_bytes(storage):
@@ -153,11 +158,11 @@ def _read_legacy(file, path):
         made[key] = storage(dtype, key, elements)
         return made[key]
 
-    magic, version, system = (Unpickler(file, path).load() for _ in range(3))
+    magic, version, system = (pickles.load(file, path) for _ in range(3))
     if version != 1001 or not system["little_endian"]:
         raise ValueError("another version, or big-endian numbers")
-    tree = Unpickler(file, path, noted).load()
-    for key in Unpickler(file, path).load():
+    tree = pickles.load(file, path, noted)
+    for key in pickles.load(file, path):
         itemsize = element(made[key].dtype).itemsize
         elements = int.from_bytes(file.read(8), "little")
         if elements * itemsize != made[key].size:
@@ -199,7 +204,7 @@ def _keys(tree):
 
 
 def select(tree, path, container=None):
-    """The named tensors of `tree`, name -> Array or Tensor; plain values beside them (an epoch, a rate) are not.
+    """The named tensors of `tree`, name -> Array or Tensor, without plain values beside them (an epoch).
 
     No weights, or several sets of which `container` chooses none, are a UserError.
     """

@@ -1,37 +1,39 @@
-"""The tables of names by which foreign weights enter, and the strict comparison with a network's own names."""
+"""Tables of names by which foreign weights enter, and the strict comparison with a network's own names."""
 from ldm.errors import UserError
 
-# Keys under which a training checkpoint keeps its weights, beside counters and optimizer states: Lightning and
-# OpenMMLab ("state_dict"), training scripts in general, BasicSR ("params"). Two of them in one file are two sets of
-# weights, of which the caller must choose one.
+# Keys under which a training checkpoint keeps its weights, beside counters and optimizer states: Lightning
+# and OpenMMLab ("state_dict"), training scripts in general, BasicSR ("params"). Two of them in one file are
+# two sets of weights, of which the caller must choose one.
 CONTAINERS = ("state_dict", "model", "model_state_dict", "params", "params_ema", "ema")
 
-# Prefixes that a wrapping module puts before *every* name: DataParallel, a Lightning module's `self.model`, or both.
+# Prefixes that a wrapping module puts before *every* name: DataParallel, a Lightning module's `self.model`,
+# or both.
 WRAPPERS = ("module.", "model.", "module.model.")
 
-# Prefixes of one network in a checkpoint of several; names without the prefix belong to the others and are left
-# out. A latent-diffusion checkpoint of CompVis holds its autoencoder so.
+# Prefixes of one network in a checkpoint of several; names without the prefix belong to the others and are
+# left out. A latent-diffusion checkpoint of CompVis holds its autoencoder so.
 PARTS = ("first_stage_model.",)
 
-# What only training needs, as {prefix of the names: a name that the network must have for the rule to hold}. A
-# VQ-GAN checkpoint of CompVis carries its loss: the discriminator and LPIPS. The prefix counts after PARTS.
+# What only training needs, as {prefix of the names: a name that the network must have for the rule to
+# hold}. A VQ-GAN checkpoint of CompVis carries its loss: the discriminator and LPIPS. The prefix counts
+# after PARTS.
 TRAINING_ONLY = {"loss.": "quantize.embedding.weight"}
 
 # Everything that a pickle may name. Storages and dtypes of torch, by the dtype they stand for:
 STORAGES = {
-    "FloatStorage": "float32", "HalfStorage": "float16", "DoubleStorage": "float64", "BFloat16Storage": "bfloat16",
-    "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8",
-    "ByteStorage": "uint8", "BoolStorage": "bool",
+    "FloatStorage": "float32", "HalfStorage": "float16", "DoubleStorage": "float64",
+    "BFloat16Storage": "bfloat16", "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16",
+    "CharStorage": "int8", "ByteStorage": "uint8", "BoolStorage": "bool",
 }
 DTYPES = ("float16", "bfloat16", "float32", "float64", "bool",
           "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-# A Jittor Var names itself "jittor", "jittor_core.Var" (1.3.11); other spellings are what builds of it may have.
+# A Jittor Var names itself "jittor", "jittor_core.Var" in 1.3.11; the others are its names elsewhere.
 VARS = (("jittor", "jittor_core.Var"), ("jittor", "Var"), ("jittor_core", "Var"))
 NUMPY_MODULES = ("numpy.core", "numpy._core")           # before numpy 2 and since
 
 
 def _prefix(state, expected):
-    """The prefix to take off: the only one under which any expected name is found, "" if none or several are."""
+    """The prefix to take off: the only one under which expected names are found, "" if none or several."""
     possible = [""] + [p for p in WRAPPERS if all(name.startswith(p) for name in state)] + list(PARTS)
     covering = [p for p in possible if any(p + name in state for name in expected)]
     return covering[0] if len(covering) == 1 else ""
@@ -51,13 +53,14 @@ def _text(shape):
 
 
 def refuse_unless_same(state, expected, subject):
-    """A UserError that lists every missing, extra and misshapen tensor of `state` (name -> array), if there is any.
+    """Raise a UserError that lists all missing, extra and misshapen tensors of `state` (name -> array).
 
     expected: name -> shape; subject: what the error names.
     """
     missing = [name for name in expected if name not in state]
     extra = [name for name in state if name not in expected]
-    wrong = [f"{name} is {_text(array.shape)} instead of {_text(expected[name])}" for name, array in state.items()
+    wrong = [f"{name} is {_text(array.shape)} instead of {_text(expected[name])}"
+             for name, array in state.items()
              if name in expected and tuple(array.shape) != tuple(expected[name])]
     faults = [f"{label} {_some(names)}" for label, names in
               (("missing", missing), ("extra", extra), ("of another shape", wrong)) if names]
@@ -69,9 +72,9 @@ def refuse_unless_same(state, expected, subject):
 def fit(state, expected, subject):
     """Bring `state` under the names of a network, strictly.
 
-    state: name -> array; expected: name -> shape. Prefixes are taken off and training's own tensors left out by the
-    tables above and by nothing else; what then differs is an error as in `refuse_unless_same`. Returns (the arrays
-    under the network's names, the names left out).
+    state: name -> array; expected: name -> shape. Prefixes are taken off and training's own tensors left
+    out by the tables above and by nothing else; what then differs is an error as in `refuse_unless_same`.
+    Returns (the arrays under the network's names, the names left out).
     """
     prefix = _prefix(state, expected)
     left_out = [name for name in state if not name.startswith(prefix)]

@@ -1,21 +1,29 @@
 """Reading pickles without running anything in them: every name that a pickle may use stands in a list here.
 
-A pickle is a program: it names functions and calls them. This reader gives it, for the few names that tensors and
-containers need, objects of ours that only note what they were called with, and refuses the file at any other name.
-Python's own classes reach the pickle in two cases only, OrderedDict and set, whose constructors just collect; all
-others come as `Inert` objects without attributes, so that nothing done to them outlives the file.
+A pickle is a program: it names functions and calls them. This reader gives it, for the few names that
+tensors and containers need, objects of ours that only note what they were called with, and refuses the file
+at any other name. Python's own classes reach the pickle in two cases only, OrderedDict and set, whose
+constructors just collect; all others come as `Inert` objects without attributes, so that nothing done to
+them outlives the file.
 
-Checkpoints that hold more than weights (a Lightning `.ckpt` with its callbacks, a pickled module) are refused for
-that by the first such name. Where its source is trusted, the program that wrote the file can save the state dict
-alone, `torch.save({"state_dict": torch.load(F, weights_only=False)["state_dict"]}, G)`, and G is readable here.
+Checkpoints that hold more than weights (a pickled module; Lightning's with its callbacks, such as the
+`pytorch_lightning...ModelCheckpoint` that CompVis files may name) are refused at the first such name. Where the
+source is trusted, the program that wrote the file, run elsewhere, can save the state dict alone:
+`torch.save({"state_dict": torch.load(F, weights_only=False)["state_dict"]}, G)`. That runs what F says; G is
+readable here.
 """
 import collections
+import math
 import pickle
+import pickletools
 
 import numpy as np
 
 from ldm.errors import UserError
 from ldm.weights import names
+
+
+EXPANDED_LIMIT = 1 << 28        # bytes that a tensor which repeats its storage (torch's expand) may fill
 
 
 class Inert:
@@ -83,7 +91,8 @@ class Tensor:
     __slots__ = ("storage", "dtype", "offset", "shape", "strides")
 
     def __init__(self, storage, dtype, offset, shape, strides):
-        self.storage, self.dtype, self.offset, self.shape, self.strides = storage, dtype, offset, shape, strides
+        self.storage, self.dtype, self.offset = storage, dtype, offset
+        self.shape, self.strides = shape, strides
 
     def read(self):
         """(the array; the name of its dtype). bfloat16 comes as the uint16 of its bits."""
@@ -92,6 +101,9 @@ class Tensor:
         numbers = (self.offset, *self.shape, *self.strides)
         if any(type(n) is not int or n < 0 for n in numbers) or len(self.shape) != len(self.strides):
             raise ValueError("a tensor of impossible shape")
+        size = math.prod(self.shape) * dtype.itemsize
+        if size > max(self.storage.size, EXPANDED_LIMIT):
+            raise ValueError(f"a tensor of {size} bytes in a storage of {self.storage.size}")
         last = self.offset + sum((n - 1) * step for n, step in zip(self.shape, self.strides))
         if 0 in self.shape:
             return np.zeros(self.shape, dtype), self.dtype
@@ -100,7 +112,9 @@ class Tensor:
         memory = np.frombuffer(self.storage.read(self.storage), dtype, elements)[self.offset:]
         strides = [step * dtype.itemsize for step in self.strides]
         array = np.lib.stride_tricks.as_strided(memory, self.shape, strides, writeable=False)
-        return (array if array.nbytes == self.storage.size else array.copy()), self.dtype   # lets go of the rest
+        if array.nbytes != self.storage.size:
+            array = array.copy()                               # lets go of the rest of the storage
+        return array, self.dtype
 
 
 def element(name):
@@ -129,7 +143,7 @@ def _from_buffer(raw, dtype, shape, order):
 
 
 def _encode(text, encoding):
-    if encoding != "latin1":                           # how protocol 2 writes bytes, and all that it uses this for
+    if encoding != "latin1":                           # how protocol 2 writes bytes; it has no other use
         raise ValueError(f"a text in {encoding}")
     return text.encode("latin1")
 
@@ -161,11 +175,33 @@ def _allowed():
     return table
 
 
-class Unpickler(pickle.Unpickler):
-    """Reads one pickle from `file`. `storage(dtype, key, elements, ...)` makes the `Storage` that a torch file names."""
+def load(file, subject, storage=None):
+    """The tree of the pickle that begins where `file` stands; leaves `file` at its end.
+
+    subject: what errors name; storage(dtype name, key, elements): makes the `Storage` that a torch file
+    refers to.
+    """
+    begin = file.tell()
+    _refuse_impossible(file)
+    file.seek(begin)
+    return _Unpickler(file, subject, storage).load()
+
+
+def _refuse_impossible(file):
+    """Walk through a pickle's operations: all must be there, with no memo entry beyond their number.
+
+    Python's own reader makes room for whatever length or entry a damaged file claims, which can be all the
+    memory.
+    """
+    for count, (operation, argument, _) in enumerate(pickletools.genops(file)):
+        if operation.name.endswith("PUT") and argument > count:
+            raise ValueError(f"entry {argument} at its operation {count}")
+
+
+class _Unpickler(pickle.Unpickler):
     _allowed = _allowed()
 
-    def __init__(self, file, subject, storage=None):
+    def __init__(self, file, subject, storage):
         super().__init__(file)
         self._subject, self._storage = subject, storage
 
@@ -178,7 +214,7 @@ class Unpickler(pickle.Unpickler):
         return self._allowed[module, name]
 
     def persistent_load(self, identity):
-        """The storage of ("storage", kind, key, place, elements[, view]), the only reference torch files make."""
+        """The storage of ("storage", kind, key, place, elements[, view]), torch's only kind of reference."""
         if self._storage is None or type(identity) is not tuple or identity[0] != "storage":
             raise pickle.UnpicklingError("a reference out of the file")
         _, kind, key, _, elements, *view = identity
