@@ -134,6 +134,8 @@ def test_a_pickle_that_would_run_code_is_refused_by_name(tmp_path, wrap, protoco
     (b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n}X\x05\x00\x00\x00valueK\x01sb.", "truncated or damaged"),
     (b"\x80\x02}r\xff\xff\xff\x7f.", "entry 2147483647 at its operation 2"),      # would be given 32 GB
     (b"\x80\x05\x96" + struct.pack("<Q", 1 << 40) + b"x.", "truncated or damaged"),
+    (b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(NK\0))\x89N}X\3\0\0\0neg\x88stR.",
+     "sign or conjugate pending"),
     (b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x04\x00\x00\x00idna\x86R.", "a text in idna"),
 ])
 def test_hand_made_pickles(tmp_path, monkeypatch, code, words):
@@ -143,6 +145,22 @@ def test_hand_made_pickles(tmp_path, monkeypatch, code, words):
         read_state("evil.pkl")
     assert os.listdir(tmp_path) == ["evil.pkl"]
     read_state(SAMPLES[0])                                  # and it left the reader as it was
+
+
+def test_a_storage_within_a_storage_is_refused(tmp_path):
+    code = (b"\x80\x02(X\7\0\0\0storagectorch\nFloatStorage\nX\1\0\0\0aX\3\0\0\0cpuK\1"
+            b"(X\1\0\0\0bK\0K\1ttQ.")
+    (tmp_path / "w.pt").write_bytes(as_legacy(code))
+    with pytest.raises(UserError, match="a storage within a storage"):
+        read_state(tmp_path / "w.pt")
+
+
+def test_a_tensor_stays_within_its_storage(tmp_path):
+    data = SAMPLES[1].read_bytes()
+    assert data.count(b"K\x06K\x04\x86") == 1              # the transposed tensor's shape, 6 x 4 of 24 numbers
+    (tmp_path / "w.pt").write_bytes(data.replace(b"K\x06K\x04\x86", b"K\x07K\x04\x86"))
+    with pytest.raises(UserError, match="reaches beyond its storage"):
+        read_state(tmp_path / "w.pt")
 
 
 def test_a_torch_file_cannot_fill_more_memory_than_it_is_long(tmp_path):

@@ -7,10 +7,10 @@ constructors just collect; all others come as `Inert` objects without attributes
 them outlives the file.
 
 Checkpoints that hold more than weights (a pickled module; Lightning's with its callbacks, such as the
-`pytorch_lightning...ModelCheckpoint` that CompVis files may name) are refused at the first such name. Where the
-source is trusted, the program that wrote the file, run elsewhere, can save the state dict alone:
-`torch.save({"state_dict": torch.load(F, weights_only=False)["state_dict"]}, G)`. That runs what F says; G is
-readable here.
+`pytorch_lightning...ModelCheckpoint` that CompVis files may name) are refused at the first such name. Where
+the source is trusted, the program that wrote the file, run elsewhere, can save the state dict alone:
+`torch.save({"state_dict": torch.load(F, weights_only=False)["state_dict"]}, G)`. That runs what F says; G
+is readable here.
 """
 import collections
 import math
@@ -21,7 +21,6 @@ import numpy as np
 
 from ldm.errors import UserError
 from ldm.weights import names
-
 
 EXPANDED_LIMIT = 1 << 28        # bytes that a tensor which repeats its storage (torch's expand) may fill
 
