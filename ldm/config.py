@@ -15,22 +15,27 @@ DEFAULTS = {
     "schedule": "linear",                   # linear | cosine | paper
     "autoencoder": {
         "channels": 128, "channel_mult": [1, 2, 4], "num_res_blocks": 2,
-        "z_channels": 3, "codebook_size": 8192, "embed_dim": 3,
+        "z_channels": 3, "codebook_size": 8192, "embed_dim": 3, "norm_groups": 32,
     },
     "unet": {
         "num_classes": 29, "channels": 256, "channel_mult": [1, 1, 2, 3, 4], "num_res_blocks": 2,
         "attention_downsampling": [4, 8, 16], "head_channels": 64, "learn_sigma": True, "dropout": 0.0,
-        "spade_channels": 128,
+        "spade_channels": 128, "norm_groups": 32,
     },
     "training": {                           # tools/train.py
         "learning_rate": 1.0e-4, "weight_decay": 0.0, "batch_size": 30, "steps": 266000, "warmup_steps": 0,
-        "ema_rate": 0.9999, "label_drop": 0.2, "loss": "mse+vb", "flip": True, "seed": 0, "save_every": 2000,
-        "sample_every": 2000, "log_every": 10, "keep": 3,
+        "decay": "none",                    # none | cosine
+        "ema_rate": 0.9999, "label_drop": 0.2,
+        "loss": "mse+vb",                   # mse | mse+vb | mse+vb_rescaled
+        "seed": 0, "save_every": 2000, "sample_every": 2000, "log_every": 10, "keep": 3,
     },
     "autoencoder_training": {               # tools/train_autoencoder.py
-        "learning_rate": 4.5e-6, "batch_size": 12, "steps": 250000, "warmup_steps": 0, "crop": 256, "gradient_weight": 1.0,
-        "codebook_weight": 1.0, "ema_rate": 0.999, "seed": 0, "save_every": 2000, "sample_every": 2000,
-        "log_every": 10, "keep": 3,
+        "learning_rate": 4.5e-6, "weight_decay": 0.0, "batch_size": 12, "steps": 250000, "warmup_steps": 0,
+        "decay": "none", "ema_rate": 0.999,
+        "crop": 256,                        # pixels, a side
+        "gradient_weight": 1.0, "codebook_weight": 1.0,
+        "quantize_after": 0,                # steps without a codebook first: from scratch, latents would collapse onto it
+        "seed": 0, "save_every": 2000, "sample_every": 2000, "log_every": 10, "keep": 3,
     },
 }
 

@@ -18,3 +18,8 @@ COLORS = np.array([
 def colorize(labels):
     """Label map H x W uint8 -> H x W x 3 uint8 RGB; values over 28 raise IndexError."""
     return COLORS[labels]
+
+
+def one_hot(labels):
+    """Label maps N x H x W uint8 -> N x 29 x H x W float32."""
+    return np.moveaxis(np.eye(NUM_CLASSES, dtype=np.float32)[labels], -1, 1)

@@ -25,6 +25,25 @@ def fail(message):
     sys.exit(2)
 
 
+def train(trainer):
+    """Resume `trainer` and run it under a bar that shows its terms and the time left."""
+    from tqdm import tqdm
+
+    from ldm import runtime
+    done = runtime.notice_compile(f"training {type(trainer.task).__name__}", "First training here: the operators "
+                                  "are compiled now, some 2 minutes on two cores, once ...")
+    first = trainer.resume()
+    if first:
+        print(f"continuing at step {first}", file=sys.stderr)
+    with tqdm(total=trainer.options["steps"], initial=first, unit="step", dynamic_ncols=True) as bar:
+        def progress(step, terms):
+            bar.update(step - bar.n)
+            bar.set_postfix({k: f"{v:.4f}" for k, v in terms.items()}, refresh=False)
+            if step == first + 1:
+                done()
+        trainer.train(progress)
+
+
 def run(main):
     """Call `main()`; what a user caused ends with one line and status 2, an interrupt with 130."""
     try:

@@ -50,8 +50,9 @@ def variational_bound(predicted, values, z0, z_t, eps, t, schedule):
 
 
 def normal_cdf(x):
-    """The standard normal distribution function, by the tanh approximation that the reference code uses."""
-    return 0.5 * (1 + jt.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x * x * x)))
+    """The standard normal distribution function, by the tanh approximation that the reference code uses. Clamped to
+    where tanh is 1 in float32: the framework's gradient of tanh is NaN beyond 88."""
+    return 0.5 * (1 + jt.tanh(jt.clamp(np.sqrt(2 / np.pi) * (x + 0.044715 * x * x * x), -15, 15)))
 
 
 def discretized_log_likelihood(x, mean, log_scale):

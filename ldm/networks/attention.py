@@ -3,6 +3,15 @@ from ldm.backend import jt, nn
 from ldm.networks.blocks import GroupNorm, zero
 
 MAX_POSITIONS = 4096        # more than these are attended in chunks of rows: 12,288 would need a 604 MB matrix
+LARGE_PRODUCT = 200_000     # multiplications
+
+
+def bmm(a, b):
+    """B x n x m times B x m x k. On CPU the framework's own is a plain loop of 1 GMAC/s: where an item is large
+    enough to pay for the call, each goes to oneDNN by itself."""
+    if jt.flags.use_cuda or a.shape[1] * a.shape[2] * b.shape[2] < LARGE_PRODUCT:
+        return nn.bmm(a, b)
+    return jt.stack([nn.matmul(a[i], b[i]) for i in range(a.shape[0])])
 
 
 def attend(q, k, v):
@@ -12,8 +21,8 @@ def attend(q, k, v):
     rows = L if L <= MAX_POSITIONS else MAX_POSITIONS // 4
     chunks = []
     for start in range(0, L, rows):
-        weights = nn.softmax(nn.bmm(q[:, start:start + rows], k), dim=-1)
-        chunk = nn.bmm(weights, v.transpose(0, 2, 1))
+        weights = nn.softmax(bmm(q[:, start:start + rows], k), dim=-1)
+        chunk = bmm(weights, v.transpose(0, 2, 1))
         if rows < L:
             chunk.sync()            # or every chunk's weights would be alive at once
         chunks.append(chunk)
@@ -34,9 +43,9 @@ class Projection(nn.Module):
 class AttentionBlock(nn.Module):
     """Multi-head self-attention of the U-Net; q, k and v of a head lie side by side (the entry's legacy order)."""
 
-    def __init__(self, channels, head_channels):
+    def __init__(self, channels, head_channels, groups):
         self._heads = channels // head_channels
-        self.norm = GroupNorm(channels)
+        self.norm = GroupNorm(channels, groups)
         self.qkv = Projection(channels, 3 * channels)
         self.proj_out = zero(Projection(channels, channels))
 

@@ -6,16 +6,16 @@ from ldm.networks.blocks import GroupNorm, SiLU, upsample
 ROWS = 4096                 # latent vectors compared with the codebook at a time: 134 MB of distances for 8192 entries
 
 
-def norm(channels):
-    return GroupNorm(channels, eps=1e-6)
+def norm(channels, groups):
+    return GroupNorm(channels, groups, eps=1e-6)
 
 
 class Block(nn.Module):
     """norm, SiLU, conv, twice, beside a 1 x 1 convolution where the width changes."""
 
-    def __init__(self, channels, out_channels):
-        self.norm1, self.conv1 = norm(channels), nn.Conv(channels, out_channels, 3, padding=1)
-        self.norm2, self.conv2 = norm(out_channels), nn.Conv(out_channels, out_channels, 3, padding=1)
+    def __init__(self, channels, out_channels, groups):
+        self.norm1, self.conv1 = norm(channels, groups), nn.Conv(channels, out_channels, 3, padding=1)
+        self.norm2, self.conv2 = norm(out_channels, groups), nn.Conv(out_channels, out_channels, 3, padding=1)
         if channels != out_channels:
             self.nin_shortcut = nn.Conv(channels, out_channels, 1)
         self._silu, self._widens = SiLU(), channels != out_channels
@@ -29,8 +29,8 @@ class Block(nn.Module):
 class Attention(nn.Module):
     """Single-head self-attention; 12,288 positions at 512 x 384."""
 
-    def __init__(self, channels):
-        self.norm = norm(channels)
+    def __init__(self, channels, groups):
+        self.norm = norm(channels, groups)
         self.q, self.k, self.v, self.proj_out = (nn.Conv(channels, channels, 1) for _ in range(4))
 
     def execute(self, x):
@@ -41,8 +41,9 @@ class Attention(nn.Module):
 
 
 class Middle(nn.Module):
-    def __init__(self, channels):
-        self.block_1, self.attn_1, self.block_2 = Block(channels, channels), Attention(channels), Block(channels, channels)
+    def __init__(self, channels, groups):
+        self.block_1, self.block_2 = (Block(channels, channels, groups) for _ in range(2))
+        self.attn_1 = Attention(channels, groups)
 
     def execute(self, x):
         return self.block_2(self.attn_1(self.block_1(x)))
@@ -69,8 +70,8 @@ class Upsample(nn.Module):
 class Level(nn.Module):
     """The blocks of one resolution, then the step to the next one (`downsample` or `upsample`) unless it is the last."""
 
-    def __init__(self, widths, downsample=False, upsample=False):
-        self.block = nn.ModuleList([Block(a, b) for a, b in zip(widths, widths[1:])])
+    def __init__(self, widths, groups, downsample=False, upsample=False):
+        self.block = nn.ModuleList([Block(a, b, groups) for a, b in zip(widths, widths[1:])])
         if downsample:
             self.downsample = Downsample(widths[-1])
         if upsample:
@@ -85,16 +86,16 @@ class Level(nn.Module):
 
 
 class Encoder(nn.Module):
-    def __init__(self, channels, channel_mult, num_res_blocks, z_channels):
+    def __init__(self, channels, channel_mult, num_res_blocks, z_channels, groups):
         last = len(channel_mult) - 1
         self.conv_in = nn.Conv(3, channels, 3, padding=1)
         levels, c = [], channels
         for i, mult in enumerate(channel_mult):
-            levels.append(Level([c] + [channels * mult] * num_res_blocks, downsample=i < last))
+            levels.append(Level([c] + [channels * mult] * num_res_blocks, groups, downsample=i < last))
             c = channels * mult
         self.down = nn.ModuleList(levels)
-        self.mid = Middle(c)
-        self.norm_out, self.conv_out = norm(c), nn.Conv(c, z_channels, 3, padding=1)
+        self.mid = Middle(c, groups)
+        self.norm_out, self.conv_out = norm(c, groups), nn.Conv(c, z_channels, 3, padding=1)
         self._silu = SiLU()
 
     def execute(self, x):
@@ -105,16 +106,16 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    def __init__(self, channels, channel_mult, num_res_blocks, z_channels):
+    def __init__(self, channels, channel_mult, num_res_blocks, z_channels, groups):
         c = channels * channel_mult[-1]
         self.conv_in = nn.Conv(z_channels, c, 3, padding=1)
-        self.mid = Middle(c)
+        self.mid = Middle(c, groups)
         levels = []
         for i, mult in reversed(list(enumerate(channel_mult))):
-            levels.append(Level([c] + [channels * mult] * (num_res_blocks + 1), upsample=i > 0))
+            levels.append(Level([c] + [channels * mult] * (num_res_blocks + 1), groups, upsample=i > 0))
             c = channels * mult
         self.up = nn.ModuleList(levels[::-1])       # named from fine to coarse, run from coarse to fine
-        self.norm_out, self.conv_out = norm(c), nn.Conv(c, 3, 3, padding=1)
+        self.norm_out, self.conv_out = norm(c, groups), nn.Conv(c, 3, 3, padding=1)
         self._silu = SiLU()
 
     def execute(self, z):
@@ -139,6 +140,13 @@ class Quantizer(nn.Module):
         codes = jt.concat([self._nearest(flat[i:i + ROWS]) for i in range(0, flat.shape[0], ROWS)])
         return book[codes].reshape(N, H, W, D).transpose(0, 3, 1, 2), codes.reshape(N, H, W)
 
+    def straight_through(self, z):
+        """For training: (entries with z's gradient, codebook loss, indices). The loss of van den Oord et al. 2017,
+        beta 0.25: latents are drawn to the entries at a quarter of the weight with which entries are to latents."""
+        z_q, codes = self(z)
+        loss = (z_q - z.detach()).sqr().mean() + 0.25 * (z_q.detach() - z).sqr().mean()
+        return z + (z_q - z).detach(), loss, codes
+
     def _nearest(self, vectors):
         """M x dim -> M indices. Synced, or the M x size distances of every chunk would be alive at once."""
         book = self.embedding.weight
@@ -154,13 +162,19 @@ class Autoencoder(nn.Module):
     """
 
     def __init__(self, channels=128, channel_mult=(1, 2, 4), num_res_blocks=2, z_channels=3, codebook_size=8192,
-                 embed_dim=3):
+                 embed_dim=3, norm_groups=32):
         self.factor = 2 ** (len(channel_mult) - 1)
-        self.encoder = Encoder(channels, channel_mult, num_res_blocks, z_channels)
-        self.decoder = Decoder(channels, channel_mult, num_res_blocks, z_channels)
+        self.encoder = Encoder(channels, channel_mult, num_res_blocks, z_channels, norm_groups)
+        self.decoder = Decoder(channels, channel_mult, num_res_blocks, z_channels, norm_groups)
         self.quant_conv = nn.Conv(z_channels, embed_dim, 1)
         self.post_quant_conv = nn.Conv(embed_dim, z_channels, 1)
         self.quantize = Quantizer(codebook_size, embed_dim)
+
+    def execute(self, images):
+        """For training: -> (reconstruction, codebook loss, codes, latents before quantisation)."""
+        z = self.encode(images)
+        z_q, loss, codes = self.quantize.straight_through(z)
+        return self.decode_quantized(z_q), loss, codes, z
 
     def encode(self, images):
         """-> latents before quantisation."""
@@ -173,3 +187,15 @@ class Autoencoder(nn.Module):
     def decode_quantized(self, latents):
         """Decode latents that are codebook entries already, or on purpose are not."""
         return self.decoder(self.post_quant_conv(latents))
+
+    def rescale(self, mean, std):
+        """Shift and scale the latents, z -> (z - mean) / std with one std for all channels, by folding that into the
+        layers around them: no reconstruction changes, nor which codebook entry is nearest."""
+        c = (1, -1, 1, 1)
+        mean = jt.array(mean)
+        into, out = self.quant_conv, self.post_quant_conv
+        out.bias.assign(out.bias + (out.weight * mean.reshape(c)).sum((1, 2, 3)))
+        out.weight.assign(out.weight * std)
+        into.weight.assign(into.weight / std)
+        into.bias.assign((into.bias - mean) / std)
+        self.quantize.embedding.weight.assign((self.quantize.embedding.weight - mean.reshape(1, -1)) / std)

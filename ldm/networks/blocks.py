@@ -23,7 +23,7 @@ def normalize(x, groups, eps):
 class GroupNorm(nn.Module):
     """Group normalisation with a learned scale and shift a channel."""
 
-    def __init__(self, channels, groups=32, eps=1e-5):
+    def __init__(self, channels, groups, eps=1e-5):
         self.groups, self.eps = groups, eps
         self.weight = jt.ones(channels)
         self.bias = jt.zeros(channels)
@@ -69,11 +69,12 @@ def timestep_embedding(t, dim, max_period=10000):
 class ResBlock(nn.Module):
     """Residual block of the encoder (guided-diffusion): plain GroupNorm, timestep by scale and shift."""
 
-    def __init__(self, channels, out_channels, emb_channels, dropout=0.0, down=False):
+    def __init__(self, channels, out_channels, emb_channels, groups, dropout, down=False):
         self._resample = downsample if down else None
-        self.in_layers = nn.Sequential(GroupNorm(channels), SiLU(), nn.Conv(channels, out_channels, 3, padding=1))
+        self.in_layers = nn.Sequential(GroupNorm(channels, groups), SiLU(),
+                                       nn.Conv(channels, out_channels, 3, padding=1))
         self.emb_layers = nn.Sequential(SiLU(), nn.Linear(emb_channels, 2 * out_channels))
-        self.out_layers = nn.Sequential(GroupNorm(out_channels), SiLU(), nn.Dropout(dropout),
+        self.out_layers = nn.Sequential(GroupNorm(out_channels, groups), SiLU(), nn.Dropout(dropout),
                                         zero(nn.Conv(out_channels, out_channels, 3, padding=1)))
         self.skip_connection = nn.Conv(channels, out_channels, 1) if channels != out_channels else nn.Identity()
 

@@ -9,8 +9,8 @@ class SPADENorm(nn.Module):
     `downsampling` is the factor between the map's size and that of x.
     """
 
-    def __init__(self, channels, num_classes, downsampling, hidden):
-        self.downsampling = downsampling
+    def __init__(self, channels, num_classes, downsampling, hidden, groups):
+        self.downsampling, self.groups = downsampling, groups
         self.mlp_shared = nn.Sequential(nn.Conv(num_classes, hidden, 3, padding=1), nn.ReLU())
         self.mlp_gamma = nn.Conv(hidden, channels, 3, padding=1)
         self.mlp_beta = nn.Conv(hidden, channels, 3, padding=1)
@@ -23,18 +23,19 @@ class SPADENorm(nn.Module):
 
     def execute(self, x, modulation):
         scale, shift = modulation
-        return normalize(x, 32, 1e-5) * scale + shift
+        return normalize(x, self.groups, 1e-5) * scale + shift
 
 
 class SPADEResBlock(nn.Module):
     """Residual block of the middle and the decoder: both its norms are modulated by the label map."""
 
-    def __init__(self, channels, out_channels, emb_channels, num_classes, downsampling, hidden, dropout=0.0, up=False):
+    def __init__(self, channels, out_channels, emb_channels, num_classes, downsampling, hidden, groups, dropout,
+                 up=False):
         self._resample = upsample if up else None
-        self.in_norm = SPADENorm(channels, num_classes, downsampling, hidden)
+        self.in_norm = SPADENorm(channels, num_classes, downsampling, hidden, groups)
         self.in_layers = nn.Sequential(SiLU(), nn.Conv(channels, out_channels, 3, padding=1))
         self.emb_layers = nn.Sequential(SiLU(), nn.Linear(emb_channels, 2 * out_channels))
-        self.out_norm = SPADENorm(out_channels, num_classes, downsampling // 2 if up else downsampling, hidden)
+        self.out_norm = SPADENorm(out_channels, num_classes, downsampling // 2 if up else downsampling, hidden, groups)
         self.out_layers = nn.Sequential(SiLU(), nn.Dropout(dropout),
                                         zero(nn.Conv(out_channels, out_channels, 3, padding=1)))
         self.skip_connection = nn.Conv(channels, out_channels, 1) if channels != out_channels else nn.Identity()

@@ -13,37 +13,38 @@ class UNet(nn.Module):
     """eps (and, with `learn_sigma`, the variance's position in its range) from z_t, t and a one-hot label map.
 
     `attention_downsampling` lists the factors between the latent's size and those at which there is attention.
+    `norm_groups` is for small networks: a group should hold several channels, or its norm takes the mean level away.
     State-dict names are the entry's.
     """
 
     def __init__(self, num_classes=29, channels=256, channel_mult=(1, 1, 2, 3, 4), num_res_blocks=2,
                  attention_downsampling=(4, 8, 16), head_channels=64, learn_sigma=True, dropout=0.0,
-                 spade_channels=128):
+                 spade_channels=128, norm_groups=32):
         self.num_classes, self.channels, self.learn_sigma = num_classes, channels, learn_sigma
         self.downsampling = 2 ** (len(channel_mult) - 1)
         emb = 4 * channels
         self.time_embed = nn.Sequential(nn.Linear(channels, emb), SiLU(), nn.Linear(emb, emb))
 
         def spade(c, c_out, ds, up=False):
-            return SPADEResBlock(c, c_out, emb, num_classes, ds, spade_channels, dropout, up)
+            return SPADEResBlock(c, c_out, emb, num_classes, ds, spade_channels, norm_groups, dropout, up)
 
         def attention(c, ds):
-            return [AttentionBlock(c, head_channels)] if ds in attention_downsampling else []
+            return [AttentionBlock(c, head_channels, norm_groups)] if ds in attention_downsampling else []
 
         c, ds = channels * channel_mult[0], 1
         blocks, widths = [nn.Sequential(nn.Conv(3, c, 3, padding=1))], [c]
         for level, mult in enumerate(channel_mult):
             for _ in range(num_res_blocks):
-                blocks.append(nn.Sequential(ResBlock(c, mult * channels, emb, dropout),
+                blocks.append(nn.Sequential(ResBlock(c, mult * channels, emb, norm_groups, dropout),
                                             *attention(mult * channels, ds)))
                 c = mult * channels
                 widths.append(c)
             if level < len(channel_mult) - 1:
-                blocks.append(nn.Sequential(ResBlock(c, c, emb, dropout, down=True)))
+                blocks.append(nn.Sequential(ResBlock(c, c, emb, norm_groups, dropout, down=True)))
                 widths.append(c)
                 ds *= 2
         self.input_blocks = nn.ModuleList(blocks)
-        self.middle_block = nn.Sequential(spade(c, c, ds), AttentionBlock(c, head_channels), spade(c, c, ds))
+        self.middle_block = nn.Sequential(spade(c, c, ds), AttentionBlock(c, head_channels, norm_groups), spade(c, c, ds))
 
         blocks = []
         for level, mult in reversed(list(enumerate(channel_mult))):
@@ -55,7 +56,7 @@ class UNet(nn.Module):
                     ds //= 2
                 blocks.append(nn.Sequential(*layers))
         self.output_blocks = nn.ModuleList(blocks)
-        self.out = nn.Sequential(GroupNorm(c), SiLU(), zero(nn.Conv(c, 6 if learn_sigma else 3, 3, padding=1)))
+        self.out = nn.Sequential(GroupNorm(c, norm_groups), SiLU(), zero(nn.Conv(c, 6 if learn_sigma else 3, 3, padding=1)))
 
     def _decoder_layers(self):
         """The layers after the encoder, in order, block by block."""

@@ -1,0 +1,11 @@
+"""From a mask and a style reference to a landscape. `color_transfer` and `rounds` need no Jittor; `pipeline` does."""
+from ldm.inference.color_transfer import color_transfer
+
+__all__ = ["Pipeline", "color_transfer"]
+
+
+def __getattr__(name):
+    if name == "Pipeline":                  # on demand, so that colour transfer alone does not load Jittor
+        from ldm.inference.pipeline import Pipeline
+        return Pipeline
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

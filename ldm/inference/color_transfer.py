@@ -1,0 +1,39 @@
+"""Colour transfer, Eq. 6: Reinhard's matching of the mean and spread of each channel in LAB. Needs no Jittor."""
+import cv2
+import numpy as np
+
+from ldm.errors import UserError
+
+MODES = ("exact", "opencv8")
+
+
+def color_transfer(image, reference, mode="exact"):
+    """`image` with the colours of `reference`: H x W x 3 uint8 RGB in and out, the two of any sizes.
+
+    exact: LAB in floating point, nothing rounded but the result. opencv8: the entry's arithmetic, bit for bit, which
+    has 8-bit LAB, means and standard deviations rounded to two decimals, and the result rounded twice. In both, a channel
+    of `image` that is constant has no spread to match: it is left as it is (the entry's becomes NaN).
+    """
+    if mode not in MODES:
+        raise UserError("color_transfer", f"'{mode}' is none", f"one of {', '.join(MODES)} is")
+    if mode == "opencv8":
+        lab, target = (cv2.cvtColor(x, cv2.COLOR_RGB2LAB) for x in (image, reference))
+        matched = match(lab, moments(lab, decimals=2), moments(target, decimals=2))
+        return cv2.cvtColor(np.clip(np.round(matched), 0, 255).astype(np.uint8), cv2.COLOR_LAB2RGB)
+    lab, target = (cv2.cvtColor(x.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) for x in (image, reference))
+    matched = match(lab, moments(lab), moments(target)).astype(np.float32)
+    rgb = cv2.cvtColor(matched, cv2.COLOR_LAB2RGB)
+    return np.clip(np.round(rgb * 255), 0, 255).astype(np.uint8)
+
+
+def moments(lab, decimals=None):
+    """(mean, standard deviation) a channel, float64."""
+    mean, std = (m.reshape(-1) for m in cv2.meanStdDev(lab))
+    return (mean, std) if decimals is None else (np.round(mean, decimals), np.round(std, decimals))
+
+
+def match(lab, source, target):
+    """(x - mean) * std' / std + mean' for each channel whose std is not 0."""
+    (mean, std), (new_mean, new_std) = source, target
+    scale = np.divide(new_std, std, out=np.ones(3), where=std > 0)
+    return np.where(std > 0, (lab - mean) * scale + new_mean, lab)

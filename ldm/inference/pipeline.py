@@ -1,0 +1,104 @@
+"""Algorithm 2: from the noised style reference to a landscape, in rounds."""
+from pathlib import Path
+
+import numpy as np
+
+from ldm import config as configs
+from ldm import images, labels, weights
+from ldm.backend import jt
+from ldm.datasets.latents import from_network, to_network
+from ldm.diffusion import Schedule
+from ldm.diffusion.guidance import guide
+from ldm.diffusion.samplers import SAMPLERS
+from ldm.errors import UserError
+from ldm.inference.color_transfer import color_transfer
+from ldm.inference.noise import ImageNoise
+from ldm.networks import Autoencoder, UNet
+
+
+class Pipeline:
+    """Masks and style references in, landscapes out. Its numbers are in `settings` (ldm.inference.rounds)."""
+
+    def __init__(self, unet, autoencoder, schedule, settings, size):
+        self.unet, self.autoencoder, self.schedule, self.settings = unet, autoencoder, schedule, settings
+        self.size = tuple(size)                                     # width, height of images
+        self.rounds = settings.for_schedule(schedule)
+
+    @classmethod
+    def load(cls, folder, settings):
+        """From a model folder: config.yaml, autoencoder.safetensors, unet.safetensors."""
+        folder = Path(folder)
+        config = configs.load(folder / "config.yaml")
+        networks = UNet(**config["unet"]), Autoencoder(**config["autoencoder"])
+        step = networks[0].downsampling * networks[1].factor
+        if any(side % step for side in config["image_size"]):
+            raise UserError(folder / "config.yaml", f"image_size is {config['image_size']}", f"multiples of {step} are needed")
+        for network, name in zip(networks, ("unet", "autoencoder")):
+            weights.load(folder / f"{name}.safetensors", network)
+            network.eval()
+        return cls(*networks, Schedule.named(config["schedule"]), settings, config["image_size"])
+
+    @property
+    def latent_size(self):
+        """Width and height of latents and of the label maps that the network sees."""
+        return tuple(side // self.autoencoder.factor for side in self.size)
+
+    def __call__(self, masks, references, names, seed=0, on_step=lambda: None):
+        """Label maps N x h x w uint8 (latent size), references N x H x W x 3 uint8, N names -> N x H x W x 3 uint8.
+
+        Noise comes from (seed, name, round). `on_step()` is called after each step of the chain.
+        """
+        with jt.no_grad():
+            modulations = self.modulate(masks)
+            pictures = references
+            for k, r in enumerate(self.rounds):
+                if r.color_transfer:
+                    pictures = [color_transfer(x, y, r.color_transfer) for x, y in zip(pictures, references)]   # Eq. 6
+                noise = ImageNoise(seed, names, k)
+                z = self.start(pictures, r, noise)                                                              # Eq. 1
+                z = self.denoise(z, r, modulations, noise, on_step)                                             # Eq. 5
+                pictures = self.decode(z)
+                if self.settings.jpeg_between_rounds and k < len(self.rounds) - 1:
+                    pictures = [images.jpeg_roundtrip(x, self.settings.jpeg_between_rounds) for x in pictures]
+        return np.stack(pictures)
+
+    def modulate(self, masks):
+        """What the network makes of the maps, and of the empty map, which serves every image: once, for all steps."""
+        one_hot = jt.array(labels.one_hot(masks))
+        guided = self.unet.modulate(one_hot)
+        if all(r.guidance <= 1 for r in self.rounds):
+            return guided, None
+        return guided, self.unet.modulate(jt.zeros((1, *one_hot.shape[1:])))
+
+    def start(self, pictures, r, noise):
+        """The latent that a round begins with."""
+        eps = noise((3, *self.latent_size[::-1]))
+        if r.noise_index is None:
+            return jt.array(eps)
+        z0 = np.concatenate([self.autoencoder.encode(jt.array(to_network(x)[None])).numpy() for x in pictures])
+        return jt.array(r.chain.add_noise(z0, r.noise_index, eps))
+
+    def denoise(self, z, r, modulations, noise, on_step):
+        """Down the round's chain with the settings' sampler. The encoder runs once a step, for both passes."""
+        guided, empty = modulations
+        count, shape = z.shape[0], z.shape[1:]
+
+        def model(z, t):
+            encoded = self.unet.encode(z, [t] * count)
+            out = self.unet.decode(*encoded, guided)
+            eps, values = out[:, :3], out[:, 3:] if self.unet.learn_sigma else None
+            if r.guidance > 1:
+                eps = guide(eps, self.unet.decode(*encoded, empty)[:, :3], r.guidance)
+            return eps, values
+
+        def after(i, z):
+            z.sync()                                # the graph of one step at a time
+            on_step()
+
+        options = {"eta": self.settings.eta} if self.settings.sampler == "ddim" else {}
+        return SAMPLERS[self.settings.sampler](model, r.chain, z, r.start, noise=lambda i: jt.array(noise(shape)),
+                                               callback=after, **options)
+
+    def decode(self, z):
+        """One image at a time: at full size the decoder's activations are what needs memory."""
+        return [from_network(self.autoencoder.decode(z[n:n + 1]).numpy()[0]) for n in range(z.shape[0])]

@@ -1,0 +1,48 @@
+"""The state of a training run: one atomic safetensors file, from which the run continues as if it had not stopped.
+
+Every random number of a run is a function of (seed, step), so that the step is all the random state there is.
+"""
+import re
+from pathlib import Path
+
+from ldm import weights
+from ldm.errors import UserError
+
+NAME = re.compile(r"state-(\d+)\.safetensors$")
+
+
+def path_of(run, step):
+    return Path(run) / f"state-{step:07d}.safetensors"
+
+
+def saved_steps(run):
+    """The steps at which a state of this run was saved, ascending."""
+    return sorted(int(m.group(1)) for m in map(NAME.search, (p.name for p in Path(run).glob("state-*"))) if m)
+
+
+def save(run, step, arrays, config, keep):
+    """Write the state of `step` (a dict of numpy arrays), then remove all but the newest `keep`."""
+    weights.save(path_of(run, step), arrays, {"step": step, "config": config})
+    for old in saved_steps(run)[:-keep]:
+        path_of(run, old).unlink()
+
+
+def latest(run, config):
+    """(step, arrays) of the newest state, or (0, None) for a new run. The state must belong to `config`."""
+    steps = saved_steps(run)
+    if not steps:
+        return 0, None
+    path = path_of(run, steps[-1])
+    arrays, saved = weights.read_state(path)
+    differing = [f"{section}.{key}" if isinstance(config[section], dict) else section for section in config
+                 for key in (config[section] if isinstance(config[section], dict) else [section])
+                 if _leaf(saved["config"], section, key) != _leaf(config, section, key)]
+    if differing:
+        raise UserError(path, f"was made with other values of {', '.join(differing)}",
+                        "use the same config, or another --output")
+    return saved["step"], arrays
+
+
+def _leaf(config, section, key):
+    node = config.get(section)
+    return node.get(key) if isinstance(node, dict) else node

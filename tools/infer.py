@@ -1,0 +1,77 @@
+#!/usr/bin/env python
+"""Turn a folder of masks and style references into landscapes; results that stand already are skipped."""
+from pathlib import Path
+
+import cli
+from tqdm import tqdm
+
+from ldm import config as configs
+from ldm import files
+from ldm.datasets import landscape
+from ldm.inference import job, rounds
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def parse():
+    parser = cli.Parser(description=__doc__)
+    parser.add_argument("--model", default=ROOT / "models/demo", type=Path,
+                        help="folder with config.yaml, unet.safetensors, autoencoder.safetensors")
+    parser.add_argument("--rounds", default=ROOT / "configs/infer/entry.yaml", type=Path, help="the rounds, as YAML")
+    parser.add_argument("--masks", default=ROOT / "data/samples/masks", type=Path, help="folder of label maps (PNG, 0..28)")
+    parser.add_argument("--references", default=ROOT / "data/samples/references", type=Path, help="folder of photographs")
+    parser.add_argument("--pairs", type=Path, help='JSON {"mask.png": "image.jpg"}; by default label_to_img.json '
+                        "beside the masks if there is one, else files of the same name")
+    parser.add_argument("--output", default=ROOT / "results/demo", type=Path, help="folder for the results")
+    parser.add_argument("--seed", default=0, type=int, help="of the noise, with each mask's name")
+    parser.add_argument("--batch-size", default=1, type=int, help="images at a time")
+    parser.add_argument("--format", default="jpg", choices=("jpg", "png"), help="of the results")
+    parser.add_argument("--overwrite", action="store_true", help="make results anew that stand already")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, say what would be made, and stop")
+    entry = parser.add_argument_group("the entry's own spelling")
+    entry.add_argument("--input_path", type=Path, help="folder with val_B_labels_resized and label_to_img.json")
+    entry.add_argument("--img_path", type=Path, help="folder of the references, or one that holds imgs/")
+    entry.add_argument("--output_path", type=Path, help="the same as --output")
+    parser.add_argument("overrides", nargs="*", help="key=value of the rounds' file")
+    args = parser.parse_args()
+    if args.batch_size < 1:
+        parser.error(f"--batch-size: is {args.batch_size}, 1 or more is possible")
+    if args.seed < 0:
+        parser.error(f"--seed: is {args.seed}, 0 or more is possible")
+    if args.input_path:
+        args.masks, args.pairs = landscape.contest_masks(args.input_path, args.pairs)
+    if args.img_path:
+        args.references = args.img_path / "imgs" if (args.img_path / "imgs").is_dir() else args.img_path
+    args.output = args.output_path or args.output
+    return args
+
+
+def main():
+    args = parse()
+    settings = rounds.load(args.rounds, args.overrides)
+    config = configs.load(args.model / "config.yaml")
+    plan = job.plan(args.masks, args.references, args.pairs, args.output, args.format, args.overwrite)
+    passes = rounds.steps(settings, config["schedule"])
+    print(f"{len(plan.todo)} to make, {len(plan.done)} stand already, {len(plan.failures)} cannot be made; "
+          f"{config['image_size'][0]} x {config['image_size'][1]}, {passes} steps an image")
+    if args.dry_run:
+        return cli.report(plan.failures)
+    files.check_writable(args.output)
+    job.record(args.output, settings, args, plan)
+    if plan.todo:
+        from ldm import runtime
+        compiled = runtime.notice_compile(f"inference {config}", "First use of this model here: its operators are "
+                                          "compiled now, 1 to 3 minutes on two cores, once ...")
+        from ldm.inference import Pipeline
+        pipeline = Pipeline.load(args.model, settings)
+        with tqdm(total=len(plan.todo), unit="image", dynamic_ncols=True) as bar:
+            for made in job.run(plan, pipeline, args.seed, args.batch_size, on_step=bar.refresh):
+                compiled()
+                bar.update(made)
+    overview = job.overview(plan, args.output)
+    print(f"{len(plan.done)} images in {args.output}" + (f", {overview}" if overview else ""))
+    return cli.report(plan.failures)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,37 @@
+#!/usr/bin/env python
+"""Train the VQ-GAN autoencoder on a folder of images; the same command again continues."""
+from pathlib import Path
+
+import cli
+import numpy as np
+from tqdm import tqdm
+
+from ldm import config as configs
+from ldm import files, images
+from ldm.datasets import landscape
+
+
+def main():
+    parser = cli.Parser(description=__doc__)
+    parser.add_argument("--config", default="configs/demo.yaml", help="what to train and how")
+    parser.add_argument("--data", required=True, help="folder in the contest's form (train_resized/imgs and /labels)")
+    parser.add_argument("--output", required=True, help="folder of the run: states, averages, samples, log")
+    parser.add_argument("overrides", nargs="*", help="autoencoder_training.key=value")
+    args = parser.parse_args()
+    config = configs.load(args.config, args.overrides)
+    pairs = landscape.training_pairs(args.data)
+    files.check_writable(args.output)
+    configs.save(Path(args.output) / "config.yaml", config)
+    pictures = np.stack([images.read_image(p, config["image_size"]) for p, _ in tqdm(pairs, "reading", unit="image")])
+
+    from ldm.networks import Autoencoder
+    from ldm.training.autoencoder_task import AutoencoderTask
+    from ldm.training.trainer import Trainer
+    options = config["autoencoder_training"]
+    trainer = Trainer(AutoencoderTask(Autoencoder(**config["autoencoder"]), pictures, options), args.output,
+                      config, options)
+    cli.train(trainer)
+
+
+if __name__ == "__main__":
+    cli.run(main)
