@@ -1,5 +1,6 @@
 """Writing files so that a name never stands for half a file."""
 import contextlib
+import hashlib
 import os
 from pathlib import Path
 
@@ -38,3 +39,15 @@ def check_writable(folder):
         probe.unlink()
     except OSError as e:
         raise UserError(folder, f"cannot be written ({e.strerror or e})", "a writable folder is needed")
+
+
+def sha256(path):
+    """Hash of a file's content, 16 digits; a file that cannot be read is a UserError."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as f:
+            for block in iter(lambda: f.read(1 << 20), b""):
+                digest.update(block)
+    except OSError as e:
+        raise UserError(path, f"cannot be read ({e.strerror or e})", "a file is needed")
+    return digest.hexdigest()[:16]

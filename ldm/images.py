@@ -12,14 +12,14 @@ from ldm.labels import NUM_CLASSES
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
-def list_images(folder):
+def list_images(folder, suffixes=SUFFIXES):
     """Image files directly in `folder`, sorted by name; a missing or empty folder is a UserError."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(folder, "is no folder", f"a folder of {', '.join(SUFFIXES)} files is needed")
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+        raise UserError(folder, "is no folder", f"a folder of {', '.join(suffixes)} files is needed")
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes and not p.name.startswith("."))
     if not paths:
-        raise UserError(folder, "holds no image", f"{', '.join(SUFFIXES)} files are read")
+        raise UserError(folder, "holds no image", f"{', '.join(suffixes)} files are read")
     return paths
 
 

@@ -25,6 +25,15 @@ def fail(message):
     sys.exit(2)
 
 
+def report(failures):
+    """Print what could not be done, a line each, and last how many. -> the exit status."""
+    for failure in failures:
+        print("error: " + " ".join(str(failure).split()), file=sys.stderr)
+    if failures:
+        print(f"error: {len(failures)} could not be made, the lines above say why", file=sys.stderr)
+    return 2 if failures else 0
+
+
 def train(trainer):
     """Resume `trainer` and run it under a bar that shows its terms and the time left."""
     from tqdm import tqdm

@@ -6,8 +6,9 @@ import cli
 from tqdm import tqdm
 
 from ldm import config as configs
-from ldm import files
+from ldm import files, runtime
 from ldm.datasets import landscape
+from ldm.diffusion import Schedule
 from ldm.inference import job, rounds
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,7 +40,8 @@ def parse():
     if args.seed < 0:
         parser.error(f"--seed: is {args.seed}, 0 or more is possible")
     if args.input_path:
-        args.masks, args.pairs = landscape.contest_masks(args.input_path, args.pairs)
+        args.masks, found = landscape.contest_folder(args.input_path)
+        args.pairs = args.pairs or found
     if args.img_path:
         args.references = args.img_path / "imgs" if (args.img_path / "imgs").is_dir() else args.img_path
     args.output = args.output_path or args.output
@@ -50,27 +52,36 @@ def main():
     args = parse()
     settings = rounds.load(args.rounds, args.overrides)
     config = configs.load(args.model / "config.yaml")
+    steps = settings.steps(Schedule.named(config["schedule"]))
     plan = job.plan(args.masks, args.references, args.pairs, args.output, args.format, args.overwrite)
-    passes = rounds.steps(settings, config["schedule"])
+    if args.dry_run:
+        job.check(plan, config["image_size"])
     print(f"{len(plan.todo)} to make, {len(plan.done)} stand already, {len(plan.failures)} cannot be made; "
-          f"{config['image_size'][0]} x {config['image_size'][1]}, {passes} steps an image")
+          f"{config['image_size'][0]} x {config['image_size'][1]} pixels, {steps} steps each", flush=True)
     if args.dry_run:
         return cli.report(plan.failures)
     files.check_writable(args.output)
-    job.record(args.output, settings, args, plan)
+    job.record(args.output, settings, args.model, args.seed, args.overwrite)
     if plan.todo:
-        from ldm import runtime
-        compiled = runtime.notice_compile(f"inference {config}", "First use of this model here: its operators are "
-                                          "compiled now, 1 to 3 minutes on two cores, once ...")
-        from ldm.inference import Pipeline
-        pipeline = Pipeline.load(args.model, settings)
-        with tqdm(total=len(plan.todo), unit="image", dynamic_ncols=True) as bar:
-            for made in job.run(plan, pipeline, args.seed, args.batch_size, on_step=bar.refresh):
-                compiled()
-                bar.update(made)
+        make(args, settings, config, plan, steps)
     overview = job.overview(plan, args.output)
-    print(f"{len(plan.done)} images in {args.output}" + (f", {overview}" if overview else ""))
+    print(f"{len(plan.done)} images in {args.output}" + (f", side by side in {overview.name}" if overview else ""))
     return cli.report(plan.failures)
+
+
+def make(args, settings, config, plan, steps):
+    """Load the model and run the job under a bar of steps."""
+    compiled = runtime.notice_compile(f"inference {config['unet']} {config['autoencoder']}", "First use of this model "
+                                      "here: its operators are compiled now, 1 to 3 minutes on two cores, once ...")
+    from ldm.inference import Pipeline
+    pipeline = Pipeline.load(args.model, settings)
+    dealt, total = 0, len(plan.todo)
+    with tqdm(total=total * steps, unit="step", dynamic_ncols=True, desc=f"image 1 of {total}") as bar:
+        for count in job.run(plan, pipeline, args.seed, args.batch_size, on_step=bar.update):
+            compiled()
+            dealt += count
+            bar.update(dealt * steps - bar.n)
+            bar.set_description(f"image {min(dealt + 1, total)} of {total}")
 
 
 if __name__ == "__main__":

@@ -27,16 +27,19 @@ def shorten(names, most=5):
     return ", ".join(map(str, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def mask_folder(root):
-    """The folder of masks in a contest folder: val_B_labels_resized, val_A_labels_resized, or the only other one."""
+def contest_folder(root):
+    """(folder of masks, pairs file or None) of a contest folder: val_B_labels_resized, val_A_labels_resized, the
+    folder itself if it holds masks, or else its only subfolder beside imgs; label_to_img.json in it or beside it."""
     root = Path(root)
-    for name in ("val_B_labels_resized", "val_A_labels_resized"):
-        if (root / name).is_dir():
-            return root / name
-    others = [p for p in sorted(root.iterdir()) if p.is_dir() and p.name != "imgs"] if root.is_dir() else []
-    if len(others) != 1:
-        raise UserError(root, f"holds {len(others)} folders that could be the masks", "val_B_labels_resized is looked for")
-    return others[0]
+    if not root.is_dir():
+        raise UserError(root, "is no folder", "one with val_B_labels_resized and label_to_img.json is needed")
+    named = [root / name for name in ("val_B_labels_resized", "val_A_labels_resized") if (root / name).is_dir()]
+    others = [p for p in sorted(root.iterdir()) if p.is_dir() and p.name != "imgs"]
+    found = named[:1] or ([root] if any(root.glob("*.png")) else others)
+    if len(found) != 1:
+        raise UserError(root, f"holds {len(found)} folders that could be the masks", "val_B_labels_resized is looked for")
+    pairs = (folder / "label_to_img.json" for folder in (root, root.parent))
+    return found[0], next((p for p in pairs if p.exists()), None)
 
 
 def read_pairs(path):
@@ -56,7 +59,7 @@ def inference_pairs(masks, references, pairs=None):
     `pairs` maps mask names to reference names; without it a reference has its mask's stem, or is the only one. A
     name in `pairs` that is no mask is an error too; masks of the folder that `pairs` leaves out have no reference.
     """
-    paths = {p.name: p for p in images.list_images(masks)}
+    paths = {p.name: p for p in images.list_images(masks, (".png",))}
     found = {p.name: p for p in images.list_images(references)}
     by_stem = {p.stem: p for p in found.values()}
     matched, errors = [], []

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ldm import images, labels
 from ldm import config as configs
+from ldm import files, images, labels
 from ldm.datasets import landscape
 from ldm.errors import UserError
 
@@ -34,22 +34,36 @@ def plan(masks, references, pairs, output, suffix, overwrite=False):
     return Plan([item for item in items if item not in done], done, failures)
 
 
-def record(output, settings, model, rounds, seed):
-    """Write beside the results what makes them. Results of other settings must not be mixed with these."""
-    made_by = {"model": str(model), "rounds_file": str(rounds), "seed": seed, **settings._asdict()}
+def check(plan, size):
+    """Read every mask and reference that is to be used, and move what cannot be read to `plan.failures`."""
+    for item in list(plan.todo):
+        try:
+            images.read_labels(item.mask)
+            images.read_image(item.reference, size)
+        except UserError as e:
+            plan.todo.remove(item)
+            plan.failures.append(e)
+
+
+def record(output, settings, model, seed, overwrite=False):
+    """Write beside the results what makes them: settings, seed, weights. Results of other settings must not be mixed
+    with these, unless all are made anew."""
+    model = Path(model)
+    made_by = {"model": model.name, "seed": seed, **settings._asdict(),
+               "weights": {name: files.sha256(model / f"{name}.safetensors") for name in ("unet", "autoencoder")}}
     path = Path(output) / RECORD
-    if path.exists():
+    if path.exists() and not overwrite:
         standing = configs.read_yaml(path)
         differing = sorted(k for k in made_by.keys() | standing.keys() if made_by.get(k) != standing.get(k))
         if differing:
-            raise UserError(output, f"holds results of other settings ({', '.join(differing)})",
+            raise UserError(output, f"holds results made otherwise ({', '.join(differing)})",
                             "another --output is needed, or --overwrite")
     configs.save(path, made_by)
 
 
-def run(plan, pipeline, seed, batch_size, on_step=lambda: None):
+def run(plan, pipeline, seed, batch_size, on_step=lambda images: None):
     """Make `plan.todo`, batch by batch; yields how many items each batch dealt with. What cannot be read is added to
-    `plan.failures`, and the others are made all the same."""
+    `plan.failures`, and the others are made all the same. `on_step(n)` is called after a step of n images."""
     for start in range(0, len(plan.todo), batch_size):
         batch, inputs = plan.todo[start:start + batch_size], []
         for item in batch:
@@ -60,7 +74,8 @@ def run(plan, pipeline, seed, batch_size, on_step=lambda: None):
                 plan.failures.append(e)
         if inputs:
             items, masks, references = zip(*inputs)
-            results = pipeline(np.stack(masks), np.stack(references), [i.mask.stem for i in items], seed, on_step)
+            results = pipeline(np.stack(masks), np.stack(references), [i.mask.stem for i in items], seed,
+                               lambda: on_step(len(items)))
             for item, picture in zip(items, results):
                 images.write_image(item.result, picture)
                 plan.done.append(item)
