@@ -3,7 +3,7 @@
     python tools/make_landscapes.py --count 2000 --seed 0 --output data/procedural
     python tools/make_landscapes.py --count 32 --seed 1 --output data/held_out --split test
 
-Scene k of a seed is the same whatever --count, --start and --processes are. Files that stand already are kept.
+Scene k of a seed is the same whatever --count, --start and --processes are. Files that stand already stay.
 """
 import cli  # noqa: F401  (puts the repository on the path)
 
@@ -25,15 +25,17 @@ QUALITY = 92
 
 def parse():
     parser = cli.Parser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--count", type=int, required=True, default=argparse.SUPPRESS, help="number of scenes")
+    parser.add_argument("--count", type=int, required=True, default=argparse.SUPPRESS,
+                        help="number of scenes")
     parser.add_argument("--seed", type=int, default=0, help="series of scenes")
-    parser.add_argument("--start", type=int, default=0, help="number of the first scene, which is also its file name")
+    parser.add_argument("--start", type=int, default=0, help="number of the first scene; files are named so")
     parser.add_argument("--output", type=Path, required=True, default=argparse.SUPPRESS,
                         help="folder to write to")
     parser.add_argument("--processes", type=int, default=1, help="scenes made at the same time")
     parser.add_argument("--split", choices=("train", "test"), default="train",
-                        help="train: train_resized/{imgs,labels}. test: val_B_labels_resized (masks), imgs (references: "
-                             "each the picture of the next scene), label_to_img.json, truth (the masks' own pictures)")
+                        help="train: train_resized/{imgs,labels}; test: val_B_labels_resized (masks), imgs "
+                             "(references: for each mask the picture of the next scene), label_to_img.json, "
+                             "truth (the masks' own pictures)")
     args = parser.parse_args()
     for option, least in (("count", 1), ("seed", 0), ("start", 0), ("processes", 1)):
         if getattr(args, option) < least:

@@ -27,14 +27,14 @@ def _octave(rng, cells):
 
 @functools.lru_cache(maxsize=None)
 def tile(kind):
-    """The SIDE x SIDE float32 tile of a kind, zero mean and unit standard deviation; the same in every process."""
+    """The SIDE x SIDE float32 tile of a kind, of zero mean and unit deviation; the same in every process."""
     first, last, gain, ridged = KINDS[kind]
     rng = np.random.default_rng([sorted(KINDS).index(kind), 29])
     total = np.zeros((SIDE, SIDE), np.float32)
     weight, cells, carry = 1.0, 2 ** int(np.log2(first)), 1.0
     while cells <= last:
         octave = _octave(rng, cells)
-        if ridged:                             # sharp crests; small ridges only where the larger ones are high
+        if ridged:                             # sharp crests; small ones only where the larger are high
             octave = 1 - np.abs(octave)
             total += weight * octave * carry
             carry = np.clip(0.5 + 0.5 * octave, 0, 1)
@@ -46,7 +46,7 @@ def tile(kind):
 
 
 def sample(kind, u, v, offset):
-    """Noise at the points (u, v), arrays in texels, shifted by `offset` = (du, dv); float32, unit deviation."""
+    """Noise at the points (u, v), arrays in texels, shifted by `offset` = (du, dv); float32."""
     u, v = np.broadcast_arrays(_wrap(u + np.float32(offset[0])), _wrap(v + np.float32(offset[1])))
     return cv2.remap(tile(kind), u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
 
@@ -61,17 +61,3 @@ def crop(kind, height, width, offset):
     """height x width texels of a tile, unscaled, starting at `offset` = (column, row)."""
     x, y = int(offset[0]) % (SIDE - width), int(offset[1]) % (SIDE - height)
     return tile(kind)[y:y + height, x:x + width]
-
-
-def curve(rng, length, cells, gain=0.5, octaves=5):
-    """A 1-D fractal line of `length` float32 values, unit deviation over many lines, `cells` bumps in the first octave."""
-    total, weight = np.zeros(length, np.float32), 1.0
-    for _ in range(octaves):
-        values = rng.standard_normal(int(cells) + 3)
-        points = np.linspace(0.5, cells + 1.5, length)
-        left = np.floor(points).astype(int)
-        t = points - left
-        t = t * t * (3 - 2 * t)
-        total += (weight * (values[left] * (1 - t) + values[left + 1] * t)).astype(np.float32)
-        weight, cells = weight * gain, cells * 2
-    return total

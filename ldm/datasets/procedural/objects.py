@@ -1,4 +1,4 @@
-"""Things that stand on the ground: drawn as polygons or stamps, each with its label, hidden by nearer ground."""
+"""Things that stand on the ground, drawn as polygons or stamps with their label, hidden by nearer ground."""
 import functools
 
 import cv2
@@ -8,7 +8,7 @@ from ldm.datasets.procedural import noise
 from ldm.datasets.procedural.shade import haze_share, illuminate
 from ldm.datasets.procedural.terrain import LABEL
 
-SIDES = 160, 80, 40, 20
+SIDES = 160, 80, 40, 20                          # of the stamps, in pixels
 SHIFT = 4                                        # bits after the point in OpenCV's coordinates
 THINNEST = 3.2                                   # pixels: the least width of posts, rails, masts
 
@@ -24,7 +24,7 @@ class Canvas:
         self.thin = max(THINNEST * self.scale, 1.0)
 
     def color(self, base, light, z):
-        """The colour of a face of albedo `base` (a palette field or RGB) under `light` 0..1, seen through the air."""
+        """A face of albedo `base` (a palette field or RGB) under `light` 0..1, seen through the air."""
         albedo = self.palette[base] if isinstance(base, str) else np.asarray(base, np.float32)
         lit = albedo * illuminate(self.palette, np.float32(light))
         return lit + haze_share(np.float32(z), self.palette) * (self.palette["haze"] - lit)
@@ -34,8 +34,8 @@ class Canvas:
         return self.view.focal * metres * self.view.metre / z
 
     def stamp(self, cover, color, label, top, left, z):
-        """Lay `color` (RGB, or height x width x 3) over the picture where `cover` (float 0..1) is, with its corner at
-        (top, left), but not where the ground is nearer than z; pixels covered by half or more take the label."""
+        """Lay `color` (RGB, or height x width x 3) over the picture by `cover` (float 0..1), its corner at
+        (top, left), but not where the ground is nearer than z; pixels half covered take the label."""
         y0, x0 = max(top, 0), max(left, 0)
         y1, x1 = min(top + cover.shape[0], self.view.height), min(left + cover.shape[1], self.view.width)
         if y0 >= y1 or x0 >= x1:
@@ -73,16 +73,13 @@ class Canvas:
         self.polygon([start + side, end + side, end - side, start - side], color, label, z)
 
     def place(self, column, fall):
-        """Where the ground is at a column of the picture (0..1) and a depth given as fall: (x, y, z)."""
+        """(x, z) at a column of the picture (0..1) and a depth given as fall."""
         z = self.view.depth_of(fall)
         x = (column * self.view.width - self.view.centre) / self.view.focal * z
         return x, z
 
 
-# --- stamps: trees, shrubs, stones ----------------------------------------------------------------------------------
-
-
-def _crown(rng, kind, side):
+def _crown(kind, rng, side):
     """Cover and brightness of a tree, side x side; its foot is the middle of the lower edge."""
     y, x = np.mgrid[0:side, 0:side].astype(np.float32) / side
     x = x - 0.5 + 0.5 / side
@@ -101,7 +98,8 @@ def _crown(rng, kind, side):
         body = np.full((side, side), -1, np.float32)
         shade = np.zeros((side, side), np.float32)
         for _ in range(16):
-            cx, cy, r = np.clip(rng.normal(0, 0.16), -0.3, 0.3), rng.uniform(0.18, 0.56), rng.uniform(0.08, 0.17)
+            cx = np.clip(rng.normal(0, 0.16), -0.3, 0.3)
+            cy, r = rng.uniform(0.18, 0.56), rng.uniform(0.08, 0.17)
             inside = r - np.hypot(x - cx, (y - cy) * 1.05) + 0.022 * rough
             here = 0.72 - 1.5 * (y - cy) - 1.2 * (x - cx)
             shade = np.where(inside > body, here, shade)
@@ -142,16 +140,18 @@ def _boulder(rng, side):
 
 @functools.lru_cache(maxsize=None)
 def stamps(kind):
-    """Eight stamps of a kind, the same in every process: each a list of (cover, brightness) float32 pairs of sides
-    160, 80, 40 and 20, to resize from the nearest."""
-    makers = {"conifer": lambda r: _crown(r, "conifer", 160), "poplar": lambda r: _crown(r, "poplar", 160),
-              "broad": lambda r: _crown(r, "broad", 160), "bush": lambda r: _bush(r, 160), "stone": lambda r: _boulder(r, 160)}
-    rng = np.random.default_rng([sorted(makers).index(kind), 160])
-    return [[_reduced(whole, side) for side in SIDES] for whole in (makers[kind](rng) for _ in range(8))]
+    """Eight stamps of a kind, the same in every process: each a list of (cover, brightness) pairs of float32
+    arrays, one pair for each of SIDES, to resize from the nearest."""
+    kinds = "broad", "bush", "conifer", "poplar", "stone"
+    rng = np.random.default_rng([kinds.index(kind), SIDES[0]])
+    makers = {"bush": _bush, "stone": _boulder}
+    make = makers.get(kind, functools.partial(_crown, kind))
+    return [[_reduced(whole, side) for side in SIDES] for whole in (make(rng, SIDES[0]) for _ in range(8))]
 
 
 def _reduced(parts, side):
-    return tuple(cv2.resize(np.asarray(part, np.float32), (side, side), interpolation=cv2.INTER_AREA) for part in parts)
+    return tuple(cv2.resize(np.asarray(part, np.float32), (side, side), interpolation=cv2.INTER_AREA)
+                 for part in parts)
 
 
 def draw_stamp(canvas, rng, kind, label, base, x, y, z, metres, wide=1.0):

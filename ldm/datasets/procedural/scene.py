@@ -28,7 +28,7 @@ def palette_name(seed, index):
 
 
 def make_scene(seed, index, size=SIZE):
-    """Scene number `index` of the series `seed`, from these two alone: (image H x W x 3 uint8 RGB, labels H x W uint8).
+    """Scene `index` of the series `seed`, from these two alone: (image H x W x 3 RGB, labels H x W), uint8.
 
     `size` = (width, height) in pixels; the same composition is drawn at every size, small ones being faster.
     `seed` and `index` are integers of at least 0.
@@ -95,9 +95,9 @@ def _draw_things(canvas, ground, plan, rng):
         elif kind in ("shrub", "stone"):
             getattr(objects, kind)(canvas, mine, x, y, z)
         elif kind in ("fence", "railing", "wall"):
-            getattr(structures, kind)(canvas, mine, x, y, z, height)
+            getattr(structures, kind)(canvas, mine, x, z, height)
         elif kind == "bridge":
-            structures.bridge(canvas, mine, river.centre(canvas.view, z), y, z, river.width)
+            structures.bridge(canvas, mine, river.centre(canvas.view, z), z, river.width)
         else:
             getattr(structures, kind)(canvas, mine, x, y, z)
 
@@ -126,9 +126,9 @@ def _find_place(canvas, thing, rng):
             return x, z
         row = int(np.clip(view.horizon + view.focal / z, 0, view.height - 1))
         label = canvas.labels[row, int(np.clip(column * view.width, 0, view.width - 1))]
-        if (label in WATERS) == (thing.kind in ON_WATER) and label not in (LABEL["road"], LABEL["path"], LABEL["sky"]):
-            return x, z
-        if thing.kind == "person" and label not in WATERS and label != LABEL["sky"]:
+        if label == LABEL["sky"] or (label in (LABEL["road"], LABEL["path"]) and thing.kind != "person"):
+            continue
+        if (label in WATERS) == (thing.kind in ON_WATER):
             return x, z
     return None
 
@@ -139,6 +139,6 @@ def _finish(image, labels, palette):
     edges[1:] |= labels[1:] != labels[:-1]
     edges[:, 1:] |= labels[:, 1:] != labels[:, :-1]
     image[edges] = cv2.GaussianBlur(image, (3, 3), 0.6)[edges]
-    over = np.maximum(image - 0.7, 0)
-    image = np.clip(grade(image - over + over / (1 + 1.6 * over), palette), 0, 1)      # bright parts keep their drawing
+    over = np.maximum(image - 0.7, 0)            # bright parts are pressed together, to keep their drawing
+    image = np.clip(grade(image - over + over / (1 + 1.6 * over), palette), 0, 1)
     return (image * 255 + 0.5).astype(np.uint8)

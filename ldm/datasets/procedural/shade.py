@@ -1,4 +1,4 @@
-"""What covers the ground, pixel by pixel: its label, then its colour under the light, the haze and the water's mirror."""
+"""What covers the ground, pixel by pixel: its label, its colour in light and haze, and the water's mirror."""
 import cv2
 import numpy as np
 
@@ -23,7 +23,8 @@ MATERIALS = {
     "field": ((("crop", 1.0),), 0.05, 0.05),
     "road": ((("rock", 0.75), ("dark", 0.25)), 0.03, 0.03),
 }
-SNOWY = {"mountain": 1.0, "rock": 0.45, "tree": 0.35, "hill": 0.7, "earth": 0.5, "land": 0.7, "plant": 0.5, "road": 0.3}
+SNOWY = {"mountain": 1.0, "rock": 0.45, "tree": 0.35, "hill": 0.7, "earth": 0.5, "land": 0.7, "plant": 0.5,
+         "road": 0.3}                            # how much of the snow that falls stays
 WATERS = tuple(LABEL[name] for name in ("water", "sea", "river", "lake"))
 
 
@@ -44,8 +45,8 @@ def label_ground(surface, view, plan, rng):
     for way in plan.ways:
         if way.label != "river":
             aside = np.abs(surface.x - way.centre(view, np.minimum(surface.z, 1e4)))
-            on = (aside < way.width / 2) & ~wet & (fall > way.start) & (surface.forest < 0.08) & (surface.z < 150)
-            labels[on] = LABEL[way.label]
+            on = (aside < way.width / 2) & (fall > way.start) & (surface.z < 150)
+            labels[on & ~wet & (surface.forest < 0.08)] = LABEL[way.label]
     labels[surface.sky] = LABEL["sky"]
     return labels
 
@@ -57,7 +58,8 @@ def illuminate(palette, light):
 
 def haze_share(z, palette):
     """Share of the air's colour in what is seen at depth z."""
-    return 1 - np.exp(np.float32(-palette.haze_density) * (np.minimum(z, np.float32(500)) / 260) ** np.float32(0.8))
+    distance = np.minimum(z, np.float32(500)) / 260
+    return 1 - np.exp(np.float32(-palette.haze_density) * distance ** np.float32(0.8))
 
 
 class Textures:
@@ -67,7 +69,7 @@ class Textures:
         z = np.minimum(surface.z, 1e4)
 
         def look(kind, scale, settles):
-            """`scale` texels a unit near the camera; beyond the depth `settles` texels a pixel stay the same."""
+            """`scale` texels a unit near the camera; beyond depth `settles` texels a pixel stay the same."""
             each = scale / (1 + z / settles)
             u = surface.x * each
             v = 0.6 * scale * settles * np.log1p(z / settles) - 1.1 * surface.height * each
@@ -90,7 +92,7 @@ def _table(palette):
 
 
 def paint_ground(image, labels, surface, view, palette, glow, plan, rng):
-    """Colour everything under the sky into `image` (float32 RGB, changed in place); water gets its own colour only."""
+    """Colour all under the sky in `image` (float32 RGB, in place); water gets its own colour only."""
     top = int(np.argmin(surface.sky.all(axis=1)))                 # nothing but sky over this row
     image, labels, surface, glow = image[top:], labels[top:], surface.below(top), glow[top:]
     textures = Textures(surface, rng)
@@ -101,7 +103,8 @@ def paint_ground(image, labels, surface, view, palette, glow, plan, rng):
     albedo *= (texture + 0.09 * textures.broad)[..., None]
     high = surface.height / (0.05 * np.minimum(surface.z, 500) + 0.5)
     line = 1.9 - 1.7 * palette.snow
-    snow = np.take(snowy, labels) * smoothstep(high + 0.35 * textures.coarse + 0.3 * textures.broad, line - 0.3, line + 0.5)
+    high = high + 0.35 * textures.coarse + 0.3 * textures.broad
+    snow = np.take(snowy, labels) * smoothstep(high, line - 0.3, line + 0.5)
     snow *= min(1.0, palette.snow * 4)
     white = np.minimum(palette["bright"] * 1.02, 1)
     albedo += (snow * 0.85)[..., None] * (white - albedo)
@@ -128,11 +131,12 @@ def _details(albedo, labels, surface, palette, textures, view):
         albedo[fields] = _furrows(surface.x[fields], surface.z[fields], albedo[fields], palette)
     falls = labels == LABEL["waterfall"]
     if falls.any():
-        streaks = noise.sample("rough", surface.x[falls][:, None] * 260, surface.height[falls][:, None] * 14, (5, 9))
+        across, down = surface.x[falls][:, None] * 260, surface.height[falls][:, None] * 14
+        streaks = noise.sample("rough", across, down, (0, 0))
         albedo[falls] *= 1 + 0.16 * streaks
     cliffs = labels == LABEL["rock"]
-    strata = np.sin(surface.height[cliffs] * 9 + textures.broad[cliffs] * 2.5) * np.clip(20 / surface.z[cliffs], 0, 1) ** 2
-    albedo[cliffs] *= (1 + 0.09 * strata)[:, None]
+    strata = np.sin(surface.height[cliffs] * 9 + textures.broad[cliffs] * 2.5)
+    albedo[cliffs] *= (1 + 0.09 * strata * np.clip(20 / surface.z[cliffs], 0, 1) ** 2)[:, None]
 
 
 def _furrows(x, z, albedo, palette):
@@ -151,23 +155,23 @@ def _furrows(x, z, albedo, palette):
 def mirror_water(image, labels, surface, depth_drawn, view, palette, rng):
     """Add the reflections: each water pixel shows what stands over its own shore, shaken by ripples.
 
-    `depth_drawn` is the depth of what each pixel shows, things included; what stands nearer than the water is no shore."""
+    `depth_drawn` is the depth of what each pixel shows, things too: what stands before water is no shore."""
     wet = np.isin(labels, WATERS)
     if not wet.any():
         return
-    top = int(np.argmax(wet.any(axis=1)))                         # work from the row before the first water down
-    top = max(top - 1, 0)
+    top = max(int(np.argmax(wet.any(axis=1))) - 1, 0)             # the row before the first water
     wet, labels, surface, depth_drawn = wet[top:], labels[top:], surface.below(top), depth_drawn[top:]
     rows = np.arange(top, view.height, dtype=np.float32)[:, None]
     columns = np.broadcast_to(np.arange(view.width, dtype=np.float32)[None], wet.shape)
     z = np.minimum(surface.z, 600)
-    bank = np.zeros_like(wet)                                    # the last row before water, of what stands behind it
+    bank = np.zeros_like(wet)                    # the last row of what stands behind the water under it
     bank[:-1] = wet[1:] & ~wet[:-1] & (depth_drawn[:-1] > 0.95 * z[1:])
     edge = np.maximum.accumulate(np.where(bank, rows, -1), axis=0)
     offset = rng.uniform(0, noise.SIDE, 2)
     waves = noise.sample("rough", surface.x * 40, z * 160, offset)
     closeness = np.clip(5 / z, 0.05, 1)
-    rough = np.where(labels == LABEL["sea"], 1.0, np.where(labels == LABEL["river"], 0.6, 0.28)).astype(np.float32)
+    rough = np.full(wet.shape, 0.28, np.float32)
+    rough[labels == LABEL["sea"]], rough[labels == LABEL["river"]] = 1.0, 0.6
     depth = rows - edge
     shake = waves * rough * (0.4 + 5 * closeness)
     source = np.clip(2 * edge - rows + 1 - 2.2 * np.abs(shake), 0, None)

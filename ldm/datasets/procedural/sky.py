@@ -5,7 +5,7 @@ import numpy as np
 from ldm.datasets.procedural import noise
 from ldm.datasets.procedural.terrain import smoothstep
 
-# kind -> how much of the sky is covered (a shift of unit noise), stretch of clouds along the horizon, softness of their edges
+# kind -> how much of the sky is covered (a shift of unit noise), stretch along the horizon, softness of edges
 CLOUDS = {"clear": (-1.6, 1.0, 0.6), "fair": (-0.5, 1.0, 0.45), "streaks": (-0.2, 3.5, 1.2),
           "heaped": (0.15, 0.8, 0.5), "closed": (1.0, 1.4, 1.6)}
 
@@ -51,11 +51,11 @@ def _lay_clouds(image, glow, up, view, palette, kind, rng):
     cover, bright = _clouds(view, kind, rng)
     rows = min(len(image), cover.shape[0] * 2)
     size = (view.width, cover.shape[0] * 2)
-    cover, bright = (cv2.resize(part, size, interpolation=cv2.INTER_LINEAR)[:rows] for part in (cover, bright))
+    cover, bright = (cv2.resize(part, size)[:rows] for part in (cover, bright))
     part = image[:rows]
     tone = palette["shade"] + bright[..., None] * (palette["cloud"] - palette["shade"])
     tone += (0.6 * glow[:rows] * bright)[..., None] * (palette["glow"] - tone)
-    thin = 0.55 + 0.45 * smoothstep(up[:rows], 0.0, 0.2)              # clouds sink into the haze at the horizon
+    thin = 0.55 + 0.45 * smoothstep(up[:rows], 0.0, 0.2)         # clouds sink into the haze at the horizon
     tone -= part
     tone *= (cover * thin)[..., None]
     part += tone

@@ -1,7 +1,7 @@
 """The ground: a camera, a map of heights in (depth, column), and what every pixel then sees of it.
 
-The unit of length is the camera's height over the water, so that rows below the horizon and depths depend on each
-other alone: row = horizon + focal / depth. `View.metre` says how long a metre is, for things of a known size.
+The unit of length is the camera's height over the water, so that rows below the horizon and depths depend on
+each other alone: row = horizon + focal / depth. `View.metre` is the length of a metre in it.
 """
 import dataclasses
 
@@ -36,9 +36,9 @@ class View:
         last_row = 10 * height / 384
         near = self.focal / np.linspace((height - self.horizon) * 1.6, last_row, NEAR_SLICES)
         far = np.geomspace(near[-1], FAR, FAR_SLICES + 1)[1:]
-        steps = np.concatenate([near, far, np.linspace(0.85 * focus, 1.45 * focus, FOCUS_SLICES) if focus else []])
-        self.depths = np.sort(steps).astype(np.float32)
-        self.slopes = ((np.arange(width, dtype=np.float32) + 0.5 - self.centre) / self.focal)  # x / z of columns
+        extra = np.linspace(0.85 * focus, 1.45 * focus, FOCUS_SLICES) if focus else []
+        self.depths = np.sort(np.concatenate([near, far, extra])).astype(np.float32)
+        self.slopes = (np.arange(width, dtype=np.float32) + 0.5 - self.centre) / self.focal      # x / z
 
     def project(self, x, y, z):
         """World point(s) -> (column, row)."""
@@ -136,11 +136,12 @@ class Ground:
 
     def build(self, plan):
         """Lay out water, relief, woods and cliff of a plan."""
-        self.owner[:] = LABEL[plan.ground]
+        self.base, self.patches = LABEL[plan.ground], []         # (label, field that is positive there)
+        self.owner[:] = self.base
         self.water_label = np.zeros(self.owner.shape, np.uint8)
         ways_clear = self._clearance(plan)
         for label, share, bumps in plan.patches:
-            self.owner[self.patch_noise(bumps) > _threshold(share)] = LABEL[label]
+            self.patches.append((label, self.patch_noise(bumps) - _threshold(share)))
         self._water(plan)
         swell = 0.5 + 0.5 * np.tanh(self.noise("smooth", self.x * 30, self.z * 30))
         inland = smoothstep(self.shore, 0, 1)
@@ -185,14 +186,16 @@ class Ground:
         top = 1 + layer.rise * view.height * layer.distance / view.focal
         texels = layer.bumps * 256 * view.focal / (layer.distance * view.width)
         ridged = layer.label in ("mountain", "rock")
-        ripple = self.noise("ridged" if ridged else "smooth", self.x * texels * 0.7, self.z * texels * (1.3 if ridged else 0.7))
+        kind, stretch = ("ridged", 1.3) if ridged else ("smooth", 0.7)
+        ripple = self.noise(kind, self.x * texels * 0.7, self.z * texels * stretch)
         envelope = np.exp(-(np.log(self.z / layer.distance) / layer.spread) ** 2)
         lift = 0.66 + 0.36 * ripple if ridged else 0.74 + 0.22 * ripple
         rise = top * envelope * (_profile(layer.shape, self.column) * lift) - 0.08 * top
         wins = rise > self.height + 0.02
         self.owner[wins] = LABEL[layer.label]
         self.height = np.where(wins, rise, self.height).astype(np.float32)
-        self.shore = np.where(wins, np.maximum(self.shore, np.minimum(rise, 2)), self.shore).astype(np.float32)
+        dry = np.maximum(self.shore, np.minimum(rise, 2))
+        self.shore = np.where(wins, dry, self.shore).astype(np.float32)
 
     def _step(self, cliff):
         view = self.view
@@ -251,7 +254,7 @@ class Surface:
     height: np.ndarray
     shore: np.ndarray
     forest: np.ndarray
-    light: np.ndarray                            # cosine of the sun's rays with the ground's normal, at least 0
+    light: np.ndarray                            # cosine between the sun and the ground's normal, at least 0
     owner: np.ndarray                            # label of the bare ground
     water_label: np.ndarray
 
@@ -278,7 +281,7 @@ def render(ground, sun):
     height = np.maximum(ground.height, 0)
     screen = view.horizon + view.focal * (1 - height) / ground.z          # row of every point of the map
     lowest = np.minimum.accumulate(screen, axis=0)
-    first = np.clip(np.ceil(lowest - 0.5), 0, rows).astype(np.int32)      # covers pixel centres from here down
+    first = np.clip(np.ceil(lowest - 0.5), 0, rows).astype(np.int32)      # pixel centres covered from here
     index = first * columns + np.arange(columns, dtype=np.int32)
     counts = np.bincount(index.ravel(), minlength=(rows + 1) * columns).reshape(rows + 1, columns)
     nearest = len(view.depths) - np.cumsum(counts, axis=0)[:rows]         # first slice that covers the pixel
@@ -286,7 +289,7 @@ def render(ground, sun):
 
 
 def _gather(ground, height, screen, nearest, sun):
-    """Look the map up at the pixels, between the slice `nearest` that covers a pixel and the one before it."""
+    """Look the map up at the pixels, between the slice `nearest` that covers each and the one before it."""
     view = ground.view
     sky = nearest == len(view.depths)
     after = np.minimum(nearest, len(view.depths) - 1)
@@ -304,7 +307,12 @@ def _gather(ground, height, screen, nearest, sun):
     closeness = 1 / view.depths
     z = 1 / (closeness[before] + (closeness[after] - closeness[before]) * part)
     chosen = np.where(part > 0.5, after, before) * view.width + columns
+    owner = np.take(ground.owner, chosen)
+    base = owner == ground.base                  # patches are decided at the pixels: smooth outlines
+    for label, field in ground.patches:
+        owner[base & (look_up(field) > 0)] = LABEL[label]
     light = cv2.GaussianBlur(_sunlight(height, view, sun), (0, 0), 0.7)
-    return Surface(sky, np.where(sky, np.inf, z).astype(np.float32), (view.slopes[None] * z).astype(np.float32),
-                   look_up(height.astype(np.float32)), look_up(ground.shore), look_up(ground.forest), look_up(light),
-                   np.take(ground.owner, chosen), np.take(ground.water_label, chosen))
+    x = (view.slopes[None] * z).astype(np.float32)
+    z = np.where(sky, np.inf, z).astype(np.float32)
+    return Surface(sky, z, x, look_up(height), look_up(ground.shore), look_up(ground.forest), look_up(light),
+                   owner, np.take(ground.water_label, chosen))
