@@ -87,12 +87,12 @@ def test_statistics_are_computed_once_for_a_list_of_files(tmp_path):
 
     def compute():
         calls.append(1)
-        return np.arange(3.0), np.eye(3) * len(calls), [("b.jpg", "is corrupt")]
+        return np.arange(3.0), np.eye(3) * len(calls), ["b.jpg: is corrupt"]
 
     cache = tmp_path / "cache"
     first = cached_moments(cache, paths, "n" * 64, compute)
     again = cached_moments(cache, paths, "n" * 64, compute)
-    assert len(calls) == 1 and again[2] == [("b.jpg", "is corrupt")]
+    assert len(calls) == 1 and again[2] == ["b.jpg: is corrupt"]
     np.testing.assert_array_equal(first[1], again[1])
     cached_moments(cache, paths, "m" * 64, compute)                    # another network
     paths[1].write_bytes(b"xy")                                        # another file

@@ -9,6 +9,10 @@ from ldm.errors import UserError
 from ldm.files import replacing
 
 
+class TooFew(UserError):
+    """Fewer than two images, which have no covariance."""
+
+
 def _factor(sigma):
     """F with F F^T = sigma, a column for every eigenvalue that is not rounding noise."""
     values, vectors = np.linalg.eigh(sigma)
@@ -52,10 +56,10 @@ class Moments:
         self._products += centred.T @ centred
 
     def result(self, what):
-        """(D mean, D x D covariance with divisor count - 1); fewer than two images are a UserError about
-        `what`."""
+        """(D mean, D x D covariance with divisor count - 1); TooFew, about `what`, of less than two
+        images."""
         if self.count < 2:
-            raise UserError(what, f"a covariance cannot be had from {self.count} image(s)",
+            raise TooFew(what, f"a covariance cannot be had from {self.count} image(s)",
                             "two at least are needed")
         covariance = (self._products - np.outer(self._sum, self._sum) / self.count) / (self.count - 1)
         return self._origin + self._sum / self.count, covariance
@@ -68,12 +72,12 @@ def files_hash(paths):
 
 
 def cached_moments(cache, paths, network_hash, compute):
-    """(mean, covariance, failures) of `paths`: read from the folder `cache`, or `compute()`d and written
+    """(mean, covariance, failures) of `paths`, read from the folder `cache` or `compute()`d and written
     there.
 
     The file's name holds the hash of the list of files and of the network's weights, so that statistics of
-    other images or of another network are never taken for these. `failures` lists (file, problem) of images
-    left out. UserError where the file is damaged.
+    other images or of another network are never taken for these. `failures` says what was wrong with the
+    images left out. UserError where the file is damaged.
     """
     files = files_hash(paths)
     path = Path(cache) / f"moments-{files[:16]}-{network_hash[:16]}.npz"
@@ -81,12 +85,11 @@ def cached_moments(cache, paths, network_hash, compute):
         try:
             with np.load(path) as stored:
                 if (str(stored["files"]), str(stored["network"])) == (files, network_hash):
-                    failures = [(str(file), str(problem)) for file, problem in stored["failures"]]
-                    return stored["mu"], stored["sigma"], failures
+                    return stored["mu"], stored["sigma"], stored["failures"].tolist()
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as e:
             raise UserError(path, f"is no file of statistics ({e})", "delete it to have them computed again")
     mu, sigma, failures = compute()
     with replacing(path) as temporary:
         np.savez(temporary, mu=mu, sigma=sigma, files=files, network=network_hash,
-                 failures=np.array(failures, dtype=str).reshape(-1, 2))
+                 failures=np.array(failures, dtype=str))
     return mu, sigma, failures

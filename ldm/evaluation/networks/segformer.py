@@ -1,0 +1,214 @@
+"""SegFormer (Xie et al. 2021): a hierarchical transformer and an all-linear head.
+
+State-dict names are those of the files on the Hugging Face hub; NVlabs', JSeg's and mmseg's are translated in
+`names`.
+"""
+import numpy as np
+
+from ldm.backend import jt, nn
+from ldm.evaluation.networks.layers import LayerNorm, image_batch
+from ldm.labels import NUM_CLASSES
+
+SIZES = {
+    "b0": dict(hidden=(32, 64, 160, 256), depths=(2, 2, 2, 2), decoder=256),
+    "b1": dict(hidden=(64, 128, 320, 512), depths=(2, 2, 2, 2), decoder=256),
+    "b2": dict(hidden=(64, 128, 320, 512), depths=(3, 4, 6, 3), decoder=768),
+    "b3": dict(hidden=(64, 128, 320, 512), depths=(3, 4, 18, 3), decoder=768),
+    "b4": dict(hidden=(64, 128, 320, 512), depths=(3, 8, 27, 3), decoder=768),
+    "b5": dict(hidden=(64, 128, 320, 512), depths=(3, 6, 40, 3), decoder=768),
+}
+
+
+def size_name(size):
+    """"b0" to "b5" for the arguments of SegFormer of a published size, else its depths and its first stage's
+    channels."""
+    for name, published in SIZES.items():
+        if all(tuple(size[key]) == published[key] for key in ("hidden", "depths")):
+            return name
+    return f"{'-'.join(map(str, size['depths']))} of {size['hidden'][0]}"
+
+
+def to_tokens(x):
+    """N x C x H x W -> N x HW x C."""
+    return x.reshape(x.shape[0], x.shape[1], -1).transpose(0, 2, 1)
+
+
+def to_map(x, size):
+    """N x HW x C -> N x C x H x W, with `size` = (H, W)."""
+    return x.transpose(0, 2, 1).reshape(x.shape[0], -1, *size)
+
+
+def interpolation(size, new_size):
+    """size x new_size float32 matrix: bilinear along one axis, pixel centres kept, no antialiasing."""
+    at = np.clip((np.arange(new_size) + 0.5) * size / new_size - 0.5, 0, size - 1)
+    return np.maximum(0, 1 - np.abs(at - np.arange(size)[:, None])).astype(np.float32)
+
+
+def resize(x, size):
+    """N x C x h x w -> N x C x H x W, with `size` = (H, W): two matrix products, many times faster than
+    gathering."""
+    (N, C, h, w), (H, W) = x.shape, size
+    rows = nn.matmul(x.reshape(-1, w), jt.array(interpolation(w, W))).reshape(N * C, h, W).transpose(0, 2, 1)
+    columns = nn.matmul(rows.reshape(-1, h), jt.array(interpolation(h, H)))
+    return columns.reshape(N, C, W, H).transpose(0, 1, 3, 2)
+
+
+class PatchEmbedding(nn.Module):
+    """Overlapping patches: a strided convolution and a norm."""
+
+    def __init__(self, in_channels, channels, kernel, stride):
+        self.proj = nn.Conv(in_channels, channels, kernel, stride, kernel // 2)
+        self.layer_norm = LayerNorm(channels)
+
+    def execute(self, x):
+        x = self.proj(x)
+        return self.layer_norm(to_tokens(x)), x.shape[2:]
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention from every position to a map reduced `reduction` times along each side."""
+
+    def __init__(self, channels, heads, reduction):
+        self._heads = heads
+        self.query, self.key, self.value = (nn.Linear(channels, channels) for _ in range(3))
+        self.sr = self.layer_norm = None
+        if reduction > 1:
+            self.sr = nn.Conv(channels, channels, reduction, reduction)
+            self.layer_norm = LayerNorm(channels)
+
+    def _split(self, x):
+        """N x L x C -> N heads x L x C / heads."""
+        N, L, C = x.shape
+        return x.reshape(N, L, self._heads, -1).transpose(0, 2, 1, 3).reshape(N * self._heads, L, -1)
+
+    def execute(self, x, size):
+        N, L, C = x.shape
+        reduced = x if self.sr is None else self.layer_norm(to_tokens(self.sr(to_map(x, size))))
+        q, k, v = self._split(self.query(x)), self._split(self.key(reduced)), self._split(self.value(reduced))
+        weights = nn.softmax(nn.bmm(q * q.shape[-1] ** -0.5, k.transpose(0, 2, 1)), dim=-1)
+        heads = nn.bmm(weights, v).reshape(N, self._heads, L, -1)
+        return heads.transpose(0, 2, 1, 3).reshape(N, L, C)
+
+
+class Attention(nn.Module):
+    def __init__(self, channels, heads, reduction):
+        setattr(self, "self", SelfAttention(channels, heads, reduction))        # the name in the files
+        self.output = Named(dense=nn.Linear(channels, channels))
+
+    def execute(self, x, size):
+        return self.output.dense(getattr(self, "self")(x, size))
+
+
+class Named(nn.Module):
+    """A level in the names of the files that does nothing of its own."""
+
+    def __init__(self, **children):
+        for name, child in children.items():
+            setattr(self, name, child)
+
+
+class MLP(nn.Module):
+    """Linear, 3 x 3 convolution of each channel (the only thing that tells positions apart), GELU, linear."""
+
+    def __init__(self, channels, hidden):
+        self.dense1, self.dense2 = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
+        self.dwconv = Named(dwconv=nn.Conv(hidden, hidden, 3, padding=1, groups=hidden))
+
+    def execute(self, x, size):
+        return self.dense2(nn.gelu(to_tokens(self.dwconv.dwconv(to_map(self.dense1(x), size)))))
+
+
+class Block(nn.Module):
+    def __init__(self, channels, heads, reduction, mlp_ratio):
+        self.layer_norm_1, self.layer_norm_2 = LayerNorm(channels), LayerNorm(channels)
+        self.attention = Attention(channels, heads, reduction)
+        self.mlp = MLP(channels, mlp_ratio * channels)
+
+    def execute(self, x, size):
+        x = x + self.attention(self.layer_norm_1(x), size)
+        return x + self.mlp(self.layer_norm_2(x), size)
+
+
+class Encoder(nn.Module):
+    """Four stages at 1/4, 1/8, 1/16 and 1/32 of the image."""
+
+    def __init__(self, hidden, depths, reductions, mlp_ratio):
+        inputs, kernels, strides = (3, *hidden), (7, 3, 3, 3), (4, 2, 2, 2)
+        heads = [channels // hidden[0] for channels in hidden]                  # true of every published size
+        self.patch_embeddings = nn.ModuleList(
+            [PatchEmbedding(*shape) for shape in zip(inputs, hidden, kernels, strides)])
+        self.block = nn.ModuleList(
+            [nn.ModuleList([Block(channels, head, reduction, mlp_ratio) for _ in range(depth)])
+             for channels, head, reduction, depth in zip(hidden, heads, reductions, depths)])
+        self.layer_norm = nn.ModuleList([LayerNorm(channels) for channels in hidden])
+
+    def execute(self, x):
+        stages = []
+        for embed, blocks, norm in zip(self.patch_embeddings, self.block, self.layer_norm):
+            tokens, size = embed(x)
+            for block in blocks:
+                tokens = block(tokens, size)
+            x = to_map(norm(tokens), size)
+            stages.append(x)
+        return stages
+
+
+class Head(nn.Module):
+    """Every stage to `decoder` channels and to the first one's size, all merged by one 1 x 1 convolution,
+    classes.
+
+    The merging convolution is applied to each stage by its own share of the weight *before* enlarging:
+    interpolation works on every channel alone and its weights sum to 1, so that the two commute, and most of
+    the products are saved. `rectify` puts a ReLU behind each stage's map, which OpenMMLab's head has.
+    """
+
+    def __init__(self, hidden, decoder, num_classes, rectify):
+        self._rectify = rectify
+        self.linear_c = nn.ModuleList([Named(proj=nn.Linear(channels, decoder)) for channels in hidden])
+        self.linear_fuse = nn.Conv(decoder * len(hidden), decoder, 1, bias=False)
+        self.batch_norm = nn.BatchNorm(decoder)
+        self.classifier = nn.Conv(decoder, num_classes, 1)
+
+    def execute(self, stages):
+        size = stages[0].shape[2:]
+        shares = self.linear_fuse.weight[:, :, 0, 0].chunk(len(stages), dim=1)
+        merged = 0
+        for i, x in enumerate(stages):
+            tokens = self.linear_c[i].proj(to_tokens(x))
+            if self._rectify:
+                tokens = nn.relu(tokens)
+            y = to_map(nn.linear(tokens, shares[-1 - i]), x.shape[2:])  # in the files the last is first
+            merged = merged + (y if i == 0 else resize(y, size))
+        return self.classifier(nn.relu(self.batch_norm(merged)))
+
+
+class SegFormer(nn.Module):
+    """`SegFormer(**SIZES["b0"])`; in evaluation call `.eval()` first, or the head's norm takes the batch's
+    statistics.
+
+    hidden, depths, reductions: channels, blocks and attention reduction of the four stages; heads are hidden
+    / hidden[0]. Images are N x H x W x 3 uint8 RGB of any size.
+    """
+
+    def __init__(self, hidden, depths, decoder, reductions=(8, 4, 2, 1), mlp_ratio=4, num_classes=NUM_CLASSES,
+                 rectify=False):
+        self.segformer = Named(encoder=Encoder(hidden, depths, reductions, mlp_ratio))
+        self.decode_head = Head(hidden, decoder, num_classes, rectify)
+
+    def stages(self, images):
+        """The four maps, N x C x H/4 x W/4 to N x C x H/32 x W/32."""
+        return self.segformer.encoder(image_batch(images))
+
+    def execute(self, images):
+        """Logits N x classes x H/4 x W/4."""
+        return self.decode_head(self.stages(images))
+
+
+def features(stages):
+    """N x (sum of the stages' channels): the mean over positions of every stage, which FD-seg is taken of."""
+    return jt.concat([x.mean([2, 3]) for x in stages], 1)
+
+
+def labels(logits, size):
+    """N x H x W int32 labels, with `size` = (H, W): the largest of the logits after bilinear enlarging."""
+    return jt.argmax(resize(logits, size), 1)[0]

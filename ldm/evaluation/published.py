@@ -1,0 +1,67 @@
+"""The published weights that the numbers need: where they are looked for, where they come from, what is lost
+without.
+
+Nothing is ever downloaded.
+"""
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+from ldm.errors import UserError
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".pkl", ".ckpt")
+
+
+class Published(NamedTuple):
+    folders: tuple          # in the zoo, the first that holds a file wins
+    file: str
+    where: str
+    without: str
+
+
+PUBLISHED = {
+    "segformer": Published(
+        ("segformer", "demo-segmenter"), "a SegFormer b0-b5 of the contest's 29 classes",
+        "the contest's own is not public; github.com/Jittor/JSeg and github.com/NVlabs/SegFormer train one",
+        "no M, no FD-seg and no T"),
+    "nima": Published(
+        ("nima",), "a NIMA such as NIMA_VGG16_ava-dc4e8265.pth",
+        "github.com/chaofengc/IQA-PyTorch/releases/tag/v0.1-weights", "no A and no T"),
+    "inception": Published(
+        ("fid-inception",), "pt_inception-2015-12-05-6726825d.pth",
+        "github.com/mseitzer/pytorch-fid/releases/tag/fid_weights",
+        "no FID and no T; a Fréchet distance of the segmenter's features stands in as FD-seg"),
+}
+
+
+def find(kind, path=None, zoo="models"):
+    """The file of weights of `kind` (a key of PUBLISHED): `path` if given, else the only one in its folder of
+    `zoo`, or None. UserError where `path` is no file, or where a folder holds several."""
+    if path is not None:
+        if not Path(path).is_file():
+            raise UserError(path, "is no file", f"{PUBLISHED[kind].file} is needed")
+        return Path(path)
+    for name in PUBLISHED[kind].folders:
+        folder = Path(zoo) / name
+        files = sorted(p for p in folder.glob("*") if p.suffix in SUFFIXES)
+        if len(files) > 1:
+            raise UserError(folder, f"holds {len(files)} files of weights", f"keep one or give --{kind} FILE")
+        if files:
+            return files[0]
+    return None
+
+
+def missing(kind, zoo="models"):
+    """What to tell the user where `find` gave None: which file, where it is published, what is done without
+    it."""
+    folders, file, where, without = PUBLISHED[kind]
+    return f"{Path(zoo) / folders[0]} holds no weights ({file}; {where}): {without}"
+
+
+def sha256(path):
+    """The hash of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,199 @@
+"""All numbers of the contest from folders of images, in one pass and constant memory."""
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ldm import images
+from ldm.datasets.landscape import inference_pairs
+from ldm.errors import UserError
+from ldm.evaluation import published
+from ldm.evaluation.aesthetics import mean_score
+from ldm.evaluation.fid import Moments, TooFew, cached_moments, frechet_distance
+from ldm.evaluation.score import total_score
+from ldm.evaluation.segmentation import MaskAccuracy
+from ldm.evaluation.style import style_similarity
+from ldm.labels import NAMES
+
+
+class Opened(NamedTuple):
+    """A network and the file of its weights."""
+    run: Any
+    path: Path
+    sha256: str
+
+
+class Pair(NamedTuple):
+    name: str                   # the mask's stem
+    result: np.ndarray          # H x W x 3 uint8
+    mask: np.ndarray            # H x W uint8
+    reference: np.ndarray       # h x w x 3 uint8
+
+
+def open_networks(paths, zoo="models"):
+    """{"segformer", "nima", "inception": Opened, or None where no weights are found}; see published.find.
+
+    `paths` maps these names to files, or to None to look in the folder `zoo`.
+    """
+    files = {kind: published.find(kind, paths.get(kind), zoo) for kind in published.PUBLISHED}
+    if not any(files.values()):
+        return files
+    from ldm.evaluation import networks                             # imports Jittor
+    openers = {"segformer": networks.open_segmenter, "nima": networks.open_nima,
+               "inception": networks.open_inception}
+    return {kind: path and Opened(openers[kind](path), path, published.sha256(path))
+            for kind, path in files.items()}
+
+
+def read_pair(mask, reference, results):
+    """The Pair of the paths of a mask and a reference; `results` maps stems to paths. UserError where a file
+    is missing, damaged, or of another size than its mask."""
+    if mask.stem not in results:
+        raise UserError(mask, "has no result", f"an image named {mask.stem} is needed")
+    pair = Pair(mask.stem, images.read_image(results[mask.stem]), images.read_labels(mask),
+                images.read_image(reference))
+    if pair.result.shape[:2] != pair.mask.shape:
+        sizes = ["{1}x{0}".format(*array.shape) for array in (pair.result, pair.mask)]
+        raise UserError(results[mask.stem], f"is {sizes[0]}", f"its mask is {sizes[1]}")
+    return pair
+
+
+def batches(items, read, size, failures, shape):
+    """Lists of at most `size` things read from `items`, equal in `shape` within a list. What cannot be read
+    goes to `failures`, as text."""
+    batch = []
+    for item in items:
+        try:
+            thing = read(item)
+        except UserError as e:
+            failures.append(str(e))
+            continue
+        if batch and (len(batch) == size or shape(batch[0]) != shape(thing)):
+            yield batch
+            batch = []
+        batch.append(thing)
+    if batch:
+        yield batch
+
+
+class Evaluation:
+    """Takes in batches of pairs and gives their numbers; constant memory, but for three numbers an image."""
+
+    def __init__(self, networks, variant="contest_overflow"):
+        self.networks, self.variant = networks, variant
+        self.accuracy, self.moments = MaskAccuracy(), Moments()
+        self.per_image = {}             # name -> {"M", "A", "S" in percent, None where no weights are}
+
+    def add(self, pairs):
+        """Take in a list of pairs of equal size."""
+        results = np.stack([pair.result for pair in pairs])
+        segmenter, nima, inception = (self.networks[kind] for kind in ("segformer", "nima", "inception"))
+        shares, scores = [None] * len(pairs), [None] * len(pairs)
+        if segmenter:
+            labels, features = segmenter.run.segment(results)
+            shares = [100 * self.accuracy.add(label, pair.mask) for label, pair in zip(labels, pairs)]
+        if nima:
+            scores = [10 * float(score) for score in mean_score(nima.run(results))]
+        if inception:
+            features = inception.run(results)
+        if inception or segmenter:
+            self.moments.add(features)
+        for pair, share, score in zip(pairs, shares, scores):
+            similarity = 100 * style_similarity(pair.result, pair.reference, self.variant)
+            self.per_image[pair.name] = {"M": share, "A": score, "S": similarity}
+
+    def mean(self, name):
+        """The mean over the images of a number of theirs, None where none has it."""
+        values = [numbers[name] for numbers in self.per_image.values() if numbers[name] is not None]
+        return float(np.mean(values)) if values else None
+
+    def frechet(self, paths, cache, batch_size, progress):
+        """(distance of the results from the images `paths`, failures). TooFew where either are not two."""
+        mine = self.moments.result("results")
+        opened = self.networks["inception"] or self.networks["segformer"]
+        features = opened.run if self.networks["inception"] else opened.run.features
+
+        def compute():
+            moments, failures = Moments(), []
+            bar = progress(paths, "training images")
+            for batch in batches(bar, images.read_image, batch_size, failures, np.shape):
+                moments.add(features(np.stack(batch)))
+            return *moments.result("training images"), failures
+
+        mu, sigma, failures = cached_moments(cache, paths, opened.sha256, compute)
+        return frechet_distance(*mine, mu, sigma), failures
+
+
+def results_by_stem(folder):
+    """{stem: path} of the images in `folder`; two of one stem are a UserError: either could be meant."""
+    paths = images.list_images(folder)
+    found = {path.stem: path for path in paths}
+    for path in paths:
+        if found[path.stem] != path:
+            raise UserError(path, f"is there as {found[path.stem].name} too", "one result a mask is needed")
+    return found
+
+
+def evaluate(results, masks, references, train_images, networks, pairs=None, variant="contest_overflow",
+             cache=".cache", batch_size=8, zoo="models", progress=lambda items, what: items):
+    """The report on a folder of results, as a dict of plain values.
+
+    results, masks, references, train_images: folders; a result is called `<mask stem>.jpg` or `.png`.
+    networks: of `open_networks`. pairs: {mask name: reference name} or None, see inference_pairs. cache:
+    folder for the training images' statistics. progress: wraps an iterable, for a bar. A file that cannot be
+    used goes to "failures" and leaves its pair out of every number; what makes all numbers impossible is a
+    UserError.
+    """
+    stems, train_paths = results_by_stem(results), images.list_images(train_images)
+    matched, errors = inference_pairs(masks, references, pairs)
+    failures = [str(error) for error in errors]
+    evaluation = Evaluation(networks, variant)
+
+    def read(paths):
+        return read_pair(*paths, stems)
+
+    def frechet():
+        return evaluation.frechet(train_paths, cache, batch_size, progress)
+
+    bar = progress(matched, "results")
+    for batch in batches(bar, read, batch_size, failures, lambda pair: pair.result.shape):
+        evaluation.add(batch)
+    if not evaluation.per_image:
+        raise UserError(results, f"none of its images can be evaluated; {failures[0]}")
+    numbers = _numbers(evaluation, zoo, frechet, failures)
+    return {"pairs": len(matched) + len(errors), "evaluated": len(evaluation.per_image), "numbers": numbers,
+            "accuracy_per_class": dict(zip(NAMES, evaluation.accuracy.per_class())),
+            "confusion": evaluation.accuracy.confusion.tolist(), "per_image": evaluation.per_image,
+            "failures": failures}
+
+
+def _numbers(evaluation, zoo, frechet, failures):
+    """{"M", "A", "FID", perhaps "FD-seg", "S", "T"}: each a value, what it is, and the weights or why not."""
+    networks = evaluation.networks
+    numbers = {"M": _entry(networks, "segformer", zoo, evaluation.accuracy.mean(), "mean over images"),
+               "A": _entry(networks, "nima", zoo, evaluation.mean("A"), "10 x mean score"),
+               "FID": _entry(networks, "inception", zoo, None, "")}
+    if networks["inception"] or networks["segformer"]:
+        name, kind = ("FID", "inception") if networks["inception"] else ("FD-seg", "segformer")
+        distance, why = None, None
+        try:
+            distance, bad = frechet()
+            failures += bad
+        except TooFew as e:
+            why = str(e)
+        numbers[name] = _entry(networks, kind, zoo, distance, "features, against the training images", why)
+    numbers["S"] = {"value": evaluation.mean("S"), "variant": f"{evaluation.variant}, mean over pairs"}
+    values = {name: numbers[name]["value"] for name in ("M", "A", "FID", "S")}
+    numbers["T"] = {"value": total_score(**values), "variant": "Eq. 8, FID capped at 100"}
+    if numbers["T"]["value"] is None:
+        numbers["T"]["why"] = "needs " + ", ".join(name for name, value in values.items() if value is None)
+    return numbers
+
+
+def _entry(networks, kind, zoo, value, variant, why=None):
+    opened = networks[kind]
+    if opened is None:
+        return {"value": None, "why": published.missing(kind, zoo)}
+    entry = {"value": value, "variant": f"{opened.run.name}, {variant}", "weights": str(opened.path),
+             "sha256": opened.sha256}
+    return entry if why is None else entry | {"why": why}

@@ -1,0 +1,215 @@
+"""tools/evaluate.py, and the runner behind it: small folders, every kind of bad input, all networks at
+once."""
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from golden.eval.recipe import smooth_image, state_dict
+
+from ldm.errors import UserError
+from ldm.evaluation import frechet_distance, published, runner, style_similarity, total_score
+from ldm.evaluation.fid import Moments
+from ldm.images import read_image, write_image
+from ldm.weights import save
+
+ROOT = Path(__file__).resolve().parents[1]
+SIZE = (96, 128)
+NO_NETWORKS = {"segformer": None, "nima": None, "inception": None}
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Five pairs with results, four training images."""
+    for i in range(5):
+        write_image(tmp_path / f"results/{i}.png", smooth_image(*SIZE, i))
+        write_image(tmp_path / f"references/{i}.jpg", smooth_image(*SIZE, 10 + i))
+        labels = np.random.default_rng(i).integers(0, 29, SIZE).astype(np.uint8)
+        write_image(tmp_path / f"masks/{i}.png", labels)
+    for i in range(4):
+        write_image(tmp_path / f"train/{i}.jpg", smooth_image(*SIZE, 20 + i))
+    return tmp_path
+
+
+def tool(folders, *more):
+    """(exit status, standard output, standard error) of the tool on these folders, with an empty zoo."""
+    arguments = [f"--{name}={folders / folder}" for name, folder in (
+        ("results", "results"), ("masks", "masks"), ("references", "references"), ("train-images", "train"),
+        ("cache", "cache"), ("models", "zoo"))]
+    done = subprocess.run([sys.executable, ROOT / "tools" / "evaluate.py", *arguments, *map(str, more)],
+                          capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+def evaluate(folders, networks=NO_NETWORKS, **more):
+    places = [folders / name for name in ("results", "masks", "references", "train")]
+    return runner.evaluate(*places, networks, cache=folders / "cache", zoo=folders / "zoo", **more)
+
+
+def test_without_weights_only_style_is_a_number(folders):
+    status, out, err = tool(folders)
+    lines = dict(line.split(maxsplit=1) for line in out.splitlines())
+    references = [read_image(folders / f"references/{i}.jpg") for i in range(5)]
+    expected = np.mean([100 * style_similarity(smooth_image(*SIZE, i), references[i]) for i in range(5)])
+    assert (status, err) == (0, "")
+    assert lines["S"] == f"{expected:.4f}  contest_overflow, mean over pairs"
+    assert lines["T"] == "n/a  Eq. 8, FID capped at 100; needs M, A, FID"
+    assert lines["M"].startswith(f"n/a  {folders}/zoo/segformer holds no weights (a SegFormer b0-b5")
+    assert "(a NIMA such as NIMA_VGG16_ava-dc4e8265.pth; github.com/chaofengc/IQA-PyTorch" in lines["A"]
+    assert lines["A"].endswith(": no A and no T")
+    assert "pt_inception-2015-12-05-6726825d.pth; github.com/mseitzer/pytorch-fid" in lines["FID"]
+    assert "FD-seg" not in lines
+
+
+def test_json_and_variant_and_pairs(folders):
+    (folders / "pairs.json").write_text(json.dumps({f"{i}.png": f"{4 - i}.jpg" for i in range(5)}))
+    status, out, err = tool(folders, "--json", "--style=rgb3d_16", f"--pairs={folders / 'pairs.json'}")
+    report = json.loads(out)
+    assert (status, err, report["failures"], report["evaluated"]) == (0, "", [], 5)
+    reference = read_image(folders / "references/3.jpg")
+    similarity = style_similarity(smooth_image(*SIZE, 1), reference, "rgb3d_16")
+    assert report["per_image"]["1"] == {"M": None, "A": None, "S": pytest.approx(100 * similarity)}
+    assert report["numbers"]["S"]["variant"] == "rgb3d_16, mean over pairs"
+    assert report["numbers"]["T"]["value"] is None
+
+
+def test_bad_files_are_listed_and_left_out(folders):
+    whole = (folders / "references/0.jpg").read_bytes()
+    (folders / "references/0.jpg").write_bytes(whole[:len(whole) // 2])
+    write_image(folders / "results/1.png", smooth_image(48, 64, 1))
+    (folders / "results/2.png").unlink()
+    write_image(folders / "masks/3.png", np.full(SIZE, 29, np.uint8))
+    status, out, err = tool(folders)
+    *listed, last = err.splitlines()
+    assert status == 2
+    assert last == "4 failed, 1 of 5 pairs are in the numbers"
+    assert "references/0.jpg: cannot be read as an image" in listed[0]
+    assert listed[1].endswith("results/1.png: is 64x48, its mask is 128x96")
+    assert listed[2].endswith("masks/2.png: has no result, an image named 2 is needed")
+    assert listed[3].endswith("masks/3.png: holds label 29, labels are 0..28")
+    similarity = style_similarity(smooth_image(*SIZE, 4), read_image(folders / "references/4.jpg"))
+    assert f"S{100 * similarity:>15.4f}  contest_overflow" in out
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--nima=absent.pth"], "error: absent.pth: is no file, a NIMA"),
+    (["--train-images=absent"], "error: absent: is no folder"),
+    (["--results=absent"], "error: absent: is no folder"),
+    (["--batch-size=0"], "error: evaluate.py: --batch-size: 0 images, 1 or more are needed"),
+    (["--style=rgb"], "error: evaluate.py: argument --style: invalid choice"),
+    (["--pairs=absent.json"], "error: absent.json: cannot be read"),
+])
+def test_what_a_user_can_cause_is_one_line(folders, arguments, message):
+    status, out, err = tool(folders, *arguments)
+    assert (status, out) == (2, "") and err.startswith(message) and err.count("\n") == 1
+
+
+def test_nothing_to_evaluate(folders):
+    for path in (folders / "results").iterdir():
+        path.write_bytes(b"no image")
+    with pytest.raises(UserError, match="results: none of its images can be evaluated; .*0.png: cannot be"):
+        evaluate(folders)
+
+
+def test_two_results_of_one_name(folders):
+    write_image(folders / "results/1.jpg", smooth_image(*SIZE, 1))
+    with pytest.raises(UserError, match="results/1.jpg: is there as 1.png too"):
+        evaluate(folders)
+
+
+def test_weights_are_found_in_the_zoo(tmp_path):
+    assert published.find("segformer", zoo=tmp_path) is None
+    for folder in ("demo-segmenter", "segformer"):                  # one of the user's own goes first
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "README.md").touch()
+        (tmp_path / folder / "a.safetensors").write_bytes(b"abc")
+        assert published.find("segformer", zoo=tmp_path) == tmp_path / folder / "a.safetensors"
+    assert published.sha256(tmp_path / "segformer/a.safetensors").startswith("ba7816bf8f01cfea")
+    (tmp_path / "segformer/b.pth").touch()
+    with pytest.raises(UserError, match="segformer: holds 2 files of weights, keep one or give --segformer"):
+        published.find("segformer", zoo=tmp_path)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Files of the three networks, the segmenter a tiny one, with the recipe's random numbers in them."""
+    from ldm.evaluation.networks import NIMA, FIDInception, SegFormer
+    made = {"segformer": SegFormer(hidden=(8, 16, 24, 32), depths=(1, 1, 2, 1), decoder=24),
+            "nima": NIMA("vgg16_pyiqa"), "inception": FIDInception()}
+    folder = tmp_path_factory.mktemp("weights")
+    paths = {kind: folder / f"{kind}.safetensors" for kind in made}
+    for kind, network in made.items():
+        save(paths[kind], state_dict({k: tuple(v.shape) for k, v in network.state_dict().items()}, 1))
+    return paths
+
+
+def distance(results, others):
+    """The Fréchet distance of two arrays of features."""
+    statistics = []
+    for features in (results, others):
+        moments = Moments()
+        moments.add(features)
+        statistics += moments.result("test")
+    return frechet_distance(*statistics)
+
+
+def test_all_numbers(folders, weights):
+    networks = runner.open_networks(weights)
+    report = evaluate(folders, networks, batch_size=2)
+    numbers = {name: entry["value"] for name, entry in report["numbers"].items()}
+    results = np.stack([smooth_image(*SIZE, i) for i in range(5)])
+    training = np.stack([read_image(folders / f"train/{i}.jpg") for i in range(4)])
+    masks = np.stack([np.random.default_rng(i).integers(0, 29, SIZE) for i in range(5)])
+    labels, _ = networks["segformer"].run.segment(results)
+    scores = networks["nima"].run(results) @ np.arange(1, 11)
+    inception = networks["inception"].run
+    assert list(numbers) == ["M", "A", "FID", "S", "T"]
+    assert numbers["M"] == pytest.approx(100 * (labels == masks).mean(), abs=0.01)
+    assert numbers["A"] == pytest.approx(10 * scores.mean(), rel=1e-5)
+    assert numbers["FID"] == pytest.approx(distance(inception(results), inception(training)), rel=1e-4)
+    assert numbers["T"] == total_score(numbers["M"], numbers["A"], numbers["FID"], numbers["S"])
+    for name, kind in (("M", "segformer"), ("A", "nima"), ("FID", "inception")):
+        assert report["numbers"][name]["sha256"] == published.sha256(weights[kind])
+    assert report["numbers"]["A"]["variant"] == "NIMA vgg16_pyiqa, 10 x mean score"
+    assert np.sum(report["confusion"]) == 5 * SIZE[0] * SIZE[1]
+
+
+def test_segmenter_alone(folders, weights):
+    options = [f"--segformer={weights['segformer']}", "--json"]
+    whole = (folders / "train/3.jpg").read_bytes()
+    (folders / "train/3.jpg").write_bytes(whole[:200])
+    status, out, err = tool(folders, *options)
+    numbers = json.loads(out)["numbers"]
+    assert status == 2 and err.splitlines()[-1] == "1 failed, 5 of 5 pairs are in the numbers"
+    assert numbers["FID"]["value"] is None and numbers["T"]["value"] is None
+    segmenter = runner.open_networks({"segformer": weights["segformer"]}, folders)["segformer"].run
+    results = segmenter.features(np.stack([smooth_image(*SIZE, i) for i in range(5)]))
+    training = segmenter.features(np.stack([read_image(folders / f"train/{i}.jpg") for i in range(3)]))
+    assert numbers["FD-seg"]["value"] == pytest.approx(distance(results, training), rel=1e-4)
+    assert numbers["FD-seg"]["variant"] == "SegFormer 1-1-2-1 of 8, features, against the training images"
+    assert [path.suffix for path in (folders / "cache").iterdir()] == [".npz"]
+    again = tool(folders, *options)
+    assert json.loads(again[1]) == json.loads(out) and again[2].splitlines()[-1] == err.splitlines()[-1]
+
+
+def test_one_image_only(folders, weights):
+    networks = runner.open_networks({"segformer": weights["segformer"]}, folders)
+    for i in range(1, 4):
+        (folders / f"train/{i}.jpg").unlink()
+    few = evaluate(folders, networks)["numbers"]["FD-seg"]
+    assert few["value"] is None
+    assert few["why"].startswith("training images: a covariance cannot be had from 1 image(s)")
+    for i in range(1, 5):
+        (folders / f"results/{i}.png").unlink()
+    one = evaluate(folders, networks)
+    assert one["evaluated"] == 1 and one["numbers"]["M"]["value"] is not None
+    assert one["numbers"]["FD-seg"]["why"].startswith("results: a covariance cannot be had from 1 image(s)")
+
+
+def test_weights_of_another_network(folders, weights):
+    status, out, err = tool(folders, f"--inception={weights['nima']}")
+    assert (status, out) == (2, "")
+    assert err.splitlines()[-1].startswith(f"error: {weights['nima']}: ") and "missing 470" in err
+    assert "Traceback" not in err

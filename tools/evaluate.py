@@ -1,0 +1,79 @@
+"""The contest's numbers M, A, FID, S and T of a folder of results.
+
+Each is printed with its variant and the hash of the weights it was had with. The contest's own segmenter,
+aesthetic network and histogram are not public: compare these numbers with each other, not with its leader
+board.
+"""
+import json
+import sys
+from pathlib import Path
+
+import cli
+from tqdm import tqdm
+
+from ldm import runtime
+from ldm.datasets.landscape import read_pairs
+from ldm.evaluation import runner
+from ldm.evaluation.style import VARIANTS
+
+
+def arguments():
+    parser = cli.Parser(prog="evaluate.py", description=__doc__.split("\n\n")[0])
+    add = parser.add_argument
+    add("--results", metavar="DIR", required=True, help="images named as their masks")
+    add("--masks", metavar="DIR", required=True, help="label maps")
+    add("--references", metavar="DIR", required=True, help="images that give the style")
+    add("--train-images", metavar="DIR", required=True, help="images that FID compares the results with")
+    add("--pairs", metavar="FILE", help="JSON {mask name: reference name}; without it names are equal")
+    add("--segformer", metavar="FILE", help="weights of a SegFormer of the 29 classes, for M")
+    add("--nima", metavar="FILE", help="weights of a NIMA, for A")
+    add("--inception", metavar="FILE", help="weights of the FID's Inception")
+    add("--models", metavar="DIR", default="models", help="where weights that are not given are looked for")
+    add("--style", choices=list(VARIANTS), default="contest_overflow", help="histogram of S")
+    add("--cache", metavar="DIR", default=str(Path.home() / ".cache" / "iidm"),
+        help="for the statistics of the training images")
+    add("--batch-size", metavar="N", type=int, default=8, help="images at once")
+    add("--json", action="store_true", help="print all as JSON, with the numbers by image and by class")
+    options = parser.parse_args()
+    if options.batch_size < 1:
+        parser.error(f"--batch-size: {options.batch_size} images, 1 or more are needed")
+    return options
+
+
+def lines(report):
+    """The numbers as lines of text, then what the segmenter finds of each class."""
+    for name, entry in report["numbers"].items():
+        value = "n/a" if entry["value"] is None else f"{entry['value']:.4f}"
+        weights = f"{entry['weights']} sha256 {entry['sha256'][:12]}" if "sha256" in entry else None
+        words = filter(None, (entry.get("variant"), weights, entry.get("why")))
+        yield f"{name:7}{value:>9}  {'; '.join(words)}"
+    classes = {name: share for name, share in report["accuracy_per_class"].items() if share is not None}
+    if classes:
+        yield "M by class: " + ", ".join(f"{name} {share:.1f}" for name, share in classes.items())
+
+
+def main():
+    options = arguments()
+    pairs = read_pairs(options.pairs) if options.pairs else None
+    weights = {kind: getattr(options, kind) for kind in ("segformer", "nima", "inception")}
+    networks = runner.open_networks(weights, options.models)
+    names = [opened.run.name for opened in networks.values() if opened]
+    text = "First use of these networks: compiling their operators, up to a minute each, once ..."
+    done = runtime.notice_compile(f"evaluation {names}", text) if names else None
+    report = runner.evaluate(
+        options.results, options.masks, options.references, options.train_images, networks, pairs=pairs,
+        variant=options.style, cache=options.cache, batch_size=options.batch_size, zoo=options.models,
+        progress=lambda items, what: tqdm(items, desc=what, unit="image", disable=None))
+    if done:
+        done()
+    print(json.dumps(report, indent=1) if options.json else "\n".join(lines(report)), flush=True)
+    failures = report["failures"]
+    if failures:
+        print("\n".join(f"left out: {failure}" for failure in failures), file=sys.stderr)
+        print(f"{len(failures)} failed, {report['evaluated']} of {report['pairs']} pairs are in the numbers",
+              file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    cli.run(main)
