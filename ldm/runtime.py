@@ -1,51 +1,94 @@
-"""Prepares Jittor before anything imports it: oneDNN without a download, CUDA only where a device is, a quiet log.
+"""Prepares Jittor before anything imports it: oneDNN, CUDA only with a device, a quiet log.
 
-Jittor reads its settings from the environment while it is imported, compiles its core on the first import (minutes)
-and can end that import with "please rerun your command"; all of that is dealt with here. Use `from ldm.backend
-import jt`, which comes through here, and never `import jittor`.
+Jittor reads its settings from the environment while it is imported, compiles its core on the first import
+(minutes) and can end that import with "please rerun your command"; all of that is dealt with here. Use
+`from ldm.backend import jt`, which comes through here, and never `import jittor`.
 """
+import contextlib
+import fcntl
 import hashlib
 import importlib.util
+import json
 import os
+import platform
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from ldm.errors import UserError
 
 ONEDNN_FOLDER = "dnnl_lnx_2.2.0_cpu_gomp"       # the name that Jittor 1.3.11 looks for on x86-64 Linux
+CACHE_NAME = "main"                             # Jittor's default is the git branch: a switch compiles anew
+RESTARTS = "IIDM_RESTARTS"                      # counts the restarts of one process, so that they end
 
 
 def cache_home():
-    """The folder that holds `.cache/jittor`: Jittor's own rule ($JITTOR_HOME, else its saved choice, else $HOME)."""
+    """The folder that holds `.cache/jittor`, by Jittor's rule: $JITTOR_HOME, a saved choice, $HOME."""
     if "JITTOR_HOME" in os.environ:
         return Path(os.environ["JITTOR_HOME"]).absolute()
     saved = Path.home() / ".cache" / "jittor" / "config.json"
     if saved.exists():
-        import json
-        return Path(json.loads(saved.read_text()).get("JITTOR_HOME", Path.home()))
+        try:
+            return Path(json.loads(saved.read_text()).get("JITTOR_HOME", Path.home()))
+        except (ValueError, AttributeError, TypeError):
+            raise UserError(saved, "is not JSON as Jittor writes it", "delete it")
     return Path.home()
 
 
+def cache_folder():
+    """Where Jittor keeps what it compiled."""
+    return cache_home() / ".cache" / "jittor"
+
+
+@contextlib.contextmanager
+def _writing_cache():
+    """An OSError inside becomes a UserError that names the cache."""
+    try:
+        yield
+    except OSError as e:
+        raise UserError(cache_folder(), f"cannot be written ({e.strerror or e})",
+                        "Jittor compiles there: set HOME to a writable folder with 1 GB free")
+
+
+# ---- what Jittor finds -------------------------------------------------------------------------------------
+
 def onednn_files():
-    """(library, include folder) of the oneDNN package in this environment, or None where it is not installed."""
+    """(library, include folder) of the oneDNN package in this environment, or None if it is not installed."""
     library, include = Path(sys.prefix, "lib", "libdnnl.so.2"), Path(sys.prefix, "include")
     return (library, include) if library.exists() and (include / "dnnl.hpp").exists() else None
 
 
+def onednn_in_cache():
+    """What Jittor's cache holds: "download", Jittor's own oneDNN; "linked", one by `link_onednn`; or None."""
+    folder = cache_folder() / "mkl" / ONEDNN_FOLDER
+    if not (folder / "lib/libmkldnn.so").is_file() or not (folder / "include/dnnl.hpp").is_file():
+        return None
+    return "linked" if (folder / "include").is_symlink() else "download"
+
+
 def link_onednn():
-    """Put the installed oneDNN where Jittor would unpack its download. True if Jittor will find a oneDNN there."""
-    target = cache_home() / ".cache" / "jittor" / "mkl" / ONEDNN_FOLDER
+    """Put the installed oneDNN where Jittor would unpack its download. True if Jittor will find one there.
+
+    What is there and whole stays, be it Jittor's download or the links of another environment: both have what
+    the operators need, and a running process may rest on them.
+    """
+    if onednn_in_cache():
+        return True
     found = onednn_files()
-    if found is None or (target / "lib" / "libmkldnn.so").is_file() and not (target / "lib").is_symlink() \
-            and not (target / "lib" / "libmkldnn.so").is_symlink():
-        return (target / "lib" / "libmkldnn.so").is_file()      # Jittor's own download, or nothing
+    if found is None:
+        return False
+    target = cache_folder() / "mkl" / ONEDNN_FOLDER
     library, include = found
-    (target / "lib").mkdir(parents=True, exist_ok=True)
-    for link, source in ((target / "include", include), (target / "lib" / "libmkldnn.so", library),
-                         (target / "lib" / "libdnnl.so.2", library)):
-        if not (link.is_symlink() and Path(os.readlink(link)) == source):
+    with _writing_cache():
+        if target.is_dir() and not (target / "include").is_symlink():
+            shutil.rmtree(target)                # a download that was cut off
+        (target / "lib").mkdir(parents=True, exist_ok=True)
+        for link, source in ((target / "include", include), (target / "lib" / "libmkldnn.so", library),
+                             (target / "lib" / "libdnnl.so.2", library)):
             temporary = link.with_name(f".{link.name}.{os.getpid()}")
             temporary.symlink_to(source)
             os.replace(temporary, link)
@@ -53,53 +96,205 @@ def link_onednn():
 
 
 def has_cuda_device():
-    """True where the kernel driver shows an NVIDIA device; no toolkit is asked, since one may be there without."""
+    """True where the kernel driver shows an NVIDIA device; a toolkit may be there without one."""
     return any(Path("/dev").glob("nvidia[0-9]*"))
 
 
-def prepare():
-    """Set the environment that Jittor reads at import. What the user has set stays."""
-    os.environ.setdefault("log_silent", "1")
-    if not has_cuda_device():
-        os.environ["nvcc_path"] = ""            # a toolkit without a device ends Jittor's import in check_cuda
-    if sys.platform == "linux" and os.uname().machine == "x86_64" and not link_onednn():
-        os.environ["use_mkl"] = "0"             # correct, but convolutions are 80 times slower; doctor says so
+def run(command):
+    """Run a short command; both its channels are in `stdout`."""
+    return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True, errors="replace")
 
+
+def mpi():
+    """(path of mpicc, version of Open MPI or None if it is another MPI), or None without mpicc."""
+    mpicc = shutil.which(os.environ.get("mpicc_path", "mpicc"))
+    if mpicc is None:
+        return None
+    said = run([mpicc, "--showme:version"])
+    version = re.search(r"Open MPI (\S+)", said.stdout)
+    return mpicc, version[1] if version and said.returncode == 0 else None
+
+
+def python_config():
+    """The script that tells Jittor where the Python headers are, or None; Jittor omits the last place."""
+    folder, name = Path(sys.executable).parent, f"python3.{sys.version_info.minor}-config"
+    places = [folder / name, Path(sys.executable + "-config"), Path("/usr/bin", name),
+              Path("/usr/local/bin", name), folder / "python3-config", Path(sys.base_prefix, "bin", name)]
+    if "python_config_path" in os.environ:
+        places.insert(0, Path(os.environ["python_config_path"]))
+    return next((place for place in places if place.is_file()), None)
+
+
+def python_headers():
+    """The folder with Python.h as Jittor will be told, or None."""
+    config = python_config()
+    if config is None:
+        return None
+    folders = [Path(word[2:]) for word in run([config, "--includes"]).stdout.split() if word.startswith("-I")]
+    return next((folder for folder in folders if (folder / "Python.h").is_file()), None)
+
+
+def compiler():
+    """The path of the C++ compiler that Jittor will use, or None."""
+    return shutil.which(os.environ.get("cc_path", "g++"))
+
+
+def prepare():
+    """Set the environment that Jittor reads at import. What the user has set stays, unless it cannot work."""
+    os.environ.setdefault("log_silent", "1")
+    os.environ.setdefault("cache_name", CACHE_NAME)
+    if not has_cuda_device():
+        os.environ["nvcc_path"] = ""            # a toolkit without a device ends Jittor's import
+    if sys.platform == "linux" and platform.machine() == "x86_64" and not link_onednn():
+        os.environ["use_mkl"] = "0"             # correct, but convolutions are 80 times slower
+    found = mpi()
+    if found and found[1] is None:
+        os.environ["use_mpi"] = "0"             # Jittor's import ends at an mpicc without Open MPI's options
+    if found := python_config():
+        os.environ["python_config_path"] = str(found)
+
+
+# ---- what has been compiled --------------------------------------------------------------------------------
 
 def _stamp(name):
     """A file whose existence says that what `name` stands for has been compiled by this installation."""
     spec = importlib.util.find_spec("jittor")
     if spec is None:
         raise UserError("jittor", "is not installed in this Python", "run `pip install -r requirements.txt`")
-    key = "|".join([name, spec.origin, sys.executable, sys.version, os.environ.get("nvcc_path", "auto"),
-                    os.environ.get("use_mkl", "1"), os.environ.get("cc_path", ""), os.environ.get("cc_flags", "")])
-    folder = cache_home() / ".cache" / "jittor" / "iidm"
-    return folder / hashlib.sha256(key.encode()).hexdigest()[:16]
+    variables = ("nvcc_path", "use_mkl", "use_mpi", "cc_flags", "cache_name", "python_config_path")
+    key = [name, spec.origin, sys.executable, sys.version, platform.platform(), platform.node(),
+           compiler(), shutil.which("mpicc"), *(os.environ.get(v) for v in variables)]
+    return cache_folder() / "iidm" / hashlib.sha256("|".join(map(str, key)).encode()).hexdigest()[:16]
+
+
+def compiled_core():
+    """The file of Jittor's compiled core, or None if it is still to be compiled. Call `prepare` first."""
+    try:
+        folder = _stamp("core").read_text()
+    except OSError:
+        return None
+    return next(Path(folder).glob("jittor_core*.so"), None) if folder else None
 
 
 def notice_compile(name, text):
     """Say `text` on standard error if `name` was not compiled yet here; call the result when it has been."""
-    stamp = _stamp(name)
-    if not stamp.exists():
+    prepare()
+    stamp, core = _stamp(name), compiled_core()
+    if not (core and stamp.exists() and stamp.stat().st_mtime >= core.stat().st_mtime):
         print(text, file=sys.stderr, flush=True)
 
     def done():
-        stamp.parent.mkdir(parents=True, exist_ok=True)
-        stamp.touch()
+        with _writing_cache():
+            stamp.parent.mkdir(parents=True, exist_ok=True)
+            stamp.touch()
     return done
 
 
-def _compile_core():
-    """Import Jittor in a child process until that ends well: compiles the core, and takes the 'please rerun' exits."""
-    if shutil.which(os.environ.get("cc_path", "g++")) is None:
-        raise UserError("g++", "is not on the PATH", "Jittor compiles its operators with it (`apt-get install g++`)")
-    probe = "import jittor; print('jittor', 'is ready')"
-    for _ in range(3):
-        child = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, errors="replace")
-        if "jittor is ready" in child.stdout:
+@contextlib.contextmanager
+def _alone(path):
+    """Hold the lock file `path`; say so if another process has it."""
+    with _writing_cache():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = open(path, "w")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("Another process compiles Jittor's core; waiting for it ...", file=sys.stderr, flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _import_in_child():
+    """Import Jittor in a child process. Return (folder of its core or None, all that it said).
+
+    On a terminal the count of compiled files is shown meanwhile. The child is no rank of an MPI run: it would
+    join that as a second process of the same rank.
+    """
+    probe = "import jittor; print('\\njittor is ready in', jittor.compiler.cache_path)"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_", "PMIX_"))}
+    child = subprocess.Popen([sys.executable, "-u", "-c", probe], env={**environment, "log_silent": "0"},
+                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    said, shown = "", None
+    while chunk := child.stdout.read1(65536):
+        said += chunk.decode(errors="replace")
+        counts = re.findall(r"Compiling \S+\((\d+/\d+)\)", said[-2000:])
+        if sys.stderr.isatty() and counts and counts[-1] != shown:
+            shown = counts[-1]
+            print(f"\r{shown} files ", end="", file=sys.stderr, flush=True)
+    child.wait()
+    if shown:
+        print(file=sys.stderr)
+    folder = re.search(r"^jittor is ready in (.+)$", said, re.MULTILINE)
+    return folder and folder[1].strip(), said
+
+
+def _check_tools():
+    """Raise a UserError for what Jittor needs to compile and would miss with a page of traceback."""
+    if compiler() is None:
+        raise UserError(os.environ.get("cc_path", "g++"), "is not on the PATH",
+                        "Jittor compiles its operators with it: `apt-get install g++`")
+    if python_headers() is None:
+        raise UserError("Python.h", f"is not installed for {sys.executable}",
+                        "Jittor compiles against it: `apt-get install python3-dev`")
+
+
+def compile_core(again=False):
+    """Compile Jittor's core if that has not been done here, or `again` in any case. Says so before.
+
+    Takes the "please rerun" exits of the import; of several processes one compiles and the others wait.
+    """
+    if compiled_core() and not again:
+        return
+    _check_tools()
+    stamp = _stamp("core")
+    with _alone(stamp.with_name("lock")):
+        if compiled_core() and not again:
             return
-    words = " ".join((child.stderr or child.stdout).split())
-    raise UserError("jittor", f"does not start (... {words[-300:]})", "`python tools/doctor.py` says what is missing")
+        if not again:
+            print("First use: compiling Jittor's core, about 3 minutes on two cores, once ...",
+                  file=sys.stderr, flush=True)
+        for _ in range(3):
+            folder, said = _import_in_child()
+            if folder:
+                with _writing_cache():
+                    stamp.write_text(folder)
+                return
+    raise _broken(said)
+
+
+def _broken(said):
+    words = " ".join(re.sub(r"\x1b\[[\d;]*m", "", said).split())
+    return UserError("jittor", f"does not start (... {words[-300:]})",
+                     "`python tools/doctor.py` says what is missing")
+
+
+def _restart():
+    """Start this very command again in this process: its Jittor is half loaded and half rebuilt."""
+    count = int(os.environ.get(RESTARTS, 0))
+    if count == 3:
+        raise UserError("jittor", "rebuilt itself at three starts in a row",
+                        f"end other programs that use Jittor with other flags, or delete {cache_folder()}")
+    compile_core(again=True)
+    os.environ[RESTARTS] = str(count + 1)
+    arguments = getattr(sys, "orig_argv", None)             # from Python 3.10 on
+    if arguments is None:
+        arguments = [os.fsdecode(a) for a in Path("/proc/self/cmdline").read_bytes().split(b"\0")[:-1]]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *arguments[1:]])
+
+
+def _take_signals_back():
+    """Give SIGINT and SIGCHLD their handlers back.
+
+    Jittor's end the process at once, without a `finally`, at Ctrl-C and whenever a child dies by a signal. It
+    has no switch for that; the second guards its data loader's processes, which are not used here.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGCHLD):
+            signal.signal(number, signal.getsignal(number) or signal.SIG_DFL)
 
 
 def load():
@@ -107,15 +302,19 @@ def load():
     if "jittor" in sys.modules:
         return sys.modules["jittor"]
     prepare()
-    done = notice_compile("core", "First use: compiling Jittor's core, about 3 minutes on two cores, once ...")
-    if not _stamp("core").exists():
-        _compile_core()
-        done()
+    import numpy
+    if int(numpy.__version__.split(".")[0]) > 1:
+        raise UserError("numpy", f"is {numpy.__version__}, under which Jittor computes garbage",
+                        "run `pip install 'numpy<2'`")
+    compile_core()
     try:
         import jittor
-    except SystemExit:                           # "please rerun your command": Jittor rebuilt a part of itself
-        _compile_core()
-        sys.stdout.flush()
-        os.execv(sys.executable, getattr(sys, "orig_argv", [sys.executable, *sys.argv]))
+    except SystemExit:                           # "please rerun your command": Jittor rebuilt a part of it
+        _restart()
+    except Exception as e:
+        _check_tools()
+        raise _broken(str(e)) from e
+    os.environ.pop(RESTARTS, None)
+    _take_signals_back()
     jittor.flags.use_cuda = int(bool(jittor.has_cuda))
     return jittor

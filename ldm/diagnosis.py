@@ -1,0 +1,249 @@
+"""What Jittor needs of a machine, what is there, and how to mend what is not."""
+import dataclasses
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from ldm import runtime
+from ldm.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+PYTHONS = ((3, 9), (3, 12))                     # numpy 1.26, the last before 2, is built for these
+DISK = 1 << 30                                  # bytes: core and one model's operators take half of it
+TOLERANCE = 5e-3                                # of a convolution whose results are about 1; TF32 keeps it
+SAME_MODULE = {"opencv-python-headless":        # other packages that bring the same module
+               ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One thing looked for. If it is `needed` and not `ok`, nothing works; `mend` says what to do."""
+    name: str
+    ok: bool
+    needed: bool
+    found: str
+    mend: str = ""
+
+
+def inspect(requirements=ROOT / "requirements.txt"):
+    """Look at everything, without importing Jittor; a list of Findings."""
+    return [python(), compiler(), headers(), packages(requirements), onednn(),
+            device(), toolkit(), cudnn(), mpi(), cache(), disk()]
+
+
+def python():
+    low, high = (".".join(map(str, v)) for v in PYTHONS)
+    return Finding("Python", PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1], True,
+                   f"{platform.python_version()} at {sys.executable}", f"Python {low} to {high} is needed")
+
+
+def _first_line(command):
+    """The first line that a program says; "" if it cannot be run."""
+    try:
+        return next(iter(runtime.run(command).stdout.splitlines()), "")
+    except OSError:
+        return ""
+
+
+def compiler():
+    path = runtime.compiler()
+    found = f"{_first_line([path, '--version'])} at {path}" if path else "none"
+    return Finding("compiler", path is not None, True, found, "`apt-get install g++`")
+
+
+def headers():
+    folder = runtime.python_headers()
+    return Finding("Python headers", folder is not None, True, str(folder or "none"),
+                   "`apt-get install python3-dev`")
+
+
+# ---- packages ----------------------------------------------------------------------------------------------
+
+def requirements_of(path):
+    """Read the lines of a requirements file that hold on this machine: a list of (name, operator, version).
+
+    It knows what ours uses: `name`, `name==1.2`, `name<2`, markers that compare the system and the machine.
+    """
+    facts = {"platform_system": platform.system(), "platform_machine": platform.machine()}
+    wanted = []
+    for line in Path(path).read_text().splitlines():
+        requirement, _, marker = line.split("#")[0].partition(";")
+        if requirement.strip() and all(facts[k] == v for k, v in re.findall(r'(\w+) == "(\w+)"', marker)):
+            wanted.append(re.fullmatch(r"([\w-]+)(?:(==|<)([\w.]+))?", requirement.strip()).groups())
+    return wanted
+
+
+def _installed(name):
+    for candidate in (name, *SAME_MODULE.get(name, ())):
+        try:
+            return importlib.metadata.version(candidate)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def _holds(found, operator, version):
+    if operator == "<":
+        return [int(n) for n in re.findall(r"\d+", found)] < [int(n) for n in version.split(".")]
+    return operator is None or found == version
+
+
+def packages(requirements=ROOT / "requirements.txt", extra=()):
+    """Compare what is installed with a requirements file and further names; imports nothing."""
+    there, wrong = [], []
+    for name, operator, version in [*requirements_of(requirements), *((name, None, None) for name in extra)]:
+        found = _installed(name)
+        if found and _holds(found, operator, version):
+            there.append(f"{name} {found}")
+        elif not (name.startswith("onednn") and runtime.onednn_in_cache() == "download"):
+            wrong.append(f"{name}{operator or ''}{version or ''} ({found or 'none'} here)")
+    return Finding("packages", not wrong, True, "missing: " + ", ".join(wrong) if wrong else ", ".join(there),
+                   f"`pip install {' '.join(['-r requirements.txt', *extra])}`")
+
+
+def onednn():
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
+        return Finding("oneDNN", True, False, "left to Jittor on this machine")
+    state = runtime.onednn_in_cache() or (runtime.onednn_files() and "linked")
+    found = {"download": "Jittor's own download", "linked": "the package of requirements.txt"}
+    return Finding("oneDNN", state is not None, False,
+                   found.get(state, "none: convolutions on the CPU are 80 times slower"),
+                   "`pip install -r requirements.txt`")
+
+
+# ---- CUDA, MPI ---------------------------------------------------------------------------------------------
+
+def device():
+    if not runtime.has_cuda_device():
+        return Finding("NVIDIA device", False, False, "none: everything runs on the CPU")
+    names = re.sub(r" \(UUID.*?\)", "", _first_line(["nvidia-smi", "-L"]))
+    return Finding("NVIDIA device", True, False, names or "there, but nvidia-smi is not")
+
+
+def _nvcc():
+    return shutil.which(os.environ.get("nvcc_path") or "nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
+
+
+def toolkit():
+    """nvcc's version: Jittor 1.3.11 does not build with CUDA 13."""
+    nvcc, wanted = _nvcc(), runtime.has_cuda_device()
+    said = runtime.run([nvcc, "--version"]).stdout if nvcc else ""
+    version = re.search(r"release ([\d.]+)", said)
+    if version is None:
+        return Finding("CUDA toolkit", False, False, "none", "install CUDA 11 or 12" if wanted else "")
+    usable = int(version[1].split(".")[0]) < 13
+    return Finding("CUDA toolkit", wanted and usable, False,
+                   f"{version[1]} at {nvcc}" + ("" if wanted else ", unused"),
+                   "Jittor 1.3.11 is written for CUDA 12 at most" if wanted else "")
+
+
+def cudnn():
+    """cuDNN's version by its header, looked for where Jittor does; it loads the libraries of version 8."""
+    wanted = runtime.has_cuda_device()
+    toolkits = [Path(_nvcc()).resolve().parents[1]] if _nvcc() else []
+    machine = platform.machine()
+    folders = [t / sub for t in toolkits for sub in ("include", f"targets/{machine}-linux/include")]
+    for folder in [*folders, Path("/usr/include"), Path(f"/usr/include/{machine}-linux-gnu")]:
+        header = folder / "cudnn_version.h"
+        if header.is_file():
+            numbers = dict(re.findall(r"#define CUDNN_(MAJOR|MINOR|PATCHLEVEL) (\d+)", header.read_text()))
+            version = ".".join(numbers[k] for k in ("MAJOR", "MINOR", "PATCHLEVEL"))
+            return Finding("cuDNN", wanted and numbers["MAJOR"] == "8", False, f"{version} in {folder}",
+                           "Jittor 1.3.11 is written for cuDNN 8" if wanted else "")
+    return Finding("cuDNN", False, False, "none", "install cuDNN 8 with its headers" if wanted else "")
+
+
+def mpi():
+    found = runtime.mpi()
+    mend = "for several devices only: `apt-get install openmpi-bin libopenmpi-dev`"
+    if found is None:
+        return Finding("MPI", False, False, "none", mend)
+    path, version = found
+    return Finding("MPI", version is not None, False, f"Open MPI {version} at {path}" if version else
+                   f"{path} is not Open MPI's, which alone works with Jittor", mend)
+
+
+# ---- cache, disk -------------------------------------------------------------------------------------------
+
+def cache():
+    folder = runtime.cache_folder()
+    size = sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+    nearest = next(p for p in (folder, *folder.parents) if p.exists())
+    if importlib.util.find_spec("jittor") is None:
+        state = "Jittor is not installed"
+    else:
+        state = "core compiled" if runtime.compiled_core() else "core still to be compiled: 3 minutes"
+    return Finding("cache", os.access(nearest, os.W_OK), True, f"{folder}, {size / 2**20:.0f} MiB, {state}",
+                   "set HOME to a writable folder")
+
+
+def disk():
+    folder = runtime.cache_folder()
+    nearest = next(p for p in (folder, *folder.parents) if p.exists())
+    free = shutil.disk_usage(nearest).free
+    return Finding("disk", free >= DISK, True, f"{free / 2**30:.1f} GiB free for the cache",
+                   f"{DISK / 2**30:.0f} GiB is needed")
+
+
+# ---- self-test ---------------------------------------------------------------------------------------------
+
+def reference_convolution(x, w):
+    """3 x 3 convolution with zero padding in float64: N x C x H x W and K x C x 3 x 3 to N x K x H x W."""
+    import numpy as np
+    x = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (1, 1), (1, 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(2, 3))
+    return np.einsum("nchwij,kcij->nkhw", windows, w.astype(np.float64))
+
+
+def convolution():
+    """Run a small convolution in Jittor against numpy, and time one of 3.6 GFLOP.
+
+    Returns {"device", "error": the largest difference of results that are about 1, "gflops": per second}.
+    """
+    import numpy as np
+
+    from ldm.backend import jt, nn
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 16, 12, 16)).astype(np.float32)
+    w = (rng.standard_normal((8, 16, 3, 3)) / 12).astype(np.float32)
+    got = nn.conv2d(jt.array(x), jt.array(w), padding=1).numpy()
+    image, kernel = jt.randn(1, 128, 96, 128), jt.randn(128, 128, 3, 3)
+    seconds = []
+    for _ in range(4):                           # the first is compiled
+        jt.sync_all(True)
+        start = time.perf_counter()
+        result = nn.conv2d(image, kernel, padding=1)
+        result.sync()
+        jt.sync_all(True)
+        seconds.append(time.perf_counter() - start)
+    return {"device": "CUDA" if jt.flags.use_cuda else "CPU",
+            "error": float(np.abs(got - reference_convolution(x, w)).max()),
+            "gflops": 2 * 128 * 128 * 9 * 96 * 128 / min(seconds[1:]) / 1e9}
+
+
+def self_test():
+    """`convolution` in a child process, so that a crash is a message too. UserError if it fails or errs."""
+    runtime.prepare()
+    runtime.compile_core()
+    code = f"import json, sys; sys.path.insert(0, {str(ROOT)!r}); from ldm import diagnosis; " \
+        "print('\\nresult', json.dumps(diagnosis.convolution()))"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, errors="replace",
+                           stdin=subprocess.DEVNULL)
+    result = re.search(r"^result (.+)$", child.stdout, re.MULTILINE)
+    if result is None:
+        words = " ".join((child.stderr or child.stdout).split())
+        raise UserError("self-test", f"a convolution in Jittor ends with {child.returncode} (... {words[-300:]})",
+                        f"delete {runtime.cache_folder()} if all else here is ok")
+    result = json.loads(result[1])
+    if not result["error"] < TOLERANCE:          # a NaN is wrong too
+        raise UserError("self-test", f"a convolution in Jittor is off by {result['error']:.1e}",
+                        f"less than {TOLERANCE} is right")
+    return result

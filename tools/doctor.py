@@ -1,0 +1,58 @@
+#!/usr/bin/env python
+"""Say what this machine has of what is needed, how to mend the rest, and try a convolution."""
+import dataclasses
+import json
+
+import cli
+
+from ldm import diagnosis, runtime
+from ldm.errors import UserError
+
+
+def parse():
+    parser = cli.Parser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    parser.add_argument("--packages", nargs="*", metavar="NAME",
+                        help="only compare the installed packages with requirements.txt and these names")
+    return parser.parse_args()
+
+
+def show(findings):
+    width = max(len(f.name) for f in findings)
+    for f in findings:
+        state = "ok" if f.ok else "MISSING" if f.needed else "-"
+        print(f"{f.name:{width}}  {state:7}  {f.found}" + (f"; {f.mend}" if f.mend and not f.ok else ""))
+
+
+def check(findings):
+    for f in findings:
+        if f.needed and not f.ok:
+            raise UserError(f.name, f.found, f.mend)
+
+
+def main():
+    args = parse()
+    if args.packages is not None:
+        return check([diagnosis.packages(extra=args.packages)])
+    runtime.prepare()
+    findings = diagnosis.inspect()
+    if not args.json:
+        show(findings)
+    tested, failure = None, None
+    try:
+        check(findings)
+        tested = diagnosis.self_test()
+    except UserError as e:
+        failure = e
+    if args.json:
+        print(json.dumps({"findings": [dataclasses.asdict(f) for f in findings], "self_test": tested,
+                          "error": failure and str(failure)}, indent=1))
+    elif tested:
+        print(f"self-test: a convolution on {tested['device']} equals numpy's to {tested['error']:.0e}, "
+              f"{tested['gflops']:.0f} GFLOP/s")
+    if failure:
+        raise failure
+
+
+if __name__ == "__main__":
+    cli.run(main)
