@@ -81,18 +81,20 @@ def link_onednn():
     found = onednn_files()
     if found is None:
         return False
-    target = cache_folder() / "mkl" / ONEDNN_FOLDER
     library, include = found
+    target = cache_folder() / "mkl" / ONEDNN_FOLDER
+    fresh, old = (target.with_name(f".{ONEDNN_FOLDER}.{os.getpid()}.{word}") for word in ("new", "old"))
     with _writing_cache():
-        if target.is_dir() and not (target / "include").is_symlink():
-            shutil.rmtree(target)                # a download that was cut off
-        (target / "lib").mkdir(parents=True, exist_ok=True)
-        for link, source in ((target / "include", include), (target / "lib" / "libmkldnn.so", library),
-                             (target / "lib" / "libdnnl.so.2", library)):
-            temporary = link.with_name(f".{link.name}.{os.getpid()}")
-            temporary.symlink_to(source)
-            os.replace(temporary, link)
-    return True
+        (fresh / "lib").mkdir(parents=True)
+        for link, source in (("include", include), ("lib/libmkldnn.so", library), ("lib/libdnnl.so.2", library)):
+            (fresh / link).symlink_to(source)
+        with contextlib.suppress(OSError):       # where another process was quicker its links are as good
+            if target.exists() and not onednn_in_cache():
+                target.rename(old)               # a download that was cut off, links into a deleted environment
+            fresh.rename(target)
+        for folder in (fresh, old):
+            shutil.rmtree(folder, ignore_errors=True)
+    return onednn_in_cache() is not None
 
 
 def has_cuda_device():

@@ -72,7 +72,7 @@ make_venv() {                                   # further packages
         find_base
         printf 'Making %s with %s.\n' "$root/.venv" "$version" >&2
         said=$("$base" -m venv --clear "$root/.venv" 2>&1) ||
-            fail "$root/.venv: cannot be made (${said##*$'\n'}), \`apt-get install python3-venv\` or free space is needed"
+            fail "$root/.venv: cannot be made (${said##*$'\n'}), a folder with 1 GB free is needed"
     fi
     printf 'Installing requirements.txt%s into %s, a minute or so ...\n' "${*:+ and $*}" "$root/.venv" >&2
     "$root/.venv/bin/python" -c 'import os, sys; os.path.exists(sys.argv[1]) and os.remove(sys.argv[1])' \
