@@ -5,6 +5,8 @@ import numpy as np
 from ldm.errors import UserError
 
 MODES = ("exact", "opencv8")
+# The spread up to which a channel counts as constant: OpenCV's float LAB is off by up to 0.125 on greys.
+CONSTANT = {"exact": 0.1, "opencv8": 0.0}
 
 
 def color_transfer(image, reference, mode="exact"):
@@ -18,10 +20,10 @@ def color_transfer(image, reference, mode="exact"):
         raise UserError("color_transfer", f"'{mode}' is none", f"one of {', '.join(MODES)} is")
     if mode == "opencv8":
         lab, target = (cv2.cvtColor(x, cv2.COLOR_RGB2LAB) for x in (image, reference))
-        matched = match(lab, moments(lab, decimals=2), moments(target, decimals=2))
+        matched = match(lab, moments(lab, decimals=2), moments(target, decimals=2), CONSTANT[mode])
         return cv2.cvtColor(np.clip(np.round(matched), 0, 255).astype(np.uint8), cv2.COLOR_LAB2RGB)
     lab, target = (cv2.cvtColor(x.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) for x in (image, reference))
-    matched = match(lab, moments(lab), moments(target)).astype(np.float32)
+    matched = match(lab, moments(lab), moments(target), CONSTANT[mode]).astype(np.float32)
     rgb = cv2.cvtColor(matched, cv2.COLOR_LAB2RGB)
     return np.clip(np.round(rgb * 255), 0, 255).astype(np.uint8)
 
@@ -32,8 +34,9 @@ def moments(lab, decimals=None):
     return (mean, std) if decimals is None else (np.round(mean, decimals), np.round(std, decimals))
 
 
-def match(lab, source, target):
-    """(x - mean) * std' / std + mean' for each channel whose std is not 0."""
+def match(lab, source, target, constant):
+    """(x - mean) * std' / std + mean' for each channel whose spread is more than `constant`."""
     (mean, std), (new_mean, new_std) = source, target
-    scale = np.divide(new_std, std, out=np.ones(3), where=std > 0)
-    return np.where(std > 0, (lab - mean) * scale + new_mean, lab)
+    varies = std > constant
+    scale = np.divide(new_std, std, out=np.ones(3), where=varies)
+    return np.where(varies, (lab - mean) * scale + new_mean, lab)
