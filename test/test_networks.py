@@ -92,6 +92,28 @@ def test_autoencoder_equals_reference():
         assert worst(network.decode_quantized(jt.array(g["z_pre"])).numpy(), g["dec_noquant"]) < 5e-5
 
 
+def test_rescaled_latents_decode_to_the_same():
+    g, network = golden("vqgan_small"), small_autoencoder()
+    with jt.no_grad():
+        x = jt.array(g["x"])
+        z, codes = g["z_pre"], network.quantize(jt.array(g["z_pre"]))[1].numpy()
+        mean, std = z.mean((0, 2, 3)), float(z.std()) * 2
+        network.rescale(mean, std)
+        rescaled = network.encode(x)
+        assert worst(rescaled.numpy(), (z - mean.reshape(3, 1, 1)) / std) < 5e-5
+        assert np.array_equal(network.quantize(rescaled)[1].numpy(), codes)
+        assert worst(network.decode(rescaled).numpy(), g["dec"]) < 5e-5
+
+
+def test_codebook_loss_equals_reference():
+    g, network = golden("vqgan_small"), small_autoencoder()
+    z = jt.array(g["z_pre"])
+    entries, loss, codes = network.quantize.straight_through(z)
+    assert float(loss.item()) == pytest.approx(float(g["quant_loss"]), rel=1e-5)
+    assert worst(entries.numpy(), g["z_q"]) < 1e-5 and np.array_equal(codes.numpy(), g["codes"])
+    assert worst(jt.grad(entries.sum(), z).numpy(), np.ones(z.shape)) < 1e-6        # straight through
+
+
 def test_new_unet_predicts_zero():
     """The output convolutions really are zero at the start of training."""
     network = UNet(channels=32, num_res_blocks=1, channel_mult=(1, 2, 2), attention_downsampling=(4,), head_channels=16)

@@ -122,7 +122,8 @@ def test_a_pickle_that_would_run_code_is_refused_by_name(tmp_path, wrap, protoco
     (b"\x80\x02cbuiltins\neval\n(X\x01\x00\x00\x001tR.", "names builtins.eval"),
     (b"\x80\x02cnumpy.core.multiarray\n__loader__.\n.", "names numpy.core.multiarray.__loader__"),
     (b"\x80\x04\x8c\x06jittor\x8c\x12jittor_core.Var.__\x93.", "names jittor.jittor_core.Var.__"),
-    (b"\x80\x02cpytorch_lightning.callbacks.model_checkpoint\nModelCheckpoint\n.", "ModelCheckpoint"),
+    (b"\x80\x02cpytorch_lightning.callbacks.model_checkpoint\nModelCheckpoint\n)R.", "ModelCheckpoint is called"),
+    (b"\x80\x02cpytorch_lightning.callbacks\nModelCheckpoint\n.", "names pytorch_lightning.callbacks.ModelCheckpoint"),
     (b"\x80\x02ctorch.storage\n_load_from_bytes\n.", "names torch.storage._load_from_bytes"),
     (b"(ibuiltins\nexec\n(S'1'\ntR.", "names builtins.exec"),
     (b"\x80\x02cos\n\x1b[31m\n.", r"names 'os.\\x1b\[31m'"),
@@ -145,6 +146,15 @@ def test_hand_made_pickles(tmp_path, monkeypatch, code, words):
         read_state("evil.pkl")
     assert os.listdir(tmp_path) == ["evil.pkl"]
     read_state(SAMPLES[0])                                  # and it left the reader as it was
+
+
+def test_compvis_callback_as_a_key_is_read(tmp_path):
+    """{"state_dict": {"w": ...}, "callbacks": {ModelCheckpoint: 1}}, as the published autoencoders have it."""
+    tree = pickle.dumps({"state_dict": {"w": np.ones(2, np.float32)}}, 2)[:-1]          # without the final stop
+    key = b"X\x09\0\0\0callbacks}cpytorch_lightning.callbacks.model_checkpoint\nModelCheckpoint\nK\x01ss."
+    (tmp_path / "w.pkl").write_bytes(tree + key)
+    state, _ = read_state(tmp_path / "w.pkl")
+    assert list(state) == ["w"] and state["w"].sum() == 2
 
 
 def test_a_storage_within_a_storage_is_refused(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ldm import config as configs
-from ldm import files, images
+from ldm import files, images, weights
 from ldm.datasets import landscape
 
 
@@ -31,6 +31,12 @@ def main():
     trainer = Trainer(AutoencoderTask(Autoencoder(**config["autoencoder"]), pictures, options), args.output,
                       config, options)
     cli.train(trainer)
+    if trainer.step == options["steps"]:
+        with trainer.ema.applied() as network:
+            trainer.task.standardize()
+            state = {name: p.numpy() for name, p in network.state_dict().items()}
+        weights.save(Path(args.output) / "autoencoder.safetensors", state, config)
+        print(f"{args.output}/autoencoder.safetensors: the averaged weights, latents scaled to a deviation of 1")
 
 
 if __name__ == "__main__":

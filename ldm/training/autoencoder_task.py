@@ -12,6 +12,8 @@ REVIVE_EVERY = 100          # steps; a code that no latent chose in so many star
 class AutoencoderTask:
     """Random crops of `pictures` (N x H x W x 3 uint8), each flipped at random."""
 
+    sections = ("image_size", "autoencoder", "autoencoder_training")
+
     def __init__(self, network, pictures, options):
         self.network, self.pictures, self.options = network, pictures, options
         self.used = np.zeros(network.quantize.embedding.weight.shape[0], np.int64)
@@ -66,6 +68,14 @@ class AutoencoderTask:
         decode = self.network.decode if self.quantizes else self.network.decode_quantized
         y = decode(self.network.encode(jt.array(x))).numpy()
         return images.grid([list(self.pictures[:4]), [from_network(p) for p in y]])
+
+    def standardize(self):
+        """Give latents mean 0 and one standard deviation of 1, which the diffusion's noise levels assume, without
+        changing any reconstruction. The statistics are those of all pictures."""
+        z = [self.network.encode(jt.array(to_network(p)[None])).numpy() for p in self.pictures]
+        mean = np.mean(z, axis=(0, 1, 3, 4), dtype=np.float64)
+        std = np.sqrt(np.mean((z - mean.reshape(-1, 1, 1)) ** 2))
+        self.network.rescale(mean.astype(np.float32), float(std))
 
     def arrays(self):
         return {"used": self.used, "quantizes": np.array([int(self.quantizes)])}

@@ -14,6 +14,8 @@ SAMPLES, SAMPLE_STEPS, SAMPLE_STRENGTH = 6, 20, 0.6        # of the sample grid
 class DiffusionTask:
     """`latents` a datasets.latents.Latents; `autoencoder` only decodes the sample grid."""
 
+    sections = ("image_size", "schedule", "autoencoder", "unet", "training")
+
     def __init__(self, network, latents, schedule, autoencoder, options):
         self.network, self.latents, self.schedule = network, latents, schedule
         self.autoencoder, self.options = autoencoder, options

@@ -27,22 +27,23 @@ def save(run, step, arrays, config, keep):
         path_of(run, old).unlink()
 
 
-def latest(run, config):
-    """(step, arrays) of the newest state, or (0, None) for a new run. The state must belong to `config`."""
+def latest(run, config, sections):
+    """(step, arrays) of the newest state, or (0, None) for a new run. It must have been made with the same values in
+    these sections of the config."""
     steps = saved_steps(run)
     if not steps:
         return 0, None
     path = path_of(run, steps[-1])
     arrays, saved = weights.read_state(path)
-    differing = [f"{section}.{key}" if isinstance(config[section], dict) else section for section in config
-                 for key in (config[section] if isinstance(config[section], dict) else [section])
-                 if _leaf(saved["config"], section, key) != _leaf(config, section, key)]
+    differing = [name for section in sections for name in differences(saved["config"][section], config[section], section)]
     if differing:
         raise UserError(path, f"was made with other values of {', '.join(differing)}",
                         "use the same config, or another --output")
     return saved["step"], arrays
 
 
-def _leaf(config, section, key):
-    node = config.get(section)
-    return node.get(key) if isinstance(node, dict) else node
+def differences(a, b, name):
+    """The names below `name` at which two config values differ."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return [d for key in sorted(a.keys() | b.keys()) for d in differences(a.get(key), b.get(key), f"{name}.{key}")]
+    return [] if a == b else [name]

@@ -2,6 +2,7 @@
 
 A task has
     network                     what is trained
+    sections                    the parts of the config that it depends on
     batch(step)                 -> numpy arrays, a function of (seed, step) alone
     loss(batch)                 -> (loss Var, {name: Var} to log)
     after_step(step)            what the task does to the network between steps; most do nothing
@@ -36,7 +37,7 @@ class Trainer:
 
     def resume(self):
         """Continue from the newest state of this run, if there is one. -> the step."""
-        self.step, arrays = state.latest(self.run, self.config)
+        self.step, arrays = state.latest(self.run, self.config, self.task.sections)
         if arrays is not None:
             moments = self.optimizer.param_groups[0]
             for i, (name, p) in enumerate(self.parameters.items()):

@@ -1,0 +1,141 @@
+"""Training end to end on a tiny model: order, resuming bit for bit, what a run leaves, what stops it."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+from tiny import CONFIG, make_model, make_pairs, one_error, run_tool
+
+from ldm import config as configs
+from ldm import weights
+from ldm.training.order import batch_indices
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """config.yaml, a data folder in the contest's form, and model/ with an autoencoder."""
+    folder = tmp_path_factory.mktemp("training")
+    pairs = make_pairs(folder / "in", count=5)
+    (folder / "data").mkdir()
+    (pairs / "masks").rename(folder / "data/labels")
+    (pairs / "references").rename(folder / "data/imgs")
+    configs.save(folder / "config.yaml", CONFIG)
+    (folder / "model").mkdir()
+    make_model(folder / "model")
+    return folder
+
+
+def train(folder, output, *more):
+    return run_tool("train", "--config", folder / "config.yaml", "--data", folder / "data", "--autoencoder",
+                    folder / "model/autoencoder.safetensors", "--output", output, *more)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder):
+    done = train(folder, folder / "whole")
+    assert done.returncode == 0, done.stderr
+    return folder / "whole"
+
+
+def log(run):
+    return [{k: v for k, v in json.loads(line).items() if k != "samples_per_second"}
+            for line in (run / "train.jsonl").read_text().splitlines()]
+
+
+def same_state(a, b):
+    (first, _), (second, _) = (weights.read_state(run / "state-0000008.safetensors") for run in (a, b))
+    return first.keys() == second.keys() and all(np.array_equal(first[k], second[k]) for k in first)
+
+
+def test_what_a_run_leaves(undisturbed):
+    names = {p.name for p in undisturbed.iterdir()}
+    assert {"config.yaml", "latents", "train.jsonl", "state-0000004.safetensors", "state-0000008.safetensors",
+            "ema-0000004.safetensors", "ema-0000008.safetensors", "samples-0000008.jpg"} == names
+    lines = log(undisturbed)
+    assert [line["step"] for line in lines] == [2, 4, 6, 8] and all(line["mse"] > 0 for line in lines)
+    state, config = weights.read_state(undisturbed / "ema-0000008.safetensors")
+    assert config["unet"] == CONFIG["unet"] and abs(state["out.2.weight"]).max() > 0
+
+
+def test_stopped_and_resumed_is_bit_for_bit_the_same(folder, undisturbed, tmp_path):
+    command = [sys.executable, ROOT / "tools/train.py", "--config", folder / "config.yaml", "--data", folder / "data",
+               "--autoencoder", folder / "model/autoencoder.safetensors", "--output", tmp_path]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.time() + 120
+    while not (tmp_path / "state-0000004.safetensors").exists() and time.time() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert (tmp_path / "state-0000004.safetensors").exists()
+    resumed = subprocess.run(command, capture_output=True, text=True)
+    assert resumed.returncode == 0 and "continuing at step" in resumed.stderr, resumed.stderr
+    assert same_state(undisturbed, tmp_path)
+
+
+def test_sigterm_saves_and_ends_well(folder, undisturbed, tmp_path):
+    command = [sys.executable, ROOT / "tools/train.py", "--config", folder / "config.yaml", "--data", folder / "data",
+               "--autoencoder", folder / "model/autoencoder.safetensors", "--output", tmp_path,
+               "training.steps=100000", "training.save_every=100000", "training.log_every=1"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.time() + 120
+    while not (tmp_path / "train.jsonl").exists() and time.time() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0, process.stderr.read()
+    assert len(list(tmp_path.glob("state-*"))) == 1
+
+
+def test_other_config_is_refused_and_named(folder, undisturbed):
+    one_error(train(folder, undisturbed, "training.ema_rate=0.5", "training.label_drop=0.1"),
+              "state-0000008.safetensors", "training.ema_rate, training.label_drop")
+
+
+def test_truncated_state_is_refused(folder, undisturbed, tmp_path):
+    for path in undisturbed.iterdir():
+        if path.is_file():
+            os.link(path, tmp_path / path.name)
+    whole = (tmp_path / "state-0000008.safetensors").read_bytes()
+    (tmp_path / "state-0000008.safetensors").unlink()
+    (tmp_path / "state-0000008.safetensors").write_bytes(whole[:-100])
+    one_error(train(folder, tmp_path), "state-0000008.safetensors", "truncated")
+
+
+def test_exploding_loss_stops_the_run(folder, tmp_path):
+    one_error(train(folder, tmp_path, "training.learning_rate=1.0e30"), "the loss is", "at step")
+
+
+def test_missing_partner_and_bad_labels(folder, tmp_path):
+    for name in ("imgs", "labels"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for path in (folder / "data" / name).iterdir():
+            os.link(path, tmp_path / "data" / name / path.name)
+    (tmp_path / "data/imgs/m3.jpg").unlink()
+    arguments = ("--config", folder / "config.yaml", "--data", tmp_path / "data", "--output", tmp_path / "run")
+    one_error(run_tool("train_autoencoder", *arguments), "1 files have no partner", "labels/m3.png")
+    (tmp_path / "data/labels/m3.png").unlink()
+    (tmp_path / "data/labels/m2.png").unlink()
+    Image.fromarray(np.full((48, 64), 77, np.uint8)).save(tmp_path / "data/labels/m2.png")
+    one_error(run_tool("train", *arguments, "--autoencoder", folder / "model/autoencoder.safetensors"),
+              "m2.png", "holds label 77")
+
+
+def test_autoencoder_training_and_its_resume(folder, tmp_path):
+    arguments = ("--config", folder / "config.yaml", "--data", folder / "data", "--output", tmp_path)
+    assert run_tool("train_autoencoder", *arguments).returncode == 0
+    lines = log(tmp_path)
+    assert [line["step"] for line in lines] == [2, 4] and lines[0]["codebook"] == 0 < lines[1]["codebook"]
+    again = run_tool("train_autoencoder", *arguments)
+    assert again.returncode == 0 and "continuing at step 4" in again.stderr
+
+
+def test_every_item_once_an_epoch():
+    seen = np.concatenate([batch_indices(step, 3, 10, seed=1) for step in range(10)])      # three epochs of ten
+    assert all(sorted(seen[k:k + 10]) == list(range(10)) for k in (0, 10, 20))
+    assert not np.array_equal(seen[:10], seen[10:20])
+    assert not np.array_equal(batch_indices(0, 10, 10, seed=1), batch_indices(0, 10, 10, seed=2))
