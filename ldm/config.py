@@ -33,8 +33,10 @@ DEFAULTS = {
         "learning_rate": 4.5e-6, "weight_decay": 0.0, "batch_size": 12, "steps": 250000, "warmup_steps": 0,
         "decay": "none", "ema_rate": 0.999,
         "crop": 256,                        # pixels, a side
+        "linear_start": False,              # begin as the linear autoencoder: for small ones from scratch
         "gradient_weight": 1.0, "codebook_weight": 1.0,
-        "quantize_after": 0,                # steps without a codebook first: from scratch, latents would collapse onto it
+        "quantize_after": 0,                # steps before the codebook, which is then fitted to the latents: from the
+                                            # start, latents of a new encoder would collapse onto it
         "seed": 0, "save_every": 2000, "sample_every": 2000, "log_every": 10, "keep": 3,
     },
 }

@@ -26,14 +26,16 @@ def main():
 
     from ldm.networks import Autoencoder
     from ldm.training.autoencoder_task import AutoencoderTask
+    from ldm.training.linear_start import linear_start
     from ldm.training.trainer import Trainer
-    options = config["autoencoder_training"]
-    trainer = Trainer(AutoencoderTask(Autoencoder(**config["autoencoder"]), pictures, options), args.output,
-                      config, options)
+    options, network = config["autoencoder_training"], Autoencoder(**config["autoencoder"])
+    if options["linear_start"]:
+        linear_start(network, config["autoencoder"]["norm_groups"])
+    trainer = Trainer(AutoencoderTask(network, pictures, options), args.output, config, options)
     cli.train(trainer)
     if trainer.step == options["steps"]:
         with trainer.ema.applied() as network:
-            trainer.task.standardize()
+            trainer.task.finish()
             state = {name: p.numpy() for name, p in network.state_dict().items()}
         weights.save(Path(args.output) / "autoencoder.safetensors", state, config)
         print(f"{args.output}/autoencoder.safetensors: the averaged weights, latents scaled to a deviation of 1")

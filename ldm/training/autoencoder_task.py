@@ -1,4 +1,5 @@
 """Training the VQ-GAN autoencoder: reconstruction, gradients, codebook; unused codes are revived."""
+import cv2
 import numpy as np
 
 from ldm import images
@@ -7,6 +8,12 @@ from ldm.datasets.latents import from_network, to_network
 from ldm.training.order import batch_indices, generator
 
 REVIVE_EVERY = 100          # steps; a code that no latent chose in so many starts anew at a latent of the last batch
+KMEANS_SAMPLE = 50_000      # latents
+
+
+def flat(z):
+    """N x dim x h x w -> M x dim."""
+    return z.transpose(0, 2, 3, 1).reshape(-1, z.shape[1])
 
 
 class AutoencoderTask:
@@ -52,15 +59,48 @@ class AutoencoderTask:
     def after_step(self, step):
         if self.quantizes:
             self.used += np.bincount(self.codes.numpy().reshape(-1), minlength=len(self.used))
-        self.quantizes = step >= self.options["quantize_after"]
-        if step % REVIVE_EVERY == 0 or step == self.options["quantize_after"]:
-            dead = np.flatnonzero(self.used == 0)
-            z = self.latents.numpy().transpose(0, 2, 3, 1).reshape(-1, self.latents.shape[1])
-            book = self.network.quantize.embedding.weight
-            entries = book.numpy()
-            entries[dead] = z[generator(step, self.options["seed"], 1).integers(len(z), size=len(dead))]
-            book.assign(jt.array(entries))
-            self.used[:] = 0
+            if step % REVIVE_EVERY == 0:
+                self.revive(step)
+        elif step == self.options["quantize_after"]:
+            self.fit_codebook(self.all_latents())
+            self.quantizes = True
+
+    def revive(self, step):
+        """Move the codes that no latent chose lately to random latents of the last batch."""
+        dead = np.flatnonzero(self.used == 0)
+        z = flat(self.latents.numpy())
+        book = self.network.quantize.embedding.weight
+        entries = book.numpy()
+        entries[dead] = z[generator(step, self.options["seed"], 1).integers(len(z), size=len(dead))]
+        book.assign(jt.array(entries))
+        self.used[:] = 0
+
+    def all_latents(self):
+        """Latents of all pictures before quantisation, M x dim."""
+        with jt.no_grad():
+            return np.concatenate([flat(self.network.encode(jt.array(to_network(p)[None])).numpy())
+                                   for p in self.pictures])
+
+    def fit_codebook(self, latents):
+        """Set the codebook to the k-means centres of a sample of the latents."""
+        book = self.network.quantize.embedding.weight
+        rng = generator(0, self.options["seed"], 2)
+        sample = latents[rng.permutation(len(latents))[:KMEANS_SAMPLE]]
+        cv2.setRNGSeed(self.options["seed"])
+        criteria = (cv2.TERM_CRITERIA_MAX_ITER, 10, 0)
+        _, _, centres = cv2.kmeans(sample, min(book.shape[0], len(sample)), None, criteria, 1, cv2.KMEANS_RANDOM_CENTERS)
+        entries = book.numpy()
+        entries[:len(centres)] = centres
+        book.assign(jt.array(entries))
+
+    def finish(self):
+        """Make the network what is handed over: a codebook, if training never used one, and latents of mean 0 and one
+        standard deviation of 1, which the diffusion's noise levels assume; that changes no reconstruction."""
+        z = self.all_latents()
+        if self.options["quantize_after"] >= self.options["steps"]:
+            self.fit_codebook(z)
+        mean = z.mean(0, dtype=np.float64)
+        self.network.rescale(mean.astype(np.float32), float(np.sqrt(np.mean((z - mean) ** 2))))
 
     def sample(self):
         """Four pictures above their reconstructions."""
@@ -68,14 +108,6 @@ class AutoencoderTask:
         decode = self.network.decode if self.quantizes else self.network.decode_quantized
         y = decode(self.network.encode(jt.array(x))).numpy()
         return images.grid([list(self.pictures[:4]), [from_network(p) for p in y]])
-
-    def standardize(self):
-        """Give latents mean 0 and one standard deviation of 1, which the diffusion's noise levels assume, without
-        changing any reconstruction. The statistics are those of all pictures."""
-        z = [self.network.encode(jt.array(to_network(p)[None])).numpy() for p in self.pictures]
-        mean = np.mean(z, axis=(0, 1, 3, 4), dtype=np.float64)
-        std = np.sqrt(np.mean((z - mean.reshape(-1, 1, 1)) ** 2))
-        self.network.rescale(mean.astype(np.float32), float(std))
 
     def arrays(self):
         return {"used": self.used, "quantizes": np.array([int(self.quantizes)])}

@@ -1,0 +1,75 @@
+"""A start for small autoencoders: before the first step it already is the linear one, mean colours in, smooth ones out.
+
+From random weights a small autoencoder spends thousands of steps on finding colours behind its normalisations. Here
+colour c lives in channels of its own group: x, -x, K and -K. The pair cancels the group's mean and K fixes its
+deviation, so that normalising changes nothing; far up on SiLU, silu(4 + x) - silu(4 - x) is as good as linear. The
+residual branches begin at zero, all other channels at random.
+"""
+import numpy as np
+
+from ldm.backend import jt
+
+K, LIFT = 4.0, 4.0
+SLOPE = 2 * (1 / (1 + np.exp(-LIFT)) * (1 + LIFT / (1 + np.exp(LIFT))))     # of silu(LIFT + x) - silu(LIFT - x) at 0
+MEAN_OF_4 = np.array([[1, 1, 0], [1, 1, 0], [0, 0, 0]]) / 4                 # a convolution of stride 2
+BILINEAR = np.outer([1, 2, 1], [1, 2, 1]) / 16                              # after nearest upsampling
+HERE = np.array([[0, 0, 0], [0, 1, 0], [0, 0, 0]])
+
+
+def channels(width, groups):
+    """For each colour the channels (x, -x, K, -K) in its group of a layer of so many channels."""
+    size = width // groups
+    if size < 4 or groups < 3:
+        raise ValueError(f"{width} channels in {groups} groups: three groups of at least four are needed")
+    return [[c * size + j for j in range(4)] for c in range(3)]
+
+
+def linear_start(network, groups):
+    """Set the weights of a new Autoencoder of 3 latent channels, normalised in `groups` groups, in place."""
+    state = {name: p.numpy() for name, p in network.state_dict().items()}
+    for name, w in state.items():
+        if ".conv2." in name or ".proj_out." in name:
+            w[:] = 0
+        elif name.endswith("nin_shortcut.weight"):
+            keep(w, state[name[:-6] + "bias"], [np.ones((1, 1))] * 4, groups)
+        elif name.endswith("downsample.conv.weight"):
+            keep(w, state[name[:-6] + "bias"], [MEAN_OF_4] * 4, groups)
+        elif name.endswith("upsample.conv.weight"):
+            keep(w, state[name[:-6] + "bias"], [BILINEAR, BILINEAR, HERE, HERE], groups)
+    for part in ("encoder", "decoder"):
+        enter(state[f"{part}.conv_in.weight"], state[f"{part}.conv_in.bias"], groups)
+        leave(state, part, groups)
+    for name in ("quant_conv", "post_quant_conv"):
+        state[f"{name}.weight"][:, :, 0, 0], state[f"{name}.bias"][:] = np.eye(3), 0
+    network.load_state_dict({name: jt.array(w) for name, w in state.items()})
+
+
+def clear(w, b, width, groups):
+    """Empty the colours' groups of a convolution's output: nothing random may enter them."""
+    last = 3 * (width // groups)
+    w[:last], b[:last] = 0, 0
+
+
+def enter(w, b, groups):
+    """Three channels into the colours' groups."""
+    clear(w, b, len(w), groups)
+    for c, (plus, minus, high, low) in enumerate(channels(len(w), groups)):
+        w[plus, c], w[minus, c], b[high], b[low] = HERE, -HERE, K, -K
+
+
+def keep(w, b, kernels, groups):
+    """From the colours' groups of one layer into those of the next, through one kernel for each of the four."""
+    clear(w, b, len(w), groups)
+    for ours, theirs in zip(channels(len(w), groups), channels(w.shape[1], groups)):
+        for i, j, kernel in zip(ours, theirs, kernels):
+            w[i, j] = kernel
+
+
+def leave(state, part, groups):
+    """Through the last norm and SiLU, and out as three channels."""
+    scale, shift = state[f"{part}.norm_out.weight"], state[f"{part}.norm_out.bias"]
+    w, b = state[f"{part}.conv_out.weight"], state[f"{part}.conv_out.bias"]
+    w[:], b[:] = 0, 0
+    for c, (plus, minus, _, _) in enumerate(channels(len(scale), groups)):
+        scale[[plus, minus]], shift[[plus, minus]] = K * np.sqrt(2 * groups / len(scale)), LIFT
+        w[c, plus], w[c, minus] = HERE / SLOPE, -HERE / SLOPE
