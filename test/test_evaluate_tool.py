@@ -165,7 +165,7 @@ def test_all_numbers(folders, weights):
     labels, _ = networks["segformer"].run.segment(results)
     scores = networks["nima"].run(results) @ np.arange(1, 11)
     inception = networks["inception"].run
-    assert list(numbers) == ["M", "A", "FID", "S", "T"]
+    assert list(numbers) == ["M", "A", "FID", "S", "T", "S-next", "own"]
     assert numbers["M"] == pytest.approx(100 * (labels == masks).mean(), abs=0.01)
     assert numbers["A"] == pytest.approx(10 * scores.mean(), rel=1e-5)
     assert numbers["FID"] == pytest.approx(distance(inception(results), inception(training)), rel=1e-4)

@@ -1,4 +1,4 @@
-"""Make procedural landscapes in the contest's folder form: pictures 512x384 with their label maps.
+"""Make procedural landscapes in the contest's folder form: pictures with their label maps.
 
     python tools/make_landscapes.py --count 2000 --seed 0 --output data/procedural
     python tools/make_landscapes.py --count 32 --seed 1 --output data/held_out --split test
@@ -16,7 +16,7 @@ import cv2
 from tqdm import tqdm
 
 from ldm import images
-from ldm.datasets.procedural import make_scene
+from ldm.datasets.procedural import SIZE, make_scene
 from ldm.errors import UserError
 from ldm.files import check_writable, replacing
 
@@ -36,7 +36,10 @@ def parse():
                         help="train: train_resized/{imgs,labels}; test: val_B_labels_resized (masks), imgs "
                              "(references: for each mask the picture of the next scene), label_to_img.json, "
                              "truth (the masks' own pictures)")
+    parser.add_argument("--size", type=int, nargs=2, metavar=("WIDTH", "HEIGHT"), default=SIZE, help="in pixels")
     args = parser.parse_args()
+    if min(args.size) < 32 or max(args.size) > 4096:
+        raise UserError("--size", f"is {args.size[0]} {args.size[1]}", "32 to 4096 pixels a side are possible")
     for option, least in (("count", 1), ("seed", 0), ("start", 0), ("processes", 1)):
         if getattr(args, option) < least:
             raise UserError(f"--{option}", f"is {getattr(args, option)}", f"{least} or more is needed")
@@ -51,12 +54,12 @@ def folders(output, split):
 
 
 def make_files(job):
-    """Write what is missing of one scene: job is (seed, index, picture paths, mask path or None)."""
-    seed, index, pictures, mask = job
+    """Write what is missing of one scene: job is (seed, index, size, picture paths, mask path or None)."""
+    seed, index, size, pictures, mask = job
     missing = [path for path in pictures if not path.exists()]
     if not missing and (mask is None or mask.exists()):
         return
-    image, labels = make_scene(seed, index)
+    image, labels = make_scene(seed, index, size)
     for path in missing:
         images.write_image(path, image, quality=QUALITY)
     if mask is not None and not mask.exists():
@@ -72,9 +75,9 @@ def jobs_of(args):
         targets = [pictures / f"{name}.jpg"]
         if args.split == "test" and index > args.start:
             targets.append(args.output / "imgs" / f"{name}.jpg")
-        yield args.seed, index, targets, masks / f"{name}.png"
+        yield args.seed, index, args.size, targets, masks / f"{name}.png"
     if args.split == "test":
-        yield args.seed, stop, [args.output / "imgs" / f"{stop:05d}.jpg"], None
+        yield args.seed, stop, args.size, [args.output / "imgs" / f"{stop:05d}.jpg"], None
 
 
 def write_pairs(args):

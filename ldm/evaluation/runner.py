@@ -134,6 +134,21 @@ def results_by_stem(folder):
     return found
 
 
+def own_style(matched, results, variant):
+    """Does a result have the style of its own reference? (% of results closer to it than to the next pair's, mean S
+    with the next pair's); None, None where there are no two pairs to compare."""
+    closer, others = [], []
+    for (mask, reference), (_, other) in zip(matched, matched[1:] + matched[:1]):
+        try:
+            result = images.read_image(results[mask.stem])
+            own, next_one = (style_similarity(result, images.read_image(path), variant) for path in (reference, other))
+        except (KeyError, UserError):                   # told by the pass that makes the numbers
+            continue
+        closer.append(own > next_one)
+        others.append(100 * next_one)
+    return (100 * float(np.mean(closer)), float(np.mean(others))) if len(others) > 1 else (None, None)
+
+
 def evaluate(results, masks, references, train_images, networks, pairs=None, variant="contest_overflow",
              cache=".cache", batch_size=8, zoo="models", progress=lambda items, what: items):
     """The report on a folder of results, as a dict of plain values.
@@ -161,6 +176,9 @@ def evaluate(results, masks, references, train_images, networks, pairs=None, var
     if not evaluation.per_image:
         raise UserError(results, f"none of its images can be evaluated; {failures[0]}")
     numbers = _numbers(evaluation, zoo, frechet, failures)
+    share, other = own_style(matched, stems, variant)
+    numbers["S-next"] = {"value": other, "variant": f"{variant}, with the next pair's reference"}
+    numbers["own"] = {"value": share, "variant": "% of results closer to their own reference than to the next pair's"}
     return {"pairs": len(matched) + len(errors), "evaluated": len(evaluation.per_image), "numbers": numbers,
             "accuracy_per_class": dict(zip(NAMES, evaluation.accuracy.per_class())),
             "confusion": evaluation.accuracy.confusion.tolist(), "per_image": evaluation.per_image,
