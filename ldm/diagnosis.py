@@ -17,7 +17,7 @@ from ldm.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ((3, 9), (3, 12))                     # numpy 1.26, the last before 2, is built for these
-DISK = 1 << 30                                  # bytes: core and one model's operators take half of it
+DISK = 1 << 30                                  # bytes: the core and the operators of all models took 0.7 GB
 TOLERANCE = 5e-3                                # of a convolution whose results are about 1; TF32 keeps it
 SAME_MODULE = {"opencv-python-headless":        # other packages that bring the same module
                ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")}

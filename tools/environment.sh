@@ -46,8 +46,8 @@ print(version)
 '
 
 find_base() {                                   # sets $base and $version, a Python that can make .venv
-    local name candidate problem='python3: is not on the PATH, Python 3.9 to 3.12 is needed'
-    local rank=0 status
+    local name candidate problem='python3: none that works is on the PATH, Python 3.9 to 3.12 is needed'
+    local rank=2 status
     for name in python3 python3.12 python3.11 python3.10 python3.9 python; do
         candidate=$(command -v "$name") || continue
         version=$("$candidate" -c "$probe" 2>/dev/null)

@@ -61,7 +61,7 @@ class AutoencoderTask:
             self.used += np.bincount(self.codes.numpy().reshape(-1), minlength=len(self.used))
             if step % REVIVE_EVERY == 0:
                 self.revive(step)
-        elif step == self.options["quantize_after"]:
+        elif step == self.options["quantize_after"] < self.options["steps"]:
             self.fit_codebook(self.all_latents())
             self.quantizes = True
 
