@@ -240,7 +240,7 @@ def self_test():
     result = re.search(r"^result (.+)$", child.stdout, re.MULTILINE)
     if result is None:
         words = " ".join((child.stderr or child.stdout).split())
-        raise UserError("self-test", f"a convolution ends with status {child.returncode} (... {words[-300:]})",
+        raise UserError("self-test", f"a convolution ends with {child.returncode} (... {words[-300:]})",
                         f"delete {runtime.cache_folder()} if all else here is ok")
     result = json.loads(result[1])
     if not result["error"] < TOLERANCE:          # a NaN is wrong too

@@ -4,6 +4,7 @@ Jittor reads its settings from the environment while it is imported, compiles it
 (minutes) and can end that import with "please rerun your command"; all of that is dealt with here. Use
 `from ldm.backend import jt`, which comes through here, and never `import jittor`.
 """
+import atexit
 import contextlib
 import fcntl
 import hashlib
@@ -86,11 +87,12 @@ def link_onednn():
     fresh, old = (target.with_name(f".{ONEDNN_FOLDER}.{os.getpid()}.{word}") for word in ("new", "old"))
     with _writing_cache():
         (fresh / "lib").mkdir(parents=True)
-        for link, source in (("include", include), ("lib/libmkldnn.so", library), ("lib/libdnnl.so.2", library)):
-            (fresh / link).symlink_to(source)
+        (fresh / "include").symlink_to(include)
+        for name in ("libmkldnn.so", "libdnnl.so.2"):
+            (fresh / "lib" / name).symlink_to(library)
         with contextlib.suppress(OSError):       # where another process was quicker its links are as good
             if target.exists() and not onednn_in_cache():
-                target.rename(old)               # a download that was cut off, links into a deleted environment
+                target.rename(old)               # a download cut off, links into a deleted environment
             fresh.rename(target)
         for folder in (fresh, old):
             shutil.rmtree(folder, ignore_errors=True)
@@ -291,6 +293,18 @@ def _restart():
     os.execv(sys.executable, [sys.executable, *arguments[1:]])
 
 
+def _end_compilers():
+    """End the idle processes that Jittor's import compiled with; it starts them again if it needs them.
+
+    At Ctrl-C they would die with the lock of their queue, and this process would wait for that at its exit.
+    """
+    import jittor_utils
+    if jittor_utils.pool_size:
+        atexit.unregister(jittor_utils.pool_cleanup)
+        jittor_utils.pool_cleanup()
+        jittor_utils.pool_size = 0
+
+
 def _take_signals_back():
     """Give SIGINT and SIGCHLD their handlers back.
 
@@ -320,6 +334,7 @@ def load():
         _check_tools()
         raise _broken(str(e)) from e
     os.environ.pop(RESTARTS, None)
+    _end_compilers()
     _take_signals_back()
     jittor.flags.use_cuda = int(bool(jittor.has_cuda))
     return jittor

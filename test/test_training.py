@@ -107,7 +107,7 @@ def test_truncated_state_is_refused(folder, undisturbed, tmp_path):
 
 
 def test_exploding_loss_stops_the_run(folder, tmp_path):
-    one_error(train(folder, tmp_path, "training.learning_rate=1.0e30"), "the loss is", "at step")
+    one_error(train(folder, tmp_path, "training.learning_rate=1.0e+30"), "the loss is", "at step")
 
 
 def test_missing_partner_and_bad_labels(folder, tmp_path):

@@ -24,6 +24,7 @@ def main():
     configs.save(Path(args.output) / "config.yaml", config)
 
     from ldm import weights
+    from ldm.backend import jt
     from ldm.datasets import latents
     from ldm.diffusion import Schedule
     from ldm.networks import Autoencoder, UNet
@@ -34,6 +35,7 @@ def main():
     cache = Path(args.output) / "latents"
     latents.build(pairs, autoencoder, config["image_size"], cache,
                   progress=lambda steps: tqdm(steps, "encoding", unit="batch"))
+    jt.set_global_seed(config["training"]["seed"])         # of the new network's weights
     task = DiffusionTask(UNet(**config["unet"]), latents.Latents(cache), Schedule.named(config["schedule"]),
                          autoencoder, config["training"])
     cli.train(Trainer(task, args.output, config, config["training"]))

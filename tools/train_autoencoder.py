@@ -24,11 +24,14 @@ def main():
     configs.save(Path(args.output) / "config.yaml", config)
     pictures = np.stack([images.read_image(p, config["image_size"]) for p, _ in tqdm(pairs, "reading", unit="image")])
 
+    from ldm.backend import jt
     from ldm.networks import Autoencoder
     from ldm.training.autoencoder_task import AutoencoderTask
     from ldm.training.linear_start import linear_start
     from ldm.training.trainer import Trainer
-    options, network = config["autoencoder_training"], Autoencoder(**config["autoencoder"])
+    options = config["autoencoder_training"]
+    jt.set_global_seed(options["seed"])                    # of the new network's weights
+    network = Autoencoder(**config["autoencoder"])
     if options["linear_start"]:
         linear_start(network, config["autoencoder"]["norm_groups"])
     trainer = Trainer(AutoencoderTask(network, pictures, options), args.output, config, options)
