@@ -103,6 +103,41 @@ def test_killed_and_started_again(model, undisturbed, tmp_path):
     assert len(results(tmp_path)) == 4
 
 
+@pytest.mark.parametrize("overrides", [["sampler=ddpm"], ["eta=1.0"], ["jpeg_between_rounds=75"]])
+def test_other_settings_work_and_matter(model, undisturbed, tmp_path, overrides):
+    pairs, made, _ = undisturbed
+    assert infer(model, pairs, tmp_path, "--format", "png", *overrides).returncode == 0
+    again = results(tmp_path)
+    assert len(again) == 4 and all(5 < psnr(made[name], x) < 60 and x.std() > 5 for name, x in again.items())
+
+
+def test_pure_noise_ignores_the_reference(model, undisturbed, tmp_path):
+    pairs, made, _ = undisturbed
+    rounds = tmp_path / "noise.yaml"
+    rounds.write_text("rounds: [{respacing: ddim50, start: 50, guidance: 1.0, from: noise}]")
+    other = tmp_path / "other"
+    other.mkdir()
+    for k in range(4):
+        (other / f"m{k}.jpg").write_bytes((pairs / f"references/m{(k + 1) % 4}.jpg").read_bytes())
+    for name, references in (("a", pairs / "references"), ("b", other)):
+        assert run_tool("infer", "--model", model, "--rounds", rounds, "--masks", pairs / "masks", "--references",
+                        references, "--output", tmp_path / name, "--format", "png").returncode == 0
+    first, second = results(tmp_path / "a"), results(tmp_path / "b")
+    assert len(first) == 4 and all(np.array_equal(x, second[name]) for name, x in first.items())
+
+
+@pytest.mark.parametrize("name", ["entry", "paper", "noise"])
+def test_shipped_rounds_are_what_the_sources_say(name):
+    from ldm.diffusion import Schedule
+    from ldm.inference import rounds
+    made = rounds.load(ROOT / f"configs/infer/{name}.yaml").for_schedule(Schedule.linear(1000))
+    seen = [(int(r.chain.timesteps[r.noise_index]) if r.noise_index is not None else None,
+             int(r.chain.timesteps[r.start - 1]), r.start, r.guidance, r.color_transfer) for r in made]
+    assert seen == {"entry": [(600, 598, 300, 3.5, ""), (640, 638, 320, 3.7, "opencv8"), (400, 380, 20, 3.7, "opencv8")],
+                    "paper": [(319, 319, 320, 1.0, ""), (319, 319, 320, 1.0, "exact")],
+                    "noise": [(None, 990, 100, 3.5, "")]}[name]
+
+
 def test_entrys_spelling_and_pairs(model, pairs, tmp_path):
     root = tmp_path / "contest"
     root.mkdir()

@@ -81,7 +81,7 @@ class Pipeline:
     def denoise(self, z, r, modulations, noise, on_step):
         """Down the round's chain with the settings' sampler. The encoder runs once a step, for both passes."""
         guided, empty = modulations
-        count, shape = z.shape[0], z.shape[1:]
+        count, shape = z.shape[0], tuple(z.shape[1:])
 
         def model(z, t):
             encoded = self.unet.encode(z, [t] * count)
