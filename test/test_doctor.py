@@ -1,0 +1,186 @@
+"""The doctor: what it finds, what it says about it, and its self-test."""
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from ldm import diagnosis, runtime
+from ldm.errors import UserError
+
+DOCTOR = ROOT / "tools" / "doctor.py"
+
+
+def run(*arguments, **variables):
+    return subprocess.run([sys.executable, DOCTOR, *arguments], env={**os.environ, **variables}, text=True,
+                          stdin=subprocess.DEVNULL, capture_output=True)
+
+
+# ---- packages ----------------------------------------------------------------------------------------------
+
+def test_our_requirements_are_understood():
+    wanted = {name: (operator, version)
+              for name, operator, version in diagnosis.requirements_of(ROOT / "requirements.txt")}
+    assert wanted["jittor"] == ("==", "1.3.11.0") and wanted["numpy"] == ("<", "2")
+    assert {"pillow", "opencv-python-headless", "pyyaml", "tqdm", "safetensors"} <= set(wanted)
+    linux = sys.platform == "linux" and os.uname().machine == "x86_64"
+    assert ("onednn-devel-cpu-gomp" in wanted) == linux
+
+
+def test_markers_choose_lines(tmp_path, monkeypatch):
+    path = tmp_path / "requirements.txt"
+    path.write_text('# comment\n\na==1.0\nb<2  # why\nd; platform_system == "Plan9"\n'
+                    'c; platform_system == "Linux" and platform_machine == "x86_64"\n')
+    monkeypatch.setattr(diagnosis.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(diagnosis.platform, "machine", lambda: "x86_64")
+    assert diagnosis.requirements_of(path) == [("a", "==", "1.0"), ("b", "<", "2"), ("c", None, None)]
+
+
+def test_packages_are_compared(tmp_path, monkeypatch):
+    versions = {"a": "1.0", "b": "1.26.4", "opencv-python": "4.11"}
+    monkeypatch.setattr(diagnosis, "_installed", versions.get)
+    path = tmp_path / "requirements.txt"
+    path.write_text("a==1.0\nb<2\n")
+    assert diagnosis.packages(path).found == "a 1.0, b 1.26.4"
+    versions.update(a="1.0.1", b="2.0.0")
+    finding = diagnosis.packages(path, ["no-such-package"])
+    assert not finding.ok and finding.needed
+    assert finding.found == "missing: a==1.0 (1.0.1 here), b<2 (2.0.0 here), no-such-package (none here)"
+    assert finding.mend == "`pip install -r requirements.txt no-such-package`"
+
+
+def test_another_package_with_the_same_module_will_do(tmp_path, monkeypatch):
+    def version(name):
+        if name != "opencv-contrib-python":
+            raise diagnosis.importlib.metadata.PackageNotFoundError(name)
+        return "4.9"
+    monkeypatch.setattr(diagnosis.importlib.metadata, "version", version)
+    (tmp_path / "requirements.txt").write_text("opencv-python-headless\nsafetensors\n")
+    assert diagnosis.packages(tmp_path / "requirements.txt").found == "missing: safetensors (none here)"
+
+
+def test_jittors_own_onednn_replaces_the_package(tmp_path, monkeypatch):
+    (tmp_path / "requirements.txt").write_text("onednn-devel-cpu-gomp==1.0\n")
+    monkeypatch.setattr(runtime, "onednn_in_cache", lambda: "download")
+    assert diagnosis.packages(tmp_path / "requirements.txt").ok
+    monkeypatch.setattr(runtime, "onednn_in_cache", lambda: "linked")
+    assert not diagnosis.packages(tmp_path / "requirements.txt").ok
+
+
+# ---- CUDA, MPI, disk ---------------------------------------------------------------------------------------
+
+@pytest.fixture
+def toolkit(tmp_path, monkeypatch):
+    """A function that pretends a CUDA toolkit with these versions, and a device."""
+    def pretend(cuda, cudnn):
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "include").mkdir(exist_ok=True)
+        nvcc = tmp_path / "bin/nvcc"
+        nvcc.write_text(f"#!/bin/sh\necho 'Cuda compilation tools, release {cuda}, V{cuda}.1'\n")
+        nvcc.chmod(0o755)
+        lines = zip(("MAJOR", "MINOR", "PATCHLEVEL"), cudnn.split("."))
+        header = "".join(f"#define CUDNN_{k} {v}\n" for k, v in lines)
+        (tmp_path / "include/cudnn_version.h").write_text(header)
+        monkeypatch.setenv("nvcc_path", str(nvcc))
+    monkeypatch.setattr(runtime, "has_cuda_device", lambda: True)
+    return pretend
+
+
+def test_cuda_and_cudnn_versions(toolkit, tmp_path):
+    toolkit("12.2", "8.9.7")
+    assert (diagnosis.toolkit().ok, diagnosis.toolkit().found) == (True, f"12.2 at {tmp_path}/bin/nvcc")
+    assert (diagnosis.cudnn().ok, diagnosis.cudnn().found) == (True, f"8.9.7 in {tmp_path}/include")
+    toolkit("13.0", "9.1.0")
+    for finding, limit in ((diagnosis.toolkit(), "CUDA 12 at most"), (diagnosis.cudnn(), "cuDNN 8")):
+        assert not finding.ok and finding.mend == f"Jittor 1.3.11 is written for {limit}"
+
+
+def test_without_a_device_a_toolkit_is_unused(toolkit, monkeypatch):
+    toolkit("12.2", "8.9.7")
+    monkeypatch.setattr(runtime, "has_cuda_device", lambda: False)
+    for finding in (diagnosis.device(), diagnosis.toolkit(), diagnosis.cudnn()):
+        assert not finding.ok and not finding.needed and not finding.mend
+    assert diagnosis.toolkit().found.endswith(", unused")
+
+
+@pytest.mark.parametrize("found, ok, text", [
+    (None, False, "none"), (("/bin/mpicc", "4.1.4"), True, "Open MPI 4.1.4 at /bin/mpicc"),
+    (("/bin/mpicc", None), False, "/bin/mpicc is not Open MPI's, which alone works with Jittor")])
+def test_mpi(monkeypatch, found, ok, text):
+    monkeypatch.setattr(runtime, "mpi", lambda: found)
+    finding = diagnosis.mpi()
+    assert (finding.ok, finding.needed, finding.found) == (ok, False, text)
+
+
+def test_a_full_disk_and_a_new_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(runtime, "cache_folder", lambda: tmp_path / "not" / "yet")
+    assert diagnosis.cache().ok and "/not/yet, 0 MiB, core still to be compiled" in diagnosis.cache().found
+    (tmp_path / "not/yet").mkdir(parents=True)
+    (tmp_path / "not/yet/file").write_bytes(bytes(3 << 20))
+    assert "/not/yet, 3 MiB, " in diagnosis.cache().found
+    monkeypatch.setattr(diagnosis.shutil, "disk_usage", lambda path: SimpleNamespace(free=500 << 20))
+    assert (diagnosis.disk().ok, diagnosis.disk().found) == (False, "0.5 GiB free for the cache")
+
+
+# ---- self-test ---------------------------------------------------------------------------------------------
+
+def test_the_reference_convolution_is_one():
+    rng = np.random.default_rng(1)
+    x, w = rng.standard_normal((1, 2, 3, 4)), rng.standard_normal((3, 2, 3, 3))
+    expected = np.zeros((1, 3, 3, 4))
+    for k, c, i, j, y, z in np.ndindex(3, 2, 3, 3, 3, 4):
+        if 0 <= y + i - 1 < 3 and 0 <= z + j - 1 < 4:
+            expected[0, k, y, z] += w[k, c, i, j] * x[0, c, y + i - 1, z + j - 1]
+    np.testing.assert_allclose(diagnosis.reference_convolution(x, w), expected, atol=1e-12)
+
+
+def test_the_self_test_passes_here():
+    result = diagnosis.self_test()
+    assert result["error"] < (1e-5 if result["device"] == "CPU" else diagnosis.TOLERANCE)
+    assert result["gflops"] > 0
+
+
+@pytest.mark.parametrize("body, message", [
+    ("echo 'result {\"error\": 0.25, \"gflops\": 1, \"device\": \"CPU\"}'", "is off by 2.5e-01"),
+    ("echo 'result {\"error\": NaN, \"gflops\": 1, \"device\": \"CPU\"}'", "is off by nan"),
+    ("echo 'g++ is' >&2; echo unhappy >&2; exit 1", r"ends with 1 \(... g\+\+ is unhappy\), delete")])
+def test_the_self_test_fails_in_one_line(tmp_path, monkeypatch, body, message):
+    child = tmp_path / "python"
+    child.write_text(f"#!/bin/sh\n{body}\n")
+    child.chmod(0o755)
+    monkeypatch.setattr(runtime, "compile_core", lambda: None)
+    monkeypatch.setattr(sys, "executable", str(child))
+    with pytest.raises(UserError, match=message):
+        diagnosis.self_test()
+
+
+# ---- the tool ----------------------------------------------------------------------------------------------
+
+def test_a_machine_without_compiler(tmp_path):
+    done = run(PATH=str(tmp_path), cc_path="g++")
+    assert done.returncode == 2 and done.stderr == "error: compiler: none, `apt-get install g++`\n"
+    lines = {line.split("  ")[0]: line for line in done.stdout.splitlines()}
+    assert "MISSING  none; `apt-get install g++`" in lines["compiler"] and " ok " in lines["Python"]
+    assert list(lines) == ["Python", "compiler", "Python headers", "packages", "oneDNN", "NVIDIA device",
+                           "CUDA toolkit", "cuDNN", "MPI", "cache", "disk"]
+
+
+def test_json_says_the_same(tmp_path):
+    done = run("--json", PATH=str(tmp_path), cc_path="g++")
+    said = json.loads(done.stdout)
+    assert done.returncode == 2 and said["error"] == "compiler: none, `apt-get install g++`"
+    assert said["self_test"] is None
+    assert said["findings"][1] == {"name": "compiler", "ok": False, "needed": True, "found": "none",
+                                   "mend": "`apt-get install g++`"}
+
+
+def test_packages_alone():
+    assert run("--packages", "pytest").returncode == 0
+    done = run("--packages", "pytest", "no-such-package")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == ("error: packages: missing: no-such-package (none here), "
+                           "`pip install -r requirements.txt pytest no-such-package`\n")

@@ -1,0 +1,338 @@
+"""The runtime, with a stand-in for Jittor where a real one would compile for minutes."""
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from types import SimpleNamespace
+from unittest import mock
+
+import pytest
+from conftest import ROOT
+
+from ldm import runtime
+from ldm.errors import UserError
+
+STAND_IN = '''
+import ctypes, os, sys
+from pathlib import Path
+home = Path.home()
+count = len(list(home.glob("import_*"))) + 1
+(home / f"import_{count}").touch()
+if eval(os.environ.get("REBUILDS", "False")):
+    if os.environ.get("log_silent") != "1":     # the real one's log keeps to that too
+        print("jit_utils updated, please rerun your command.")
+    sys.exit(0)
+if eval(os.environ.get("BREAKS", "False")):
+    raise RuntimeError("Check failed:\\n no such thing")
+for number in (2, 17):                          # SIGINT, SIGCHLD behind Python's back, as Jittor does
+    ctypes.CDLL(None).signal(number, ctypes.c_void_p(1))
+from types import SimpleNamespace
+(home / "core").mkdir(exist_ok=True)
+(home / "core" / "jittor_core.x.so").touch()
+compiler = SimpleNamespace(cache_path=home / "core")
+flags, has_cuda, nn = SimpleNamespace(), 0, None
+'''
+STAND_IN_UTILS = '''
+import atexit, os
+pool_size = int(os.environ.get("POOL", 0))
+def pool_cleanup():
+    print("pool ended")
+if pool_size:
+    atexit.register(pool_cleanup)
+'''
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """A home folder of its own; what `prepare` sets ends with the test."""
+    with mock.patch.dict(os.environ):
+        for name in ("JITTOR_HOME", "nvcc_path", "use_mkl", "use_mpi", "cc_path", "mpicc_path", "log_silent",
+                     "cache_name", "python_config_path"):
+            os.environ.pop(name, None)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        yield tmp_path
+
+
+def start(home, code="from ldm.backend import jt", **variables):
+    """Start `code` as a tool's main, with the stand-in for Jittor."""
+    for name, text in (("jittor", STAND_IN), ("jittor_utils", STAND_IN_UTILS)):
+        (home / "stand_in" / name).mkdir(parents=True, exist_ok=True)
+        (home / "stand_in" / name / "__init__.py").write_text(text)
+    script = home / "script.py"
+    script.write_text(f"import sys\nsys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tools')!r}]\nimport cli\n"
+                      f"def main():\n{textwrap.indent(code, '    ')}\ncli.run(main)\n")
+    environment = {**os.environ, "PYTHONPATH": str(home / "stand_in"), "OMP_NUM_THREADS": "1", **variables}
+    return subprocess.Popen([sys.executable, str(script)], env=environment, text=True,
+                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def run(home, code="from ldm.backend import jt", **variables):
+    process = start(home, code, **variables)
+    out, err = process.communicate()
+    return process.returncode, out, err
+
+
+def imports(home):
+    return len(list(home.glob("import_*")))
+
+
+# ---- where the cache is ------------------------------------------------------------------------------------
+
+def test_cache_home_is_home_unless_told_otherwise(home, monkeypatch):
+    assert runtime.cache_home() == home
+    saved = home / ".cache/jittor/config.json"
+    saved.parent.mkdir(parents=True)
+    saved.write_text("{}")
+    assert runtime.cache_home() == home
+    saved.write_text(json.dumps({"JITTOR_HOME": "/elsewhere"}))
+    assert str(runtime.cache_home()) == "/elsewhere"
+    monkeypatch.setenv("JITTOR_HOME", str(home / "mine"))
+    assert runtime.cache_home() == home / "mine"
+    assert runtime.cache_folder() == home / "mine/.cache/jittor"
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"JITTOR_HOME": 3}'])
+def test_a_broken_choice_of_cache_is_named(home, text):
+    (home / ".cache/jittor").mkdir(parents=True)
+    (home / ".cache/jittor/config.json").write_text(text)
+    with pytest.raises(UserError, match="config.json: is not JSON as Jittor writes it, delete it"):
+        runtime.cache_home()
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(home, monkeypatch):
+    (home / "file").write_text("")
+    monkeypatch.setenv("JITTOR_HOME", str(home / "file"))
+    monkeypatch.setattr(runtime, "onednn_files", lambda: (home, home))
+    with pytest.raises(UserError, match="cannot be written .* set HOME to a writable folder"):
+        runtime.link_onednn()
+
+
+# ---- oneDNN ------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def package(home, monkeypatch):
+    """An installed oneDNN package."""
+    prefix = home / "venv"
+    (prefix / "lib").mkdir(parents=True)
+    (prefix / "include").mkdir()
+    (prefix / "lib/libdnnl.so.2").write_text("library")
+    (prefix / "include/dnnl.hpp").write_text("header")
+    monkeypatch.setattr(sys, "prefix", str(prefix))
+    return prefix
+
+
+def cached(home):
+    return home / ".cache/jittor/mkl" / runtime.ONEDNN_FOLDER
+
+
+def test_onednn_is_linked_where_jittor_looks(home, package):
+    assert runtime.onednn_in_cache() is None
+    assert runtime.link_onednn()
+    assert runtime.onednn_in_cache() == "linked"
+    for name in ("libmkldnn.so", "libdnnl.so.2"):
+        assert (cached(home) / "lib" / name).read_text() == "library"
+    assert (cached(home) / "include/dnnl.hpp").read_text() == "header"
+    assert [p.name for p in cached(home).parent.iterdir()] == [runtime.ONEDNN_FOLDER]
+
+
+def test_links_of_another_environment_stay_until_it_is_deleted(home, package, monkeypatch):
+    runtime.link_onednn()
+    other = home / "other"
+    package.rename(other)                        # as if the first environment were deleted
+    assert runtime.onednn_in_cache() is None and not runtime.link_onednn()
+    monkeypatch.setattr(sys, "prefix", str(other))
+    assert runtime.link_onednn()
+    assert os.readlink(cached(home) / "include") == str(other / "include")
+    monkeypatch.setattr(sys, "prefix", str(home / "third"))
+    assert runtime.link_onednn()                 # a third environment without the package uses them
+    assert os.readlink(cached(home) / "include") == str(other / "include")
+
+
+def test_jittors_own_download_stays(home, package):
+    (cached(home) / "lib").mkdir(parents=True)
+    (cached(home) / "include").mkdir()
+    (cached(home) / "include/dnnl.hpp").write_text("theirs")
+    (cached(home) / "lib/libdnnl.so").write_text("theirs")
+    (cached(home) / "lib/libmkldnn.so").symlink_to("libdnnl.so")
+    assert runtime.link_onednn() and runtime.onednn_in_cache() == "download"
+    assert (cached(home) / "lib/libmkldnn.so").read_text() == "theirs"
+
+
+def test_a_download_that_was_cut_off_is_replaced(home, package):
+    (cached(home) / "include").mkdir(parents=True)
+    (cached(home) / "include/dnnl.h").write_text("half")
+    assert runtime.link_onednn() and runtime.onednn_in_cache() == "linked"
+
+
+@pytest.mark.skipif(runtime.platform.machine() != "x86_64", reason="left to Jittor elsewhere")
+def test_without_onednn_jittor_does_not_look_for_it(home, monkeypatch):
+    monkeypatch.setattr(sys, "prefix", str(home))
+    runtime.prepare()
+    assert os.environ["use_mkl"] == "0"
+
+
+# ---- CUDA, MPI, headers ------------------------------------------------------------------------------------
+
+def test_no_device_no_nvcc(monkeypatch):
+    monkeypatch.setenv("nvcc_path", "/usr/local/cuda/bin/nvcc")
+    monkeypatch.setattr(runtime, "has_cuda_device", lambda: True)
+    runtime.prepare()
+    assert os.environ["nvcc_path"] == "/usr/local/cuda/bin/nvcc"
+    monkeypatch.setattr(runtime, "has_cuda_device", lambda: False)
+    runtime.prepare()
+    assert os.environ["nvcc_path"] == ""
+
+
+def test_prepare_keeps_what_the_user_set(monkeypatch):
+    monkeypatch.setenv("log_silent", "0")
+    monkeypatch.setenv("cache_name", "mine")
+    runtime.prepare()
+    assert (os.environ["log_silent"], os.environ["cache_name"]) == ("0", "mine")
+
+
+def program(path, body):
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize("body, version", [("echo 'mpicc: Open MPI 4.1.4 (Language: C)'", "4.1.4"),
+                                           ("echo 'unknown option: Open MPI 4'; exit 1", None)])
+def test_only_open_mpi_is_left_to_jittor(home, monkeypatch, body, version):
+    monkeypatch.setenv("mpicc_path", str(program(home / "mpicc", body)))
+    assert runtime.mpi() == (str(home / "mpicc"), version)
+    runtime.prepare()
+    assert os.environ.get("use_mpi") == (None if version else "0")
+
+
+def test_headers_are_where_the_config_script_says(home, monkeypatch):
+    (home / "inc").mkdir()
+    (home / "inc/Python.h").write_text("")
+    script = program(home / "python3.99-config", f"echo -I/nowhere -I{home}/inc")
+    monkeypatch.setenv("python_config_path", str(script))
+    assert runtime.python_headers() == home / "inc"
+    (home / "inc/Python.h").unlink()
+    assert runtime.python_headers() is None
+
+
+def test_the_config_script_of_the_base_python_is_found(home, monkeypatch):
+    """Jittor itself does not look there: a virtual environment of a Python outside /usr would not start."""
+    (home / "base/bin").mkdir(parents=True)
+    monkeypatch.setattr(runtime, "sys", SimpleNamespace(
+        executable=str(home / "venv/bin/python"), base_prefix=str(home / "base"), platform="linux",
+        prefix=str(home), version_info=SimpleNamespace(minor=99)))
+    assert runtime.python_config() is None
+    script = program(home / "base/bin/python3.99-config", "")
+    assert runtime.python_config() == script
+    runtime.prepare()
+    assert os.environ["python_config_path"] == str(script)
+
+
+# ---- what has been compiled --------------------------------------------------------------------------------
+
+def test_a_notice_is_given_until_it_is_done(home, capsys):
+    runtime.prepare()
+    stamp = runtime._stamp("core")
+    stamp.parent.mkdir(parents=True)
+    stamp.write_text(str(home))
+    core = home / "jittor_core.cpython.so"
+    core.touch()
+    assert runtime.compiled_core() == core
+    runtime.notice_compile("net", "compiling net")
+    done = runtime.notice_compile("net", "compiling net")
+    assert capsys.readouterr().err == "compiling net\n" * 2
+    done()
+    runtime.notice_compile("net", "compiling net")
+    assert capsys.readouterr().err == ""
+    runtime.notice_compile("other net", "compiling other")
+    assert capsys.readouterr().err == "compiling other\n"
+    os.utime(core, (2e9, 2e9))                   # the core was built anew, and with it everything will be
+    runtime.notice_compile("net", "compiling net")
+    assert capsys.readouterr().err == "compiling net\n"
+    core.unlink()
+    assert runtime.compiled_core() is None
+
+
+def test_a_missing_jittor_is_one_line(monkeypatch):
+    monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="jittor: is not installed in this Python, run `pip install"):
+        runtime.notice_compile("net", "")
+
+
+# ---- the first start ---------------------------------------------------------------------------------------
+
+NOTICE = "First use: compiling Jittor's core, about 3 minutes on two cores, once ...\n"
+
+
+def test_the_core_is_compiled_once_with_a_notice(home):
+    assert run(home) == (0, "", NOTICE) and imports(home) == 2
+    assert run(home) == (0, "", "") and imports(home) == 3
+
+
+def test_rerun_exits_of_the_first_compile_are_taken(home):
+    assert run(home, REBUILDS="count < 3") == (0, "", NOTICE)
+    assert imports(home) == 4                    # two exits, one good import in the child, one in the process
+
+
+def test_a_later_rerun_exit_restarts_the_command(home):
+    run(home)
+    code = ("import os, sys\nfrom ldm.backend import jt\n"
+            "print('works', sys.argv[0][-9:], os.environ.get('IIDM_RESTARTS'))")
+    assert run(home, code, REBUILDS="count == 3") == (0, "works script.py None\n", "")
+    assert imports(home) == 5                    # the exit, the child, the restarted process
+
+
+def test_restarts_end(home):
+    run(home)
+    status, out, err = run(home, REBUILDS="sys.argv[0] != '-c'")
+    assert (status, out) == (2, "")
+    assert err.startswith("error: jittor: rebuilt itself at three starts in a row,") and err.count("\n") == 1
+
+
+def test_a_jittor_that_does_not_start_is_one_line(home):
+    status, out, err = run(home, BREAKS="True")
+    assert (status, out) == (2, "") and err.startswith(NOTICE + "error: jittor: does not start (...")
+    assert "RuntimeError: Check failed: no such thing" in err and err.count("\n") == 2
+    run(home)
+    status, out, err = run(home, BREAKS="True")  # the core is there, the import fails
+    assert (status, out) == (2, "") and err.startswith("error: jittor: does not start (... Check failed: ")
+
+
+def test_numpy_2_is_refused(home):
+    (home / "stand_in/numpy").mkdir(parents=True)
+    (home / "stand_in/numpy/__init__.py").write_text("__version__ = '2.1.0'")
+    assert run(home) == (2, "", "error: numpy: is 2.1.0, under which Jittor computes garbage, "
+                                "run `pip install 'numpy<2'`\n")
+
+
+def test_no_compiler_is_one_line(home):
+    message = "error: g++: is not on the PATH, Jittor compiles its operators with it: `apt-get install g++`\n"
+    assert run(home, PATH=str(home)) == (2, "", message)
+
+
+def test_a_second_process_waits_for_the_first(home):
+    folder = home / ".cache/jittor/iidm"
+    folder.mkdir(parents=True)
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = start(home)
+        assert process.stderr.readline() == "Another process compiles Jittor's core; waiting for it ...\n"
+        assert imports(home) == 0
+    assert process.communicate()[1] == NOTICE and process.returncode == 0
+
+
+def test_interrupts_and_children_are_handled_by_python_again(home):
+    code = ("import os, signal, subprocess\nfrom ldm.backend import jt\n"
+            "child = subprocess.Popen(['sleep', '60'])\nchild.kill()\n"
+            "print(child.wait(), signal.getsignal(signal.SIGCHLD), flush=True)\n"
+            "os.kill(os.getpid(), signal.SIGINT)\nprint('not interrupted')")
+    run(home)
+    assert run(home, code) == (130, f"-9 {signal.SIG_DFL}\n", "interrupted\n")
+
+
+def test_the_compiling_processes_of_the_import_end_with_it(home):
+    code = "from ldm.backend import jt\nimport jittor_utils\nprint(jittor_utils.pool_size, 'left')"
+    assert run(home, code, POOL="7") == (0, "pool ended\n0 left\n", NOTICE)
