@@ -1,4 +1,4 @@
-"""Configs are data: read YAML, lay it over defaults, override leaves; unknown keys and wrong types stop the run."""
+"""Configs are data: YAML laid over defaults, leaves overridden; unknown keys and wrong types stop the run."""
 import copy
 import functools
 from pathlib import Path
@@ -8,8 +8,9 @@ import yaml
 from ldm.errors import UserError
 from ldm.files import replacing
 
-# The entry at full size (FIDELITY: 501,540,358 parameters), and the schema: every key that a model or a training
-# config may have, with the type that its value must have. The network sections are the constructors' arguments.
+# The entry at full size (FIDELITY: 501,540,358 parameters), and the schema: every key that a model or a
+# training config may have, with the type that its value must have. The network sections are the
+# constructors' arguments.
 DEFAULTS = {
     "image_size": [512, 384],               # width, height
     "schedule": "linear",                   # linear | cosine | paper
@@ -35,8 +36,8 @@ DEFAULTS = {
         "crop": 256,                        # pixels, a side
         "linear_start": False,              # begin as the linear autoencoder: for small ones from scratch
         "gradient_weight": 1.0, "codebook_weight": 1.0,
-        "quantize_after": 0,                # steps before the codebook, which is then fitted to the latents: from the
-                                            # start, latents of a new encoder would collapse onto it
+        "quantize_after": 0,                # steps before the codebook, which is then fitted to the latents:
+                                            # from the start, latents of a new encoder would collapse onto it
         "seed": 0, "save_every": 2000, "sample_every": 2000, "log_every": 10, "keep": 3,
     },
 }
@@ -47,7 +48,8 @@ def read_yaml(path):
     try:
         tree = yaml.safe_load(Path(path).read_text())
     except (OSError, UnicodeDecodeError) as e:
-        raise UserError(path, f"cannot be read ({getattr(e, 'strerror', None) or e})", "a YAML file is needed")
+        raise UserError(path, f"cannot be read ({getattr(e, 'strerror', None) or e})",
+                        "a YAML file is needed")
     except yaml.YAMLError as e:
         raise UserError(path, f"is no YAML ({' '.join(str(e).split())})", "a mapping of options is needed")
     if not isinstance(tree, dict):
@@ -56,19 +58,20 @@ def read_yaml(path):
 
 
 def checked(value, like, where, name):
-    """`value` if its type is that of the default `like` (an integer may stand for a float), else a UserError."""
+    """`value` if it has the default `like`'s type (an integer may stand for a float), else a UserError."""
     if isinstance(like, float) and type(value) is int:
         return float(value)
     if like is not None and type(value) is not type(like):
         hint = ", write numbers as 2.0e-5" if isinstance(value, str) and isinstance(like, float) else ""
-        raise UserError(where, f"'{name}' is {value!r}", f"a {type(like).__name__} like {like!r} is needed{hint}")
+        raise UserError(where, f"'{name}' is {value!r}",
+                        f"a {type(like).__name__} like {like!r} is needed{hint}")
     if isinstance(like, list) and like:
         return [checked(v, like[0], where, name) for v in value]
     return value
 
 
 def merge(defaults, tree, where, prefix=""):
-    """A copy of `defaults` with the leaves of `tree` laid over it; every key of `tree` must be in `defaults`."""
+    """A copy of `defaults` with `tree`'s leaves laid over it; every key of `tree` must be in `defaults`."""
     merged = copy.deepcopy(defaults)
     for key, value in tree.items():
         name = f"{prefix}{key}"

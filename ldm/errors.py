@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """Something the user can mend: `subject` is the file or option, `problem` what is wrong with it, `allowed` what is.
+    """What a user can mend: `subject` is the file or option, `problem` its fault, `allowed` what is right.
 
     Tools print it as one line `error: subject: problem, allowed` and end with status 2.
     """

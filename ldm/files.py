@@ -9,10 +9,11 @@ from ldm.errors import UserError
 
 @contextlib.contextmanager
 def replacing(path):
-    """Yield a temporary path beside `path`; rename it over `path` when the block ends well, remove it otherwise.
+    """Yield a temporary path beside `path`; rename it over `path` when the block ends well, else remove it.
 
-    The temporary name keeps the suffix, since writers choose the format by it, and starts with a dot, so that a
-    listing of results never shows it. An OSError (no permission, disk full) becomes a UserError naming `path`.
+    The temporary name keeps the suffix, since writers choose the format by it, and starts with a
+    dot, so that a listing of results never shows it. An OSError (no permission, disk full)
+    becomes a UserError naming `path`.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
@@ -23,7 +24,8 @@ def replacing(path):
             os.fsync(f.fileno())                  # the rename must not reach the disk before the data
         os.replace(temporary, path)
     except OSError as e:
-        raise UserError(path, f"cannot be written ({e.strerror or e})", "a writable folder with free space is needed")
+        raise UserError(path, f"cannot be written ({e.strerror or e})",
+                        "a writable folder with free space is needed")
     finally:
         with contextlib.suppress(OSError):        # where nothing could be made there is nothing to remove
             temporary.unlink()

@@ -48,10 +48,11 @@ def read_image(path, size=None):
 
 
 def read_labels(path, size=None):
-    """Label map H x W uint8, every value checked to be a class; `size` = (width, height) resizes with NEAREST."""
+    """Label map H x W uint8, every value checked to be a class; `size` (width, height) resizes, NEAREST."""
     image = _open(path)
     if image.mode not in ("L", "P"):
-        raise UserError(path, f"is a {image.mode} image", f"a label map is 8-bit grey with values 0..{NUM_CLASSES - 1}")
+        raise UserError(path, f"is a {image.mode} image",
+                        f"a label map is 8-bit grey with values 0..{NUM_CLASSES - 1}")
     top = np.asarray(image).max()
     if top >= NUM_CLASSES:
         raise UserError(path, f"holds label {top}", f"labels are 0..{NUM_CLASSES - 1}")
@@ -79,11 +80,12 @@ def resize(image, size, smooth=True):
 
 
 def grid(rows, headings=None, gap=6):
-    """Rows of equally large H x W x 3 images -> one uint8 picture, with an optional heading above each column."""
+    """Rows of equally large H x W x 3 images -> one uint8 picture, with optional headings over columns."""
     height, width = rows[0][0].shape[:2]
     head = 18 if headings else 0
     columns = max(len(row) for row in rows)
-    canvas = np.full((head + len(rows) * (height + gap) + gap, columns * (width + gap) + gap, 3), 255, np.uint8)
+    canvas = np.full((head + len(rows) * (height + gap) + gap, columns * (width + gap) + gap, 3),
+                     255, np.uint8)
     for r, row in enumerate(rows):
         for c, image in enumerate(row):
             y, x = head + gap + r * (height + gap), gap + c * (width + gap)

@@ -1,18 +1,18 @@
-"""The 29 classes of the contest, in the order of their label values, with a colour for each to show maps in."""
+"""The contest's 29 classes in the order of their label values, with a colour for each to show maps in."""
 import numpy as np
 
-NAMES = ("mountain", "sky", "water", "sea", "rock", "tree", "earth", "hill", "river", "sand", "land", "building",
-         "grass", "plant", "person", "boat", "waterfall", "wall", "pier", "path", "lake", "bridge", "field", "road",
-         "railing", "fence", "ship", "house", "other")
+NAMES = ("mountain", "sky", "water", "sea", "rock", "tree", "earth", "hill", "river", "sand", "land",
+         "building", "grass", "plant", "person", "boat", "waterfall", "wall", "pier", "path", "lake",
+         "bridge", "field", "road", "railing", "fence", "ship", "house", "other")
 NUM_CLASSES = len(NAMES)
 
-# Hues near the thing itself, so that a map can be read without a legend; neighbours in a landscape stay apart.
+# Hues near the thing itself, to read a map without a legend; neighbours in a landscape stay apart.
 COLORS = np.array([
-    (126, 110, 130), (150, 205, 245), (60, 130, 190), (25, 80, 150), (105, 100, 95), (35, 105, 50), (140, 95, 60),
-    (115, 145, 85), (80, 160, 215), (235, 215, 160), (190, 160, 110), (200, 85, 75), (120, 190, 70), (70, 165, 95),
-    (255, 60, 150), (250, 145, 40), (215, 240, 250), (175, 135, 120), (150, 110, 75), (215, 190, 140), (45, 150, 170),
-    (160, 60, 110), (205, 195, 75), (95, 95, 105), (185, 185, 195), (130, 70, 40), (225, 110, 20), (230, 120, 105),
-    (40, 40, 40)], np.uint8)
+    (126, 110, 130), (150, 205, 245), (60, 130, 190), (25, 80, 150), (105, 100, 95), (35, 105, 50),
+    (140, 95, 60), (115, 145, 85), (80, 160, 215), (235, 215, 160), (190, 160, 110), (200, 85, 75),
+    (120, 190, 70), (70, 165, 95), (255, 60, 150), (250, 145, 40), (215, 240, 250), (175, 135, 120),
+    (150, 110, 75), (215, 190, 140), (45, 150, 170), (160, 60, 110), (205, 195, 75), (95, 95, 105),
+    (185, 185, 195), (130, 70, 40), (225, 110, 20), (230, 120, 105), (40, 40, 40)], np.uint8)
 
 
 def colorize(labels):

@@ -40,7 +40,8 @@ def test_constant_channel_is_left_as_it_is(mode):
     result = color_transfer(grey, golden("color_transfer")["0/ref_rgb"], mode).astype(int)
     assert np.ptp(result, axis=2).max() <= 3 and result.std() > 10
     flat = np.full((8, 8, 3), 120, np.uint8)
-    assert np.abs(color_transfer(flat, golden("color_transfer")["0/ref_rgb"], mode).astype(int) - 120).max() <= 1
+    assert np.abs(color_transfer(flat, golden("color_transfer")["0/ref_rgb"], mode).astype(int)
+                  - 120).max() <= 1
 
 
 def test_unknown_mode():

@@ -93,7 +93,8 @@ def test_guidance(scale):
 
 def test_entry_start_points():
     """FIDELITY's numbers: ddim500 at 300 is t = 600, sqrt(abar) 0.160; ddim50 at 20 is t = 400, 0.440."""
-    for spec, start, t, kept in (("ddim500", 300, 600, 0.160), ("ddim500", 320, 640, 0.124), ("ddim50", 20, 400, 0.440)):
+    for spec, start, t, kept in (("ddim500", 300, 600, 0.160), ("ddim500", 320, 640, 0.124),
+                                 ("ddim50", 20, 400, 0.440)):
         s = LINEAR.respace(spec)
         assert s.timesteps[start] == t
         assert np.sqrt(s.alpha_bar[start]) == pytest.approx(kept, abs=1e-3)
@@ -105,7 +106,8 @@ def test_papers_schedule_warns_and_forgets():
     assert np.sqrt(s.alpha_bar[319]) == pytest.approx(3e-13, rel=0.2)
     assert s.alpha_bar[-1] == 0
     rng = np.random.default_rng(0)
-    z = ddpm(lambda z, t: (0.1 * z, None), s, rng.standard_normal((1, 3, 4, 4)), 320, lambda i: np.zeros((1, 3, 4, 4)))
+    z = ddpm(lambda z, t: (0.1 * z, None), s, rng.standard_normal((1, 3, 4, 4)), 320,
+             lambda i: np.zeros((1, 3, 4, 4)))
     assert np.isfinite(z).all()
 
 

@@ -1,4 +1,4 @@
-"""From nothing to a measured result with the tools alone: landscapes, autoencoder, U-Net, ensemble, images, numbers."""
+"""From nothing to a result by the tools alone: landscapes, autoencoder, U-Net, ensemble, images, numbers."""
 import json
 
 import numpy as np
@@ -29,10 +29,11 @@ def test_the_whole_way(tmp_path):
     ran("convert", tmp_path / "ae/autoencoder.safetensors", "--output", model / "autoencoder.safetensors",
         "--config", model / "config.yaml", "--part", "autoencoder", "--dtype", "float16")
     ran("average", *sorted((tmp_path / "unet").glob("ema-*")), "--output", model / "unet.safetensors")
-    ran("infer", "--model", model, "--rounds", tmp_path / "rounds.yaml", "--input_path", held_out, "--img_path",
-        held_out / "imgs", "--output_path", tmp_path / "results", "--format", "png")
+    ran("infer", "--model", model, "--rounds", tmp_path / "rounds.yaml", "--input_path", held_out,
+        "--img_path", held_out / "imgs", "--output_path", tmp_path / "results", "--format", "png")
     made = [images.read_image(p) for p in sorted((tmp_path / "results").glob("0*.png"))]
-    assert len(made) == 3 and all(x.shape == (48, 64, 3) for x in made) and not np.array_equal(made[0], made[1])
+    assert (len(made) == 3 and all(x.shape == (48, 64, 3) for x in made)
+            and not np.array_equal(made[0], made[1]))
 
 
 def test_latents_of_a_trained_autoencoder_have_unit_deviation(tmp_path):
@@ -57,7 +58,7 @@ def test_latents_of_a_trained_autoencoder_have_unit_deviation(tmp_path):
     assert np.abs(z.mean((0, 2, 3))).max() < 1e-3
     assert np.sqrt(np.mean((z - z.mean((0, 2, 3), keepdims=True)) ** 2)) == pytest.approx(1, abs=1e-3)
     pooled = pictures.reshape(4, 3, 12, 4, 16, 4).mean((3, 5)).repeat(4, axis=2).repeat(4, axis=3)
-    assert np.abs(seen - pictures).mean() < 1.5 * np.abs(pooled - pictures).mean()     # as good as mean colours
+    assert np.abs(seen - pictures).mean() < 1.5 * np.abs(pooled - pictures).mean()   # as good as mean colours
 
 
 def test_the_demo_model_is_what_its_folder_says():

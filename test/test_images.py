@@ -1,4 +1,4 @@
-"""Reading and writing pictures, label maps and configs; what is wrong is said in one sentence. Needs no Jittor."""
+"""Reading and writing pictures, label maps, configs; what is wrong is said in one line. Needs no Jittor."""
 import numpy as np
 import pytest
 from PIL import Image
@@ -106,17 +106,21 @@ def test_config_merges_overrides_and_checks(tmp_path):
 
 
 @pytest.mark.parametrize("text, words", [
-    ("unet: {chanels: 64}", "unknown key 'unet.chanels'"), ("unet: {dropout: 2e-5}", "write numbers as 2.0e-5"),
-    ("unet: {channels: big}", "'unet.channels' is 'big', a int like 256"), ("unet: {channels: true}", "'unet.channels' is True"),
-    ("unet: [", "is no YAML"), ("- 1", "holds no options"), ("unet: {channel_mult: [1, x]}", "'unet.channel_mult' is 'x'")])
+    ("unet: {chanels: 64}", "unknown key 'unet.chanels'"),
+    ("unet: {dropout: 2e-5}", "write numbers as 2.0e-5"),
+    ("unet: {channels: big}", "'unet.channels' is 'big', a int like 256"),
+    ("unet: {channels: true}", "'unet.channels' is True"),
+    ("unet: [", "is no YAML"),
+    ("- 1", "holds no options"),
+    ("unet: {channel_mult: [1, x]}", "'unet.channel_mult' is 'x'")])
 def test_config_errors(tmp_path, text, words):
     with pytest.raises(UserError) as e:
         configs.load(write(tmp_path / "c.yaml", text))
     assert words in str(e.value) and "c.yaml" in str(e.value)
 
 
-@pytest.mark.parametrize("assignment", ["unet.chanels=3", "unet=3", "unet.channels", "a.b.c=1", "unet.channels.x=1",
-                                        "unet.channels=1.5", "unet.channels=["])
+@pytest.mark.parametrize("assignment", ["unet.chanels=3", "unet=3", "unet.channels", "a.b.c=1",
+                                        "unet.channels.x=1", "unet.channels=1.5", "unet.channels=["])
 def test_override_errors(assignment):
     with pytest.raises(UserError, match=assignment.split("=")[0]):
         configs.override(configs.DEFAULTS, [assignment])

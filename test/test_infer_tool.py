@@ -87,8 +87,9 @@ def test_standing_results_are_kept_and_other_settings_refused(model, pairs, tmp_
 
 def test_killed_and_started_again(model, undisturbed, tmp_path):
     pairs, made, _ = undisturbed
-    command = [sys.executable, ROOT / "tools/infer.py", "--model", model, "--rounds", model / "rounds.yaml", "--masks",
-               pairs / "masks", "--references", pairs / "references", "--output", tmp_path, "--format", "png"]
+    command = [sys.executable, ROOT / "tools/infer.py", "--model", model, "--rounds", model / "rounds.yaml",
+               "--masks", pairs / "masks", "--references", pairs / "references", "--output", tmp_path,
+               "--format", "png"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.time() + 120
     while not list(tmp_path.glob("m*.png")) and time.time() < deadline:
@@ -120,8 +121,9 @@ def test_pure_noise_ignores_the_reference(model, undisturbed, tmp_path):
     for k in range(4):
         (other / f"m{k}.jpg").write_bytes((pairs / f"references/m{(k + 1) % 4}.jpg").read_bytes())
     for name, references in (("a", pairs / "references"), ("b", other)):
-        assert run_tool("infer", "--model", model, "--rounds", rounds, "--masks", pairs / "masks", "--references",
-                        references, "--output", tmp_path / name, "--format", "png").returncode == 0
+        assert run_tool("infer", "--model", model, "--rounds", rounds, "--masks", pairs / "masks",
+                        "--references", references, "--output", tmp_path / name,
+                        "--format", "png").returncode == 0
     first, second = results(tmp_path / "a"), results(tmp_path / "b")
     assert len(first) == 4 and all(np.array_equal(x, second[name]) for name, x in first.items())
 
@@ -133,7 +135,8 @@ def test_shipped_rounds_are_what_the_sources_say(name):
     made = rounds.load(ROOT / f"configs/infer/{name}.yaml").for_schedule(Schedule.linear(1000))
     seen = [(int(r.chain.timesteps[r.noise_index]) if r.noise_index is not None else None,
              int(r.chain.timesteps[r.start - 1]), r.start, r.guidance, r.color_transfer) for r in made]
-    assert seen == {"entry": [(600, 598, 300, 3.5, ""), (640, 638, 320, 3.7, "opencv8"), (400, 380, 20, 3.7, "opencv8")],
+    assert seen == {"entry": [(600, 598, 300, 3.5, ""), (640, 638, 320, 3.7, "opencv8"),
+                              (400, 380, 20, 3.7, "opencv8")],
                     "paper": [(319, 319, 320, 1.0, ""), (319, 319, 320, 1.0, "exact")],
                     "noise": [(None, 990, 100, 3.5, "")]}[name]
 
@@ -145,9 +148,10 @@ def test_entrys_spelling_and_pairs(model, pairs, tmp_path):
     (root / "train").mkdir()
     (pairs / "references").rename(root / "train" / "imgs")
     write_json(root / "label_to_img.json", {f"m{i}.png": f"m{3 - i}.jpg" for i in range(4)})
-    done = run_tool("infer", "--model", model, "--rounds", model / "rounds.yaml", "--input_path", root, "--img_path",
-                    root / "train", "--output_path", tmp_path / "out")
-    assert done.returncode == 0 and sorted(results(tmp_path / "out")) == [f"m{i}.jpg" for i in range(4)], done.stderr
+    done = run_tool("infer", "--model", model, "--rounds", model / "rounds.yaml", "--input_path", root,
+                    "--img_path", root / "train", "--output_path", tmp_path / "out")
+    assert (done.returncode == 0
+            and sorted(results(tmp_path / "out")) == [f"m{i}.jpg" for i in range(4)]), done.stderr
 
 
 def test_dry_run_writes_nothing(model, pairs, tmp_path):
@@ -198,7 +202,8 @@ def spoil_truncated_reference(pairs):
 
 
 def spoil_json(pairs):
-    write_json(pairs / "label_to_img.json", {f"m{i}.png": "gone.jpg" if i == 1 else f"m{i}.jpg" for i in range(4)})
+    write_json(pairs / "label_to_img.json",
+               {f"m{i}.png": "gone.jpg" if i == 1 else f"m{i}.jpg" for i in range(4)})
     return "its reference 'gone.jpg' is no file"
 
 
@@ -209,13 +214,16 @@ def test_one_bad_image_does_not_stop_the_others(model, pairs, tmp_path, spoil):
     done = infer(model, pairs, tmp_path / "out")
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert len(errors) == 2 and words in errors[0] and "m1" in errors[0] and errors[1].startswith("error: 1 could not")
+    assert (len(errors) == 2 and words in errors[0] and "m1" in errors[0]
+            and errors[1].startswith("error: 1 could not"))
     assert done.stderr.strip().splitlines()[-1] == errors[1]
-    assert sorted(results(tmp_path / "out")) == ["m0.jpg", "m2.jpg", "m3.jpg"] and not list((tmp_path / "out").glob(".*"))
+    assert (sorted(results(tmp_path / "out")) == ["m0.jpg", "m2.jpg", "m3.jpg"]
+            and not list((tmp_path / "out").glob(".*")))
 
 
 def test_name_in_the_json_that_is_no_mask(model, pairs, tmp_path):
-    write_json(pairs / "label_to_img.json", {**{f"m{i}.png": f"m{i}.jpg" for i in range(4)}, "lost.png": "m0.jpg"})
+    write_json(pairs / "label_to_img.json",
+               {**{f"m{i}.png": f"m{i}.jpg" for i in range(4)}, "lost.png": "m0.jpg"})
     done = infer(model, pairs, tmp_path / "out")
     assert done.returncode == 2 and "lost.png: is named in the pairs but is no file" in done.stderr
     assert len(results(tmp_path / "out")) == 4
@@ -223,8 +231,10 @@ def test_name_in_the_json_that_is_no_mask(model, pairs, tmp_path):
 
 def test_empty_folder(model, pairs, tmp_path):
     (tmp_path / "empty").mkdir()
-    one_error(run_tool("infer", "--model", model, "--masks", tmp_path / "empty"), tmp_path / "empty", "holds no image")
-    one_error(run_tool("infer", "--model", model, "--masks", tmp_path / "none"), tmp_path / "none", "is no folder")
+    one_error(run_tool("infer", "--model", model, "--masks", tmp_path / "empty"),
+              tmp_path / "empty", "holds no image")
+    one_error(run_tool("infer", "--model", model, "--masks", tmp_path / "none"),
+              tmp_path / "none", "is no folder")
 
 
 def test_unwritable_output(model, pairs, tmp_path):
@@ -272,7 +282,8 @@ def test_bad_weights(model, pairs, tmp_path, case):
     data, words = {
         "truncated": (good[:-1000], "truncated"),
         "other network": ((model / "autoencoder.safetensors").read_bytes(), "missing"),
-        "pickle with code": (b"cos\nsystem\n(S'touch " + str(tmp_path / "ran").encode() + b"'\ntR.", "system"),
+        "pickle with code": (b"cos\nsystem\n(S'touch " + str(tmp_path / "ran").encode() + b"'\ntR.",
+                             "system"),
         "NaN": nan_weights(model, folder),
         "missing": (b"", "empty"),
     }[case]

@@ -55,7 +55,7 @@ def test_one_encode_and_two_decodes_equal_two_passes(unet):
         encoded = unet.encode(x, t)
         for map_ in (y, jt.zeros(y.shape)):
             assert worst(unet.decode(*encoded, unet.modulate(map_)).numpy(), unet(x, t, map_).numpy()) < 1e-6
-        shared = unet.decode(*encoded, unet.modulate(jt.zeros((1, *y.shape[1:]))))     # one empty map for the batch
+        shared = unet.decode(*encoded, unet.modulate(jt.zeros((1, *y.shape[1:]))))  # one empty map for all
         assert worst(shared.numpy(), g["out_uncond_torch"]) < 5e-5
 
 
@@ -74,7 +74,8 @@ def test_constructor_defaults_are_the_entry():
     import inspect
     for network, section in ((UNet, "unet"), (Autoencoder, "autoencoder")):
         parameters = inspect.signature(network).parameters
-        defaults = {k: list(p.default) if isinstance(p.default, tuple) else p.default for k, p in parameters.items()}
+        defaults = {k: list(p.default) if isinstance(p.default, tuple) else p.default
+                    for k, p in parameters.items()}
         assert defaults == DEFAULTS[section]
 
 
@@ -83,7 +84,8 @@ def test_autoencoder_equals_reference():
     with jt.no_grad():
         z = network.encode(jt.array(g["x"]))
         assert worst(z.numpy(), g["z_pre"]) < 5e-5
-        for latents, codes, decoded in (("z_pre", "codes", "dec"), ("z_random", "codes_random", "dec_random")):
+        for latents, codes, decoded in (("z_pre", "codes", "dec"),
+                                       ("z_random", "codes_random", "dec_random")):
             z_q, found = network.quantize(jt.array(g[latents]))
             assert np.array_equal(found.numpy(), g[codes])
             assert worst(network.decode(jt.array(g[latents])).numpy(), g[decoded]) < 5e-5
@@ -116,9 +118,10 @@ def test_codebook_loss_equals_reference():
 
 def test_new_unet_predicts_zero():
     """The output convolutions really are zero at the start of training."""
-    network = UNet(channels=32, num_res_blocks=1, channel_mult=(1, 2, 2), attention_downsampling=(4,), head_channels=16)
-    for name in ("out.2.weight", "out.2.bias", "middle_block.1.proj_out.weight", "input_blocks.1.0.out_layers.3.weight",
-                 "output_blocks.0.0.out_layers.2.weight"):
+    network = UNet(channels=32, num_res_blocks=1, channel_mult=(1, 2, 2), attention_downsampling=(4,),
+                   head_channels=16)
+    for name in ("out.2.weight", "out.2.bias", "middle_block.1.proj_out.weight",
+                 "input_blocks.1.0.out_layers.3.weight", "output_blocks.0.0.out_layers.2.weight"):
         assert not network.state_dict()[name].numpy().any(), name
     assert network.state_dict()["input_blocks.1.0.in_layers.2.weight"].numpy().any()
 

@@ -28,7 +28,8 @@ def test_guided_ddim_loop_equals_reference():
                          float(g["s"])), None
 
         stds = []
-        z = ddim(model, schedule, jt.array(x_T.astype("float32")), start, callback=lambda i, z: stds.append(z.numpy().std()))
+        z = ddim(model, schedule, jt.array(x_T.astype("float32")), start,
+                 callback=lambda i, z: stds.append(z.numpy().std()))
     assert worst(z.numpy(), g["final"]) < 1e-4
     assert worst(stds, g["traj_std"]) < 1e-4
 
@@ -50,12 +51,14 @@ def test_training_step_equals_reference():
         assert np.linalg.norm(got - g[key]) / np.linalg.norm(g[key]) < 1e-4, key
 
 
-@pytest.mark.parametrize("chain, kind, key", [("full1000", "mse+vb", "loss_mse"), ("ddim500", "mse+vb", "loss_mse"),
+@pytest.mark.parametrize("chain, kind, key", [("full1000", "mse+vb", "loss_mse"),
+                                              ("ddim500", "mse+vb", "loss_mse"),
                                               ("ddim50", "mse+vb_rescaled", "loss_rescaled_mse"),
                                               ("250", "mse+vb_rescaled", "loss_rescaled_mse")])
 def test_losses_equal_reference(chain, kind, key):
-    """Row 0 is clamped to -1 and 1, which reaches the open ends of the discretised likelihood. The reference is
-    float32 and up to 2.1e-5 from its own formula in float64 where the bound is small: there the formula decides."""
+    """Row 0 is clamped to -1 and 1, which reaches the open ends of the discretised likelihood. The
+    reference is float32 and up to 2.1e-5 from its own formula in float64 where the bound is small: there
+    the formula decides."""
     g = golden("diffusion")
     s = LINEAR if chain == "full1000" else LINEAR.respace(chain)
     z0, eps, t = g["in/x_start"], g["in/noise"], g[f"{chain}/t"]

@@ -16,6 +16,7 @@ from weight_samples import SAMPLES, Network, assert_same
 
 from ldm.weights import convert, load, read_state
 
+
 @contextlib.contextmanager
 def stand_ins():
     """Modules that lend pickles the names which Jittor and torch give, without either."""

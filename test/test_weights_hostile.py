@@ -14,6 +14,7 @@ from weight_samples import SAMPLES
 from ldm.errors import UserError
 from ldm.weights import read_state, save
 
+
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.name)
 def test_every_truncation_is_told(tmp_path, sample):
     whole = sample.read_bytes()
@@ -122,8 +123,10 @@ def test_a_pickle_that_would_run_code_is_refused_by_name(tmp_path, wrap, protoco
     (b"\x80\x02cbuiltins\neval\n(X\x01\x00\x00\x001tR.", "names builtins.eval"),
     (b"\x80\x02cnumpy.core.multiarray\n__loader__.\n.", "names numpy.core.multiarray.__loader__"),
     (b"\x80\x04\x8c\x06jittor\x8c\x12jittor_core.Var.__\x93.", "names jittor.jittor_core.Var.__"),
-    (b"\x80\x02cpytorch_lightning.callbacks.model_checkpoint\nModelCheckpoint\n)R.", "ModelCheckpoint is called"),
-    (b"\x80\x02cpytorch_lightning.callbacks\nModelCheckpoint\n.", "names pytorch_lightning.callbacks.ModelCheckpoint"),
+    (b"\x80\x02cpytorch_lightning.callbacks.model_checkpoint\nModelCheckpoint\n)R.",
+     "ModelCheckpoint is called"),
+    (b"\x80\x02cpytorch_lightning.callbacks\nModelCheckpoint\n.",
+     "names pytorch_lightning.callbacks.ModelCheckpoint"),
     (b"\x80\x02ctorch.storage\n_load_from_bytes\n.", "names torch.storage._load_from_bytes"),
     (b"(ibuiltins\nexec\n(S'1'\ntR.", "names builtins.exec"),
     (b"\x80\x02cos\n\x1b[31m\n.", r"names 'os.\\x1b\[31m'"),
@@ -149,8 +152,8 @@ def test_hand_made_pickles(tmp_path, monkeypatch, code, words):
 
 
 def test_compvis_callback_as_a_key_is_read(tmp_path):
-    """{"state_dict": {"w": ...}, "callbacks": {ModelCheckpoint: 1}}, as the published autoencoders have it."""
-    tree = pickle.dumps({"state_dict": {"w": np.ones(2, np.float32)}}, 2)[:-1]          # without the final stop
+    """{"state_dict": {"w": ...}, "callbacks": {ModelCheckpoint: 1}}, as in the published autoencoders."""
+    tree = pickle.dumps({"state_dict": {"w": np.ones(2, np.float32)}}, 2)[:-1]      # without the final stop
     key = b"X\x09\0\0\0callbacks}cpytorch_lightning.callbacks.model_checkpoint\nModelCheckpoint\nK\x01ss."
     (tmp_path / "w.pkl").write_bytes(tree + key)
     state, _ = read_state(tmp_path / "w.pkl")
@@ -167,7 +170,7 @@ def test_a_storage_within_a_storage_is_refused(tmp_path):
 
 def test_a_tensor_stays_within_its_storage(tmp_path):
     data = SAMPLES[1].read_bytes()
-    assert data.count(b"K\x06K\x04\x86") == 1              # the transposed tensor's shape, 6 x 4 of 24 numbers
+    assert data.count(b"K\x06K\x04\x86") == 1        # the transposed tensor's shape, 6 x 4 of 24 numbers
     (tmp_path / "w.pt").write_bytes(data.replace(b"K\x06K\x04\x86", b"K\x07K\x04\x86"))
     with pytest.raises(UserError, match="reaches beyond its storage"):
         read_state(tmp_path / "w.pt")

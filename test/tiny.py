@@ -13,10 +13,12 @@ from ldm import images
 
 CONFIG = configs.merge(configs.DEFAULTS, {
     "image_size": [64, 48],
-    "autoencoder": {"channels": 32, "channel_mult": [1, 1, 1], "num_res_blocks": 1, "codebook_size": 64, "norm_groups": 8},
+    "autoencoder": {"channels": 32, "channel_mult": [1, 1, 1], "num_res_blocks": 1, "codebook_size": 64,
+                    "norm_groups": 8},
     "unet": {"channels": 32, "channel_mult": [1, 2], "num_res_blocks": 1, "attention_downsampling": [2],
              "head_channels": 16, "spade_channels": 16, "norm_groups": 8},
-    "training": {"batch_size": 2, "steps": 8, "save_every": 4, "sample_every": 8, "log_every": 2, "ema_rate": 0.9},
+    "training": {"batch_size": 2, "steps": 8, "save_every": 4, "sample_every": 8, "log_every": 2,
+                 "ema_rate": 0.9},
     "autoencoder_training": {"batch_size": 2, "steps": 4, "crop": 32, "quantize_after": 2, "save_every": 2,
                              "sample_every": 4, "log_every": 2, "learning_rate": 1.0e-3},
 }, "test")
@@ -31,7 +33,8 @@ def make_model(folder):
     """A model folder with seeded random weights."""
     from ldm import weights
     from ldm.networks import Autoencoder, UNet
-    for name, network in (("unet", UNet(**CONFIG["unet"])), ("autoencoder", Autoencoder(**CONFIG["autoencoder"]))):
+    for name, network in (("unet", UNet(**CONFIG["unet"])),
+                          ("autoencoder", Autoencoder(**CONFIG["autoencoder"]))):
         shapes = {key: tuple(p.shape) for key, p in network.state_dict().items()}
         weights.save(folder / f"{name}.safetensors", golden_weights(shapes, 7), CONFIG)
     configs.save(folder / "config.yaml", CONFIG)
@@ -48,7 +51,8 @@ def make_pairs(folder, count=4, size=(64, 48)):
         blocks = rng.integers(0, 29, (3, 4)).astype(np.uint8)
         Image.fromarray(blocks).resize(size, Image.NEAREST).save(folder / "masks" / f"m{i}.png")
         colours = Image.fromarray(rng.integers(0, 255, (3, 4, 3)).astype(np.uint8))
-        images.write_image(folder / "references" / f"m{i}.jpg", np.asarray(colours.resize(size, Image.BICUBIC)))
+        images.write_image(folder / "references" / f"m{i}.jpg",
+                           np.asarray(colours.resize(size, Image.BICUBIC)))
     return folder
 
 
@@ -59,7 +63,7 @@ def run_tool(tool, *arguments, **options):
 
 
 def one_error(process, *words):
-    """Assert that a tool ended as a user's error must: status 2, one line `error: ...` with these words in it."""
+    """Assert that a tool ended as a user's error must: status 2, one line `error: ...` with these words."""
     lines = process.stderr.strip().splitlines()
     errors = [line for line in lines if line.startswith("error: ")]
     assert process.returncode == 2, process.stderr

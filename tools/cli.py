@@ -39,8 +39,9 @@ def train(trainer):
     from tqdm import tqdm
 
     from ldm import runtime
-    done = runtime.notice_compile(f"training {type(trainer.task).__name__}", "First training here: the operators "
-                                  "are compiled now, some 2 minutes on two cores, once ...")
+    done = runtime.notice_compile(f"training {type(trainer.task).__name__}",
+                                  "First training here: the operators are compiled now, "
+                                  "some 2 minutes on two cores, once ...")
     first = trainer.resume()
     if first:
         print(f"continuing at step {first}", file=sys.stderr)

@@ -18,19 +18,25 @@ def parse():
     parser = cli.Parser(description=__doc__)
     parser.add_argument("--model", default=ROOT / "models/demo", type=Path,
                         help="folder with config.yaml, unet.safetensors, autoencoder.safetensors")
-    parser.add_argument("--rounds", default=ROOT / "configs/infer/entry.yaml", type=Path, help="the rounds, as YAML")
-    parser.add_argument("--masks", default=ROOT / "data/samples/masks", type=Path, help="folder of label maps (PNG, 0..28)")
-    parser.add_argument("--references", default=ROOT / "data/samples/references", type=Path, help="folder of photographs")
-    parser.add_argument("--pairs", type=Path, help='JSON {"mask.png": "image.jpg"}; by default label_to_img.json '
-                        "beside the masks if there is one, else files of the same name")
+    parser.add_argument("--rounds", default=ROOT / "configs/infer/entry.yaml", type=Path,
+                        help="the rounds, as YAML")
+    parser.add_argument("--masks", default=ROOT / "data/samples/masks", type=Path,
+                        help="folder of label maps (PNG, 0..28)")
+    parser.add_argument("--references", default=ROOT / "data/samples/references", type=Path,
+                        help="folder of photographs")
+    parser.add_argument("--pairs", type=Path,
+                        help='JSON {"mask.png": "image.jpg"}; by default label_to_img.json '
+                             "beside the masks if there is one, else files of the same name")
     parser.add_argument("--output", default=ROOT / "results/demo", type=Path, help="folder for the results")
     parser.add_argument("--seed", default=0, type=int, help="of the noise, with each mask's name")
     parser.add_argument("--batch-size", default=1, type=int, help="images at a time")
     parser.add_argument("--format", default="jpg", choices=("jpg", "png"), help="of the results")
     parser.add_argument("--overwrite", action="store_true", help="make results anew that stand already")
-    parser.add_argument("--dry-run", action="store_true", help="check everything, say what would be made, and stop")
+    parser.add_argument("--dry-run", action="store_true",
+                        help="check everything, say what would be made, and stop")
     entry = parser.add_argument_group("the entry's own spelling")
-    entry.add_argument("--input_path", type=Path, help="folder with val_B_labels_resized and label_to_img.json")
+    entry.add_argument("--input_path", type=Path,
+                       help="folder with val_B_labels_resized and label_to_img.json")
     entry.add_argument("--img_path", type=Path, help="folder of the references, or one that holds imgs/")
     entry.add_argument("--output_path", type=Path, help="the same as --output")
     parser.add_argument("overrides", nargs="*", help="key=value of the rounds' file")
@@ -65,14 +71,16 @@ def main():
     if plan.todo:
         make(args, settings, config, plan, steps)
     overview = job.overview(plan, args.output)
-    print(f"{len(plan.done)} images in {args.output}" + (f", side by side in {overview.name}" if overview else ""))
+    print(f"{len(plan.done)} images in {args.output}"
+          + (f", side by side in {overview.name}" if overview else ""))
     return cli.report(plan.failures)
 
 
 def make(args, settings, config, plan, steps):
     """Load the model and run the job under a bar of steps."""
-    compiled = runtime.notice_compile(f"inference {config['unet']} {config['autoencoder']}", "First use of this model "
-                                      "here: its operators are compiled now, 1 to 3 minutes on two cores, once ...")
+    compiled = runtime.notice_compile(f"inference {config['unet']} {config['autoencoder']}",
+                                      "First use of this model here: its operators are compiled now, "
+                                      "1 to 3 minutes on two cores, once ...")
     from ldm.inference import Pipeline
     pipeline = Pipeline.load(args.model, settings)
     dealt, total = 0, len(plan.todo)

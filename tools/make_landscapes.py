@@ -36,10 +36,12 @@ def parse():
                         help="train: train_resized/{imgs,labels}; test: val_B_labels_resized (masks), imgs "
                              "(references: for each mask the picture of the next scene), label_to_img.json, "
                              "truth (the masks' own pictures)")
-    parser.add_argument("--size", type=int, nargs=2, metavar=("WIDTH", "HEIGHT"), default=SIZE, help="in pixels")
+    parser.add_argument("--size", type=int, nargs=2, metavar=("WIDTH", "HEIGHT"), default=SIZE,
+                        help="in pixels")
     args = parser.parse_args()
     if min(args.size) < 32 or max(args.size) > 4096:
-        raise UserError("--size", f"is {args.size[0]} {args.size[1]}", "32 to 4096 pixels a side are possible")
+        raise UserError("--size", f"is {args.size[0]} {args.size[1]}",
+                        "32 to 4096 pixels a side are possible")
     for option, least in (("count", 1), ("seed", 0), ("start", 0), ("processes", 1)):
         if getattr(args, option) < least:
             raise UserError(f"--{option}", f"is {getattr(args, option)}", f"{least} or more is needed")

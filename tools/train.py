@@ -13,9 +13,11 @@ from ldm.datasets import landscape
 def main():
     parser = cli.Parser(description=__doc__)
     parser.add_argument("--config", default="configs/demo.yaml", help="what to train and how")
-    parser.add_argument("--data", required=True, help="folder in the contest's form (train_resized/imgs and /labels)")
+    parser.add_argument("--data", required=True,
+                        help="folder in the contest's form (train_resized/imgs and /labels)")
     parser.add_argument("--autoencoder", required=True, help="the autoencoder's weights")
-    parser.add_argument("--output", required=True, help="folder of the run: latents, states, averages, samples, log")
+    parser.add_argument("--output", required=True,
+                        help="folder of the run: latents, states, averages, samples, log")
     parser.add_argument("overrides", nargs="*", help="training.key=value")
     args = parser.parse_args()
     config = configs.load(args.config, args.overrides)

@@ -14,7 +14,8 @@ from ldm.datasets import landscape
 def main():
     parser = cli.Parser(description=__doc__)
     parser.add_argument("--config", default="configs/demo.yaml", help="what to train and how")
-    parser.add_argument("--data", required=True, help="folder in the contest's form (train_resized/imgs and /labels)")
+    parser.add_argument("--data", required=True,
+                        help="folder in the contest's form (train_resized/imgs and /labels)")
     parser.add_argument("--output", required=True, help="folder of the run: states, averages, samples, log")
     parser.add_argument("overrides", nargs="*", help="autoencoder_training.key=value")
     args = parser.parse_args()
@@ -22,7 +23,8 @@ def main():
     pairs = landscape.training_pairs(args.data)
     files.check_writable(args.output)
     configs.save(Path(args.output) / "config.yaml", config)
-    pictures = np.stack([images.read_image(p, config["image_size"]) for p, _ in tqdm(pairs, "reading", unit="image")])
+    pictures = np.stack([images.read_image(p, config["image_size"])
+                         for p, _ in tqdm(pairs, "reading", unit="image")])
 
     from ldm.backend import jt
     from ldm.networks import Autoencoder
@@ -41,7 +43,8 @@ def main():
             trainer.task.finish()
             state = {name: p.numpy() for name, p in network.state_dict().items()}
         weights.save(Path(args.output) / "autoencoder.safetensors", state, config)
-        print(f"{args.output}/autoencoder.safetensors: the averaged weights, latents scaled to a deviation of 1")
+        print(f"{args.output}/autoencoder.safetensors: the averaged weights, "
+              "latents scaled to a deviation of 1")
 
 
 if __name__ == "__main__":

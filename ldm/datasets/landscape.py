@@ -28,16 +28,19 @@ def shorten(names, most=5):
 
 
 def contest_folder(root):
-    """(folder of masks, pairs file or None) of a contest folder: val_B_labels_resized, val_A_labels_resized, the
-    folder itself if it holds masks, or else its only subfolder beside imgs; label_to_img.json in it or beside it."""
+    """(folder of masks, pairs file or None) of a contest folder: val_B_labels_resized,
+    val_A_labels_resized, the folder itself if it holds masks, or else its only subfolder beside imgs;
+    label_to_img.json in it or beside it."""
     root = Path(root)
     if not root.is_dir():
         raise UserError(root, "is no folder", "one with val_B_labels_resized and label_to_img.json is needed")
-    named = [root / name for name in ("val_B_labels_resized", "val_A_labels_resized") if (root / name).is_dir()]
+    named = [root / name for name in ("val_B_labels_resized", "val_A_labels_resized")
+             if (root / name).is_dir()]
     others = [p for p in sorted(root.iterdir()) if p.is_dir() and p.name != "imgs"]
     found = named[:1] or ([root] if any(root.glob("*.png")) else others)
     if len(found) != 1:
-        raise UserError(root, f"holds {len(found)} folders that could be the masks", "val_B_labels_resized is looked for")
+        raise UserError(root, f"holds {len(found)} folders that could be the masks",
+                        "val_B_labels_resized is looked for")
     pairs = (folder / "label_to_img.json" for folder in (root, root.parent))
     return found[0], next((p for p in pairs if p.exists()), None)
 
@@ -56,8 +59,9 @@ def read_pairs(path):
 def inference_pairs(masks, references, pairs=None):
     """([(mask path, reference path)] sorted by mask, [UserError of each mask that has none]).
 
-    `pairs` maps mask names to reference names; without it a reference has its mask's stem, or is the only one. A
-    name in `pairs` that is no mask is an error too; masks of the folder that `pairs` leaves out have no reference.
+    `pairs` maps mask names to reference names; without it a reference has its mask's stem, or is the only
+    one. A name in `pairs` that is no mask is an error too; masks of the folder that `pairs` leaves out
+    have no reference.
     """
     paths = {p.name: p for p in images.list_images(masks, (".png",))}
     found = {p.name: p for p in images.list_images(references)}
@@ -66,7 +70,8 @@ def inference_pairs(masks, references, pairs=None):
     for name, path in paths.items():
         if pairs is not None:
             reference = found.get(pairs.get(name))
-            wrong = f"its reference '{pairs[name]}' is no file" if name in pairs else "the pairs name no reference for it"
+            wrong = (f"its reference '{pairs[name]}' is no file" if name in pairs
+                     else "the pairs name no reference for it")
         else:
             reference = by_stem.get(path.stem) or (next(iter(found.values())) if len(found) == 1 else None)
             wrong = "has no reference of the same name"

@@ -34,7 +34,8 @@ def from_network(array):
 def build(pairs, autoencoder, size, folder, batch=8, progress=lambda iterable: iterable):
     """Encode `pairs` into `folder`, unless it holds these pairs in these latents already.
 
-    Written: latents.npy N x 2 x C x h x w float32 (straight, flipped), labels.npy N x h x w uint8, index.json.
+    Written: latents.npy N x 2 x C x h x w float32 (straight, flipped),
+    labels.npy N x h x w uint8, index.json.
     """
     folder = Path(folder)
     state = {name: p.numpy() for name, p in autoencoder.state_dict().items()}
@@ -54,7 +55,7 @@ def build(pairs, autoencoder, size, folder, batch=8, progress=lambda iterable: i
     for name, array in (("latents", np.concatenate(latents)), ("labels", np.stack(labels))):
         with replacing(folder / FILES[name]) as temporary:
             np.save(temporary, array)
-    with replacing(folder / "index.json") as temporary:        # last: its presence says that the cache is whole
+    with replacing(folder / "index.json") as temporary:    # last: its presence says that the cache is whole
         temporary.write_text(json.dumps(index))
 
 

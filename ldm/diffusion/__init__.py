@@ -1,4 +1,4 @@
-"""The diffusion process, which knows no network. `Schedule`, samplers and guidance need no Jittor; losses do."""
+"""The diffusion process: it knows no network. `Schedule`, samplers, guidance need no Jittor; losses do."""
 from ldm.diffusion.schedule import Schedule
 
 __all__ = ["Schedule"]

@@ -13,7 +13,7 @@ def mean_of_image(x):
 
 
 def training_loss(out, z0, z_t, eps, t, schedule, kind):
-    """`out` Var N x 3|6 x h x w; z0, z_t, eps numpy N x 3 x h x w; t numpy N indices. -> dict of Vars of N values.
+    """Var `out` N x 3|6 x h x w; numpy z0, z_t, eps N x 3 x h x w, t N indices -> dict of Vars of N values.
 
     mse: |eps_hat - eps|^2 (Algorithm 1). mse+vb: the entry's loss, with the variational bound of the learned
     variance, in bits, whose gradient does not reach the mean. mse+vb_rescaled: the bound times steps/1000.
@@ -30,12 +30,12 @@ def training_loss(out, z0, z_t, eps, t, schedule, kind):
 
 
 def variational_bound(predicted, values, z0, z_t, eps, t, schedule):
-    """One term of the bound an image, in bits a dimension: KL(q(z_{t-1} | z_t, z_0) || p), at t = 0 the negative
-    log-likelihood of z_0 under p, discretised to 256 levels in -1..1.
+    """One term of the bound an image, in bits a dimension: KL(q(z_{t-1} | z_t, z_0) || p), at t = 0 the
+    negative log-likelihood of z_0 under p, discretised to 256 levels in -1..1.
 
-    Both differences in the KL are taken before anything is rounded: log variances as `values` times their range,
-    means as a multiple of eps - eps_hat (z_t is made of z_0 and eps). Subtracting the nearly equal results instead
-    costs a part in 3e4 of the bound.
+    Both differences in the KL are taken before anything is rounded: log variances as `values` times their
+    range, means as a multiple of eps - eps_hat (z_t is made of z_0 and eps). Subtracting the nearly equal
+    results instead costs a part in 3e4 of the bound.
     """
     low, high = schedule.posterior_log_variance, np.log(schedule.betas)
     wider = (values + 1) * jt.array(at((high - low) / 2, t))                # log of p's variance over q's
@@ -50,8 +50,8 @@ def variational_bound(predicted, values, z0, z_t, eps, t, schedule):
 
 
 def normal_cdf(x):
-    """The standard normal distribution function, by the tanh approximation that the reference code uses. Clamped to
-    where tanh is 1 in float32: the framework's gradient of tanh is NaN beyond 88."""
+    """The standard normal distribution function, by the tanh approximation that the reference code uses.
+    Clamped to where tanh is 1 in float32: the framework's gradient of tanh is NaN beyond 88."""
     return 0.5 * (1 + jt.tanh(jt.clamp(np.sqrt(2 / np.pi) * (x + 0.044715 * x * x * x), -15, 15)))
 
 

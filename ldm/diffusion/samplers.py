@@ -1,8 +1,9 @@
 """Samplers: from z at an index of the schedule down to z_0. They know no network and run on any array type.
 
-`model(z, t)` -> (eps, values): the predicted noise and the learned variance's position in its range (None where the
-model has none), for the original timestep t. `noise(i)` -> standard normal noise of z's shape for the step at index
-i. `callback(i, z)` sees the latent after each step. `start` is the number of steps to do: indices start-1 ... 0.
+`model(z, t)` -> (eps, values): the predicted noise and the learned variance's position in its range
+(None where the model has none), for the original timestep t. `noise(i)` -> standard normal noise of z's
+shape for the step at index i. `callback(i, z)` sees the latent after each step. `start` is the number of
+steps to do: indices start-1 ... 0.
 """
 import numpy as np
 
@@ -12,12 +13,13 @@ def _exp(x):
 
 
 def ddpm(model, schedule, z, start, noise, callback=None):
-    """Ancestral sampling, Algorithm 2's inner loop and Eq. 5; the learned variance where the model has one."""
+    """Ancestral sampling, Algorithm 2's inner loop and Eq. 5; the learned variance where there is one."""
     for i in reversed(range(start)):
         eps, values = model(z, int(schedule.timesteps[i]))
         z = schedule.mean(z, eps, i)
         if i > 0:
-            log_variance = schedule.posterior_log_variance[i] if values is None else schedule.log_variance(values, i)
+            log_variance = (schedule.posterior_log_variance[i] if values is None
+                            else schedule.log_variance(values, i))
             z = z + _exp(0.5 * log_variance) * noise(i)
         if callback:
             callback(i, z)

@@ -1,7 +1,7 @@
 """Noise schedules in float64 numpy: betas, Eq. 1, 2 and 5, respacing.
 
-Symbols are the paper's: beta_t, alpha_t = 1 - beta_t, abar_t = prod alpha. An index i counts the steps of this
-schedule from 0; `timesteps[i]` is the timestep of the original schedule that the network is told.
+Symbols are the paper's: beta_t, alpha_t = 1 - beta_t, abar_t = prod alpha. An index i counts the steps of
+this schedule from 0; `timesteps[i]` is the timestep of the original schedule that the network is told.
 """
 import warnings
 
@@ -19,7 +19,7 @@ class Schedule:
         self.alphas = 1 - self.betas
         self.alpha_bar = np.cumprod(self.alphas)
         self.alpha_bar_prev = np.append(1.0, self.alpha_bar[:-1])
-        # q(z_{t-1} | z_t, z_0). The variance is 0 at the first step: its logarithm takes the second one's there.
+        # q(z_{t-1} | z_t, z_0). The variance is 0 at the first step: its logarithm takes the second's there.
         self.posterior_variance = self.betas * (1 - self.alpha_bar_prev) / (1 - self.alpha_bar)
         clipped = np.append(self.posterior_variance[1:2], self.posterior_variance[1:])
         self.posterior_log_variance = np.log(clipped if len(betas) > 1 else np.maximum(self.betas, 1e-20))
@@ -48,8 +48,8 @@ class Schedule:
     @classmethod
     def paper(cls, steps=1000):
         """beta_t = 0.001 t, as the paper prints it. Warns: it keeps nothing of the reference."""
-        warnings.warn("the paper's printed schedule beta_t = 0.001 t leaves sqrt(abar_320) = 3e-13 of the style "
-                      "reference, and abar_1000 = 0; the entry was trained with 'linear'", stacklevel=2)
+        warnings.warn("the paper's printed schedule beta_t = 0.001 t leaves sqrt(abar_320) = 3e-13 of the "
+                      "style reference, and abar_1000 = 0; the entry was trained with 'linear'", stacklevel=2)
         return cls(np.arange(1, steps + 1) / steps)
 
     def respace(self, spec):
@@ -71,7 +71,7 @@ class Schedule:
         return self.respace(np.round(np.linspace(top, 0, steps)).astype(int).tolist())
 
     def add_noise(self, z0, i, eps):
-        """Eq. 1, 2: z_i = sqrt(abar_i) z0 + sqrt(1 - abar_i) eps. `i` an index, or for numpy arrays one an image."""
+        """Eq. 1, 2: z_i = sqrt(abar_i) z0 + sqrt(1 - abar_i) eps. `i`: index; for numpy, one an image."""
         return at(np.sqrt(self.alpha_bar), i) * z0 + at(np.sqrt(1 - self.alpha_bar), i) * eps
 
     def predict_z0(self, z, eps, i):
@@ -85,12 +85,13 @@ class Schedule:
         return at(of_z0, i) * z0 + at(of_z, i) * z
 
     def mean(self, z, eps, i):
-        """Eq. 5, its mean: (z_i - beta_i / sqrt(1 - abar_i) eps) / sqrt(alpha_i). Equal to `posterior_mean` at the
-        predicted z0, but it does not divide by sqrt(abar_i), which the paper's schedule makes 3e-13."""
+        """Eq. 5, its mean: (z_i - beta_i / sqrt(1 - abar_i) eps) / sqrt(alpha_i). Equal to
+        `posterior_mean` at the predicted z0, but it does not divide by sqrt(abar_i), which the paper's
+        schedule makes 3e-13."""
         return (z - at(self.betas / np.sqrt(1 - self.alpha_bar), i) * eps) / at(np.sqrt(self.alphas), i)
 
     def log_variance(self, values, i):
-        """The learned variance: `values` in -1..1 between the logarithms of the posterior variance and of beta."""
+        """The learned variance: `values` in -1..1 between the logs of the posterior variance and of beta."""
         low, high = at(self.posterior_log_variance, i), at(np.log(self.betas), i)
         return (values + 1) * ((high - low) / 2) + low
 
@@ -114,15 +115,17 @@ def spaced(total, spec):
         for stride in range(1, total + 1):
             if len(range(0, total, stride)) == counts[0]:
                 return list(range(0, total, stride))
-        raise UserError("respacing", f"'{spec}' has no integer stride over {total} steps", "ddim500 or ddim50 has")
+        raise UserError("respacing", f"'{spec}' has no integer stride over {total} steps",
+                        "ddim500 or ddim50 has")
     indices, begin = [], 0
     for section, count in enumerate(counts):
         size = total // len(counts) + (section < total % len(counts))
         if count > size:
-            raise UserError("respacing", f"'{spec}' wants {count} steps of a section of {size}", f"0..{size} are there")
+            raise UserError("respacing", f"'{spec}' wants {count} steps of a section of {size}",
+                            f"0..{size} are there")
         stride = (size - 1) / (count - 1) if count > 1 else 1
         position = 0.0
-        for _ in range(count):          # summed, not multiplied: the rounding of the sum decides two of 45 indices
+        for _ in range(count):          # summed, not multiplied: the sum's rounding decides two of 45 indices
             indices.append(begin + round(position))
             position += stride
         begin += size

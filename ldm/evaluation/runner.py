@@ -38,7 +38,7 @@ def open_networks(paths, zoo="models"):
     files = {kind: published.find(kind, paths.get(kind), zoo) for kind in published.PUBLISHED}
     if not any(files.values()):
         return files
-    from ldm.evaluation import networks                             # imports Jittor
+    from ldm.evaluation import networks  # imports Jittor
     openers = {"segformer": networks.open_segmenter, "nima": networks.open_nima,
                "inception": networks.open_inception}
     return {kind: path and Opened(openers[kind](path), path, published.sha256(path))
@@ -135,13 +135,14 @@ def results_by_stem(folder):
 
 
 def own_style(matched, results, variant):
-    """Does a result have the style of its own reference? (% of results closer to it than to the next pair's, mean S
-    with the next pair's); None, None where there are no two pairs to compare."""
+    """Does a result have the style of its own reference? (% of results closer to it than to the next pair's,
+    mean S with the next pair's); None, None where there are no two pairs to compare."""
     closer, others = [], []
     for (mask, reference), (_, other) in zip(matched, matched[1:] + matched[:1]):
         try:
             result = images.read_image(results[mask.stem])
-            own, next_one = (style_similarity(result, images.read_image(path), variant) for path in (reference, other))
+            own, next_one = (style_similarity(result, images.read_image(path), variant)
+                             for path in (reference, other))
         except (KeyError, UserError):                   # told by the pass that makes the numbers
             continue
         closer.append(own > next_one)
@@ -178,7 +179,8 @@ def evaluate(results, masks, references, train_images, networks, pairs=None, var
     numbers = _numbers(evaluation, zoo, frechet, failures)
     share, other = own_style(matched, stems, variant)
     numbers["S-next"] = {"value": other, "variant": f"{variant}, with the next pair's reference"}
-    numbers["own"] = {"value": share, "variant": "% of results closer to their own reference than to the next pair's"}
+    numbers["own"] = {"value": share,
+                      "variant": "% of results closer to their own reference than to the next pair's"}
     return {"pairs": len(matched) + len(errors), "evaluated": len(evaluation.per_image), "numbers": numbers,
             "accuracy_per_class": dict(zip(NAMES, evaluation.accuracy.per_class())),
             "confusion": evaluation.accuracy.confusion.tolist(), "per_image": evaluation.per_image,

@@ -1,4 +1,4 @@
-"""From a mask and a style reference to a landscape. `color_transfer` and `rounds` need no Jittor; `pipeline` does."""
+"""From mask and style reference to landscape. `color_transfer`, `rounds` need no Jittor; `pipeline` does."""
 from ldm.inference.color_transfer import color_transfer
 
 __all__ = ["Pipeline", "color_transfer"]

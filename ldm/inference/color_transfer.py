@@ -1,4 +1,4 @@
-"""Colour transfer, Eq. 6: Reinhard's matching of the mean and spread of each channel in LAB. Needs no Jittor."""
+"""Colour transfer, Eq. 6: Reinhard's matching of each LAB channel's mean and spread. Needs no Jittor."""
 import cv2
 import numpy as np
 
@@ -12,9 +12,10 @@ CONSTANT = {"exact": 0.1, "opencv8": 0.0}
 def color_transfer(image, reference, mode="exact"):
     """`image` with the colours of `reference`: H x W x 3 uint8 RGB in and out, the two of any sizes.
 
-    exact: LAB in floating point, nothing rounded but the result. opencv8: the entry's arithmetic, bit for bit, which
-    has 8-bit LAB, means and standard deviations rounded to two decimals, and the result rounded twice. In both, a channel
-    of `image` that is constant has no spread to match: it is left as it is (the entry's becomes NaN).
+    exact: LAB in floating point, nothing rounded but the result. opencv8: the entry's arithmetic, bit
+    for bit, which has 8-bit LAB, means and standard deviations rounded to two decimals, and the result
+    rounded twice. In both, a channel of `image` that is constant has no spread to match: it is left as
+    it is (the entry's becomes NaN).
     """
     if mode not in MODES:
         raise UserError("color_transfer", f"'{mode}' is none", f"one of {', '.join(MODES)} is")

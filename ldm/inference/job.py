@@ -1,4 +1,4 @@
-"""A folder of masks as a job: what is to do, what stands already, what failed. Everything but the pipeline's arithmetic."""
+"""A folder of masks as a job: what is to do, what stands, what failed; all but the pipeline's arithmetic."""
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,9 +26,10 @@ class Plan(NamedTuple):
 
 
 def plan(masks, references, pairs, output, suffix, overwrite=False):
-    """Match masks with references and look what stands in `output`. Without one usable mask it is a UserError."""
+    """Match masks with references and look what stands in `output`. No usable mask is a UserError."""
     pairs_file = pairs or next((p for p in (Path(masks).parent / "label_to_img.json",) if p.exists()), None)
-    matched, failures = landscape.inference_pairs(masks, references, pairs_file and landscape.read_pairs(pairs_file))
+    matched, failures = landscape.inference_pairs(masks, references,
+                                                  pairs_file and landscape.read_pairs(pairs_file))
     items = [Item(m, r, Path(output) / f"{m.stem}.{suffix}") for m, r in matched]
     done = [] if overwrite else [item for item in items if item.result.exists()]
     return Plan([item for item in items if item not in done], done, failures)
@@ -46,11 +47,12 @@ def check(plan, size):
 
 
 def record(output, settings, model, seed, overwrite=False):
-    """Write beside the results what makes them: settings, seed, weights. Results of other settings must not be mixed
-    with these, unless all are made anew."""
+    """Write beside the results what makes them: settings, seed, weights. Results of other settings must not
+    be mixed with these, unless all are made anew."""
     model = Path(model)
     made_by = {"model": model.name, "seed": seed, **settings._asdict(),
-               "weights": {name: files.sha256(model / f"{name}.safetensors") for name in ("unet", "autoencoder")}}
+               "weights": {name: files.sha256(model / f"{name}.safetensors")
+                           for name in ("unet", "autoencoder")}}
     path = Path(output) / RECORD
     if path.exists() and not overwrite:
         standing = configs.read_yaml(path)
@@ -62,8 +64,9 @@ def record(output, settings, model, seed, overwrite=False):
 
 
 def run(plan, pipeline, seed, batch_size, on_step=lambda images: None):
-    """Make `plan.todo`, batch by batch; yields how many items each batch dealt with. What cannot be read is added to
-    `plan.failures`, and the others are made all the same. `on_step(n)` is called after a step of n images."""
+    """Make `plan.todo`, batch by batch; yields how many items each batch dealt with. What cannot
+    be read is added to `plan.failures`, and the others are made all the same. `on_step(n)` is
+    called after a step of n images."""
     for start in range(0, len(plan.todo), batch_size):
         batch, inputs = plan.todo[start:start + batch_size], []
         for item in batch:
@@ -83,7 +86,7 @@ def run(plan, pipeline, seed, batch_size, on_step=lambda images: None):
 
 
 def overview(plan, output):
-    """Write overview.jpg: mask in colours, reference and result, row by row, of the first results. -> its path."""
+    """Write overview.jpg: mask in colours, reference, result, row by row, of the first results -> path."""
     rows = []
     for item in sorted(plan.done)[:OVERVIEW_ROWS]:
         try:

@@ -32,7 +32,8 @@ class Pipeline:
         networks = UNet(**config["unet"]), Autoencoder(**config["autoencoder"])
         step = networks[0].downsampling * networks[1].factor
         if any(side % step for side in config["image_size"]):
-            raise UserError(folder / "config.yaml", f"image_size is {config['image_size']}", f"multiples of {step} are needed")
+            raise UserError(folder / "config.yaml", f"image_size is {config['image_size']}",
+                            f"multiples of {step} are needed")
         for network, name in zip(networks, ("unet", "autoencoder")):
             weights.load(folder / f"{name}.safetensors", network)
             network.eval()
@@ -44,7 +45,7 @@ class Pipeline:
         return tuple(side // self.autoencoder.factor for side in self.size)
 
     def __call__(self, masks, references, names, seed=0, on_step=lambda: None):
-        """Label maps N x h x w uint8 (latent size), references N x H x W x 3 uint8, N names -> N x H x W x 3 uint8.
+        """uint8 label maps N x h x w (latent size), references N x H x W x 3, N names -> uint8 N x H x W x 3.
 
         Noise comes from (seed, name, round). `on_step()` is called after each step of the chain.
         """
@@ -53,17 +54,18 @@ class Pipeline:
             pictures = references
             for k, r in enumerate(self.rounds):
                 if r.color_transfer:
-                    pictures = [color_transfer(x, y, r.color_transfer) for x, y in zip(pictures, references)]   # Eq. 6
+                    pictures = [color_transfer(x, y, r.color_transfer)          # Eq. 6
+                                for x, y in zip(pictures, references)]
                 noise = ImageNoise(seed, names, k)
-                z = self.start(pictures, r, noise)                                                              # Eq. 1
-                z = self.denoise(z, r, modulations, noise, on_step)                                             # Eq. 5
+                z = self.start(pictures, r, noise)                              # Eq. 1
+                z = self.denoise(z, r, modulations, noise, on_step)             # Eq. 5
                 pictures = self.decode(z)
                 if self.settings.jpeg_between_rounds and k < len(self.rounds) - 1:
                     pictures = [images.jpeg_roundtrip(x, self.settings.jpeg_between_rounds) for x in pictures]
         return np.stack(pictures)
 
     def modulate(self, masks):
-        """What the network makes of the maps, and of the empty map, which serves every image: once, for all steps."""
+        """What the network makes of the maps, and of the empty map for every image: once, for all steps."""
         one_hot = jt.array(labels.one_hot(masks))
         guided = self.unet.modulate(one_hot)
         if all(r.guidance <= 1 for r in self.rounds):
@@ -75,11 +77,12 @@ class Pipeline:
         eps = noise((3, *self.latent_size[::-1]))
         if r.noise_index is None:
             return jt.array(eps)
-        z0 = np.concatenate([self.autoencoder.encode(jt.array(to_network(x)[None])).numpy() for x in pictures])
+        z0 = np.concatenate([self.autoencoder.encode(jt.array(to_network(x)[None])).numpy()
+                             for x in pictures])
         return jt.array(r.chain.add_noise(z0, r.noise_index, eps))
 
     def denoise(self, z, r, modulations, noise, on_step):
-        """Down the round's chain with the settings' sampler. The encoder runs once a step, for both passes."""
+        """Down the round's chain with the settings' sampler; the encoder runs once a step for both passes."""
         guided, empty = modulations
         count, shape = z.shape[0], tuple(z.shape[1:])
 
@@ -96,7 +99,8 @@ class Pipeline:
             on_step()
 
         options = {"eta": self.settings.eta} if self.settings.sampler == "ddim" else {}
-        return SAMPLERS[self.settings.sampler](model, r.chain, z, r.start, noise=lambda i: jt.array(noise(shape)),
+        return SAMPLERS[self.settings.sampler](model, r.chain, z, r.start,
+                                               noise=lambda i: jt.array(noise(shape)),
                                                callback=after, **options)
 
     def decode(self, z):

@@ -10,12 +10,12 @@ from ldm.inference.color_transfer import MODES
 DEFAULTS = {
     "sampler": "ddim",          # ddim | ddpm
     "eta": 0.0,                 # of ddim: 0 is deterministic
-    "jpeg_between_rounds": 0,   # quality 1..100 of the JPEG that rounds hand to each other (the entry's: 75); 0 is none
+    "jpeg_between_rounds": 0,   # quality 1..100 of the JPEG between two rounds (the entry's: 75); 0 is none
     "rounds": [],
 }
-# Where a round starts, in one of two ways. The entry's: `respacing` and `start`, an index of the respaced chain;
-# noise is added for index `start`, the first step is that at `start - 1` (its off-by-one, kept). Ours: `strength`
-# = t / 1000 and `steps`, the network steps really run, the first one at the noise's own level.
+# Where a round starts, in one of two ways. The entry's: `respacing` and `start`, an index of the respaced
+# chain; noise is added for index `start`, the first step is that at `start - 1` (its off-by-one, kept). Ours:
+# `strength` = t / 1000 and `steps`, the network steps really run, the first one at the noise's own level.
 ROUND = {"respacing": "", "start": 0, "strength": 0.0, "steps": 0, "guidance": 1.0, "color_transfer": "",
          "from": "reference"}
 
@@ -24,7 +24,7 @@ class Round(NamedTuple):
     """One pass of Algorithm 2's outer loop, for a certain schedule."""
 
     chain: Schedule             # the steps that are visited
-    noise_index: Optional[int]  # the chain's index whose noise level the start image gets; None: pure noise instead
+    noise_index: Optional[int]  # the chain's index whose noise level the start image gets; None: pure noise
     start: int                  # steps to run: indices start - 1 ... 0
     guidance: float
     color_transfer: str         # of the image before this round: "" for none
@@ -51,10 +51,13 @@ def load(path, assignments=()):
     """Settings from a YAML file; unknown keys, wrong types and impossible combinations are UserErrors."""
     tree = configs.load(path, assignments, DEFAULTS)
     settings = Settings(**{**tree, "rounds": [
-        configs.merge(ROUND, r if isinstance(r, dict) else {"": r}, path, "rounds.") for r in tree["rounds"]]})
+        configs.merge(ROUND, r if isinstance(r, dict) else {"": r}, path, "rounds.")
+        for r in tree["rounds"]]})
     for name, value, allowed in (("sampler", settings.sampler, tuple(SAMPLERS)),
-                                 *(("rounds.color_transfer", r["color_transfer"], ("", *MODES)) for r in settings.rounds),
-                                 *(("rounds.from", r["from"], ("reference", "noise")) for r in settings.rounds)):
+                                 *(("rounds.color_transfer", r["color_transfer"], ("", *MODES))
+                                   for r in settings.rounds),
+                                 *(("rounds.from", r["from"], ("reference", "noise"))
+                                   for r in settings.rounds)):
         if value not in allowed:
             raise UserError(path, f"'{name}' is '{value}'", f"one of {', '.join(a for a in allowed if a)} is")
     if not settings.rounds:
@@ -78,5 +81,6 @@ def _round(options, schedule, number):
         noise_index = None
     top = len(chain) - (noise_index == start)
     if not 1 <= start <= top:
-        raise UserError("rounds", f"round {number + 1} starts at {start}", f"1..{top} is possible in its chain")
+        raise UserError("rounds", f"round {number + 1} starts at {start}",
+                        f"1..{top} is possible in its chain")
     return Round(chain, noise_index, start, options["guidance"], options["color_transfer"])

@@ -1,4 +1,4 @@
-"""The networks, which know no schedule: `UNet` predicts noise, `Autoencoder` maps images to latents and back."""
+"""Networks, which know no schedule: `UNet` predicts noise, `Autoencoder` maps images to latents and back."""
 from ldm.networks.autoencoder import Autoencoder
 from ldm.networks.unet import UNet
 

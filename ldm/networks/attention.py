@@ -2,13 +2,13 @@
 from ldm.backend import jt, nn
 from ldm.networks.blocks import GroupNorm, zero
 
-MAX_POSITIONS = 4096        # more than these are attended in chunks of rows: 12,288 would need a 604 MB matrix
+MAX_POSITIONS = 4096        # more are attended in chunks of rows: 12,288 would need a 604 MB matrix
 LARGE_PRODUCT = 200_000     # multiplications
 
 
 def bmm(a, b):
-    """B x n x m times B x m x k. On CPU the framework's own is a plain loop of 1 GMAC/s: where an item is large
-    enough to pay for the call, each goes to oneDNN by itself."""
+    """B x n x m times B x m x k. On CPU the framework's own is a plain loop of 1 GMAC/s: where an item is
+    large enough to pay for the call, each goes to oneDNN by itself."""
     if jt.flags.use_cuda or a.shape[1] * a.shape[2] * b.shape[2] < LARGE_PRODUCT:
         return nn.bmm(a, b)
     return jt.stack([nn.matmul(a[i], b[i]) for i in range(a.shape[0])])
@@ -41,7 +41,7 @@ class Projection(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """Multi-head self-attention of the U-Net; q, k and v of a head lie side by side (the entry's legacy order)."""
+    """The U-Net's self-attention; q, k and v of each head lie side by side (the entry's legacy order)."""
 
     def __init__(self, channels, head_channels, groups):
         self._heads = channels // head_channels

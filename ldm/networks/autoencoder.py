@@ -3,7 +3,7 @@ from ldm.backend import jt, nn
 from ldm.networks.attention import attend
 from ldm.networks.blocks import GroupNorm, SiLU, upsample
 
-ROWS = 4096                 # latent vectors compared with the codebook at a time: 134 MB of distances for 8192 entries
+ROWS = 4096                 # latents compared with the codebook at once: 134 MB of distances to 8192 entries
 
 
 def norm(channels, groups):
@@ -68,7 +68,7 @@ class Upsample(nn.Module):
 
 
 class Level(nn.Module):
-    """The blocks of one resolution, then the step to the next one (`downsample` or `upsample`) unless it is the last."""
+    """One resolution's blocks, then a step to the next (`downsample` or `upsample`) unless it is the last."""
 
     def __init__(self, widths, groups, downsample=False, upsample=False):
         self.block = nn.ModuleList([Block(a, b, groups) for a, b in zip(widths, widths[1:])])
@@ -141,8 +141,9 @@ class Quantizer(nn.Module):
         return book[codes].reshape(N, H, W, D).transpose(0, 3, 1, 2), codes.reshape(N, H, W)
 
     def straight_through(self, z):
-        """For training: (entries with z's gradient, codebook loss, indices). The loss of van den Oord et al. 2017,
-        beta 0.25: latents are drawn to the entries at a quarter of the weight with which entries are to latents."""
+        """For training: (entries with z's gradient, codebook loss, indices). The loss of van den
+        Oord et al. 2017, beta 0.25: latents are drawn to the entries at a quarter of the weight with
+        which entries are to latents."""
         z_q, codes = self(z)
         loss = (z_q - z.detach()).sqr().mean() + 0.25 * (z_q.detach() - z).sqr().mean()
         return z + (z_q - z).detach(), loss, codes
@@ -150,7 +151,7 @@ class Quantizer(nn.Module):
     def _nearest(self, vectors):
         """M x dim -> M indices. Synced, or the M x size distances of every chunk would be alive at once."""
         book = self.embedding.weight
-        distance = (book * book).sum(1) - 2 * nn.matmul_transpose(vectors, book)    # + |z|^2, the same for each entry
+        distance = (book * book).sum(1) - 2 * nn.matmul_transpose(vectors, book)  # + |z|^2, the same for each
         codes, _ = distance.argmin(1)
         return codes.stop_grad().sync()
 
@@ -158,11 +159,12 @@ class Quantizer(nn.Module):
 class Autoencoder(nn.Module):
     """Images N x 3 x H x W in -1..1 to latents N x embed_dim x H/f x W/f, f = 2 ** (levels - 1), and back.
 
-    Latents are the encoder's output *before* quantisation, unscaled, as in the entry. State-dict names are CompVis'.
+    Latents are the encoder's output *before* quantisation, unscaled, as in the entry.
+    State-dict names are CompVis'.
     """
 
-    def __init__(self, channels=128, channel_mult=(1, 2, 4), num_res_blocks=2, z_channels=3, codebook_size=8192,
-                 embed_dim=3, norm_groups=32):
+    def __init__(self, channels=128, channel_mult=(1, 2, 4), num_res_blocks=2, z_channels=3,
+                 codebook_size=8192, embed_dim=3, norm_groups=32):
         self.factor = 2 ** (len(channel_mult) - 1)
         self.encoder = Encoder(channels, channel_mult, num_res_blocks, z_channels, norm_groups)
         self.decoder = Decoder(channels, channel_mult, num_res_blocks, z_channels, norm_groups)
@@ -189,8 +191,8 @@ class Autoencoder(nn.Module):
         return self.decoder(self.post_quant_conv(latents))
 
     def rescale(self, mean, std):
-        """Shift and scale the latents, z -> (z - mean) / std with one std for all channels, by folding that into the
-        layers around them: no reconstruction changes, nor which codebook entry is nearest."""
+        """Shift and scale the latents, z -> (z - mean) / std with one std for all channels, by folding that
+        into the layers around them: no reconstruction changes, nor which codebook entry is nearest."""
         c = (1, -1, 1, 1)
         mean = jt.array(mean)
         into, out = self.quant_conv, self.post_quant_conv

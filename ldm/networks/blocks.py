@@ -7,10 +7,10 @@ from ldm.backend import jt, nn
 def normalize(x, groups, eps):
     """Group-normalise N x C x H x W without an affine map: each group of channels to mean 0 and variance 1.
 
-    The framework's E[x^2] - E[x]^2 loses all digits once |mean| >> std (2.6 off at a ratio of 1000). Here a first
-    pass finds the mean, whose own rounding error the second one corrects: both moments are taken of what is left
-    after it. The result does not depend on the shift, so no gradient has to pass through it. Statistics are fp32
-    whatever the dtype of x.
+    The framework's E[x^2] - E[x]^2 loses all digits once |mean| >> std (2.6 off at a ratio of 1000). Here a
+    first pass finds the mean, whose own rounding error the second one corrects: both moments are taken of
+    what is left after it. The result does not depend on the shift, so no gradient has to pass through it.
+    Statistics are fp32 whatever the dtype of x.
     """
     N, C, H, W = x.shape
     grouped = x.float32().reshape(N, groups, -1)
@@ -39,7 +39,7 @@ class SiLU(nn.Module):
 
 
 def zero(module):
-    """Zero the parameters of `module` in place and return it (`p.detach().zero_()` would leave them as they are)."""
+    """Zero `module`'s parameters in place and return it (`p.detach().zero_()` would not change them)."""
     for p in module.parameters():
         p.assign(jt.zeros_like(p))
     return module
@@ -58,8 +58,8 @@ def downsample(x):
 
 
 def timestep_embedding(t, dim, max_period=10000):
-    """Timesteps (N integers) -> N x dim float32 [cos | sin], computed in float64 numpy: the framework's CPU operators
-    are built with -Ofast and are off by up to 1.2e-4 here."""
+    """Timesteps (N integers) -> N x dim float32 [cos | sin], computed in float64 numpy: the framework's CPU
+    operators are built with -Ofast and are off by up to 1.2e-4 here."""
     half = dim // 2
     frequencies = np.exp(-np.log(max_period) * np.arange(half) / half)
     angles = np.asarray(t, np.float64)[:, None] * frequencies
@@ -76,7 +76,8 @@ class ResBlock(nn.Module):
         self.emb_layers = nn.Sequential(SiLU(), nn.Linear(emb_channels, 2 * out_channels))
         self.out_layers = nn.Sequential(GroupNorm(out_channels, groups), SiLU(), nn.Dropout(dropout),
                                         zero(nn.Conv(out_channels, out_channels, 3, padding=1)))
-        self.skip_connection = nn.Conv(channels, out_channels, 1) if channels != out_channels else nn.Identity()
+        self.skip_connection = (nn.Conv(channels, out_channels, 1) if channels != out_channels
+                                else nn.Identity())
 
     def execute(self, x, emb):
         h = self.in_layers[1](self.in_layers[0](x))

@@ -29,16 +29,18 @@ class SPADENorm(nn.Module):
 class SPADEResBlock(nn.Module):
     """Residual block of the middle and the decoder: both its norms are modulated by the label map."""
 
-    def __init__(self, channels, out_channels, emb_channels, num_classes, downsampling, hidden, groups, dropout,
-                 up=False):
+    def __init__(self, channels, out_channels, emb_channels, num_classes, downsampling, hidden, groups,
+                 dropout, up=False):
         self._resample = upsample if up else None
         self.in_norm = SPADENorm(channels, num_classes, downsampling, hidden, groups)
         self.in_layers = nn.Sequential(SiLU(), nn.Conv(channels, out_channels, 3, padding=1))
         self.emb_layers = nn.Sequential(SiLU(), nn.Linear(emb_channels, 2 * out_channels))
-        self.out_norm = SPADENorm(out_channels, num_classes, downsampling // 2 if up else downsampling, hidden, groups)
+        self.out_norm = SPADENorm(out_channels, num_classes, downsampling // 2 if up else downsampling,
+                                  hidden, groups)
         self.out_layers = nn.Sequential(SiLU(), nn.Dropout(dropout),
                                         zero(nn.Conv(out_channels, out_channels, 3, padding=1)))
-        self.skip_connection = nn.Conv(channels, out_channels, 1) if channels != out_channels else nn.Identity()
+        self.skip_connection = (nn.Conv(channels, out_channels, 1) if channels != out_channels
+                                else nn.Identity())
 
     def modulations(self, one_hot):
         return self.in_norm.modulation(one_hot), self.out_norm.modulation(one_hot)

@@ -1,7 +1,8 @@
 """The noise predictor: guided-diffusion's U-Net with SPADE in the middle and the decoder.
 
-The encoder never sees the label map, and the map reaches the rest through SPADE's scale and shift alone, so the
-network has three verbs: `modulate` once an image, `encode` once a step, `decode` for each of guidance's two passes.
+The encoder never sees the label map, and the map reaches the rest through SPADE's scale and shift
+alone, so the network has three verbs: `modulate` once an image, `encode` once a step, `decode` for
+each of guidance's two passes.
 """
 from ldm.backend import jt, nn
 from ldm.networks.attention import AttentionBlock
@@ -10,11 +11,11 @@ from ldm.networks.spade import SPADEResBlock
 
 
 class UNet(nn.Module):
-    """eps (and, with `learn_sigma`, the variance's position in its range) from z_t, t and a one-hot label map.
+    """eps (with `learn_sigma` also the variance's position in its range) from z_t, t and a one-hot label map.
 
-    `attention_downsampling` lists the factors between the latent's size and those at which there is attention.
-    `norm_groups` is for small networks: a group should hold several channels, or its norm takes the mean level away.
-    State-dict names are the entry's.
+    `attention_downsampling` lists the factors between the latent's size and those at which there is
+    attention. `norm_groups` is for small networks: a group should hold several channels, or its norm takes
+    the mean level away. State-dict names are the entry's.
     """
 
     def __init__(self, num_classes=29, channels=256, channel_mult=(1, 1, 2, 3, 4), num_res_blocks=2,
@@ -44,7 +45,8 @@ class UNet(nn.Module):
                 widths.append(c)
                 ds *= 2
         self.input_blocks = nn.ModuleList(blocks)
-        self.middle_block = nn.Sequential(spade(c, c, ds), AttentionBlock(c, head_channels, norm_groups), spade(c, c, ds))
+        self.middle_block = nn.Sequential(spade(c, c, ds), AttentionBlock(c, head_channels, norm_groups),
+                                          spade(c, c, ds))
 
         blocks = []
         for level, mult in reversed(list(enumerate(channel_mult))):
@@ -56,14 +58,15 @@ class UNet(nn.Module):
                     ds //= 2
                 blocks.append(nn.Sequential(*layers))
         self.output_blocks = nn.ModuleList(blocks)
-        self.out = nn.Sequential(GroupNorm(c, norm_groups), SiLU(), zero(nn.Conv(c, 6 if learn_sigma else 3, 3, padding=1)))
+        self.out = nn.Sequential(GroupNorm(c, norm_groups), SiLU(),
+                                 zero(nn.Conv(c, 6 if learn_sigma else 3, 3, padding=1)))
 
     def _decoder_layers(self):
         """The layers after the encoder, in order, block by block."""
         return [list(self.middle_block)] + [list(block) for block in self.output_blocks]
 
     def modulate(self, one_hot):
-        """One-hot map N x classes x h x w at the latent's size -> the modulations of every SPADE block, in order."""
+        """One-hot map N x classes x h x w, latent-sized -> every SPADE block's modulations, in order."""
         return [layer.modulations(one_hot) for block in self._decoder_layers() for layer in block
                 if isinstance(layer, SPADEResBlock)]
 

@@ -7,7 +7,7 @@ from ldm.backend import jt
 from ldm.datasets.latents import from_network, to_network
 from ldm.training.order import batch_indices, generator
 
-REVIVE_EVERY = 100          # steps; a code that no latent chose in so many starts anew at a latent of the last batch
+REVIVE_EVERY = 100          # steps; a code not chosen in so many starts anew at a latent of the last batch
 KMEANS_SAMPLE = 50_000      # latents
 
 
@@ -39,8 +39,8 @@ class AutoencoderTask:
         return np.stack(crops)
 
     def loss(self, batch):
-        """|x - x'| + weight |grad x - grad x'| + weight codebook loss. The gradient term stands in for a perceptual
-        one: it asks for edges, where L1 alone is content with blur."""
+        """|x - x'| + weight |grad x - grad x'| + weight codebook loss. The gradient term stands in for a
+        perceptual one: it asks for edges, where L1 alone is content with blur."""
         x = jt.array(batch)
         if self.quantizes:
             y, codebook, codes, z = self.network(x)
@@ -88,14 +88,16 @@ class AutoencoderTask:
         sample = latents[rng.permutation(len(latents))[:KMEANS_SAMPLE]]
         cv2.setRNGSeed(self.options["seed"])
         criteria = (cv2.TERM_CRITERIA_MAX_ITER, 10, 0)
-        _, _, centres = cv2.kmeans(sample, min(book.shape[0], len(sample)), None, criteria, 1, cv2.KMEANS_RANDOM_CENTERS)
+        _, _, centres = cv2.kmeans(sample, min(book.shape[0], len(sample)), None, criteria, 1,
+                                   cv2.KMEANS_RANDOM_CENTERS)
         entries = book.numpy()
         entries[:len(centres)] = centres
         book.assign(jt.array(entries))
 
     def finish(self):
-        """Make the network what is handed over: a codebook, if training never used one, and latents of mean 0 and one
-        standard deviation of 1, which the diffusion's noise levels assume; that changes no reconstruction."""
+        """Make the network what is handed over: a codebook, if training never used one, and latents
+        of mean 0 and one standard deviation of 1, which the diffusion's noise levels assume; that
+        changes no reconstruction."""
         z = self.all_latents()
         if self.options["quantize_after"] >= self.options["steps"]:
             self.fit_codebook(z)

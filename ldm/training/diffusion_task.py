@@ -21,7 +21,7 @@ class DiffusionTask:
         self.autoencoder, self.options = autoencoder, options
 
     def batch(self, step):
-        """z_0, t uniform, eps, z_t by Eq. 2, and the one-hot map, all of it dropped with probability `label_drop`."""
+        """z_0, uniform t, eps, z_t by Eq. 2; the one-hot map, dropped whole with probability `label_drop`."""
         o = self.options
         rng = generator(step, o["seed"], 0)
         indices = batch_indices(step, o["batch_size"], len(self.latents), o["seed"])

@@ -1,16 +1,18 @@
-"""A start for small autoencoders: before the first step it already is the linear one, mean colours in, smooth ones out.
+"""A start for small autoencoders: they begin as the linear one, mean colours in, smooth ones out.
 
-From random weights a small autoencoder spends thousands of steps on finding colours behind its normalisations. Here
-colour c lives in channels of its own group: x, -x, K and -K. The pair cancels the group's mean and K fixes its
-deviation, so that normalising changes nothing; far up on SiLU, silu(4 + x) - silu(4 - x) is as good as linear. The
-residual branches begin at zero, all other channels at random.
+From random weights a small autoencoder spends thousands of steps on finding colours behind its
+normalisations. Here colour c lives in channels of its own group: x, -x, K and -K. The pair cancels the
+group's mean and K fixes its deviation, so that normalising changes nothing; far up on SiLU,
+silu(4 + x) - silu(4 - x) is as good as linear. The residual branches begin at zero, all other
+channels at random.
 """
 import numpy as np
 
 from ldm.backend import jt
 
 K, LIFT = 4.0, 4.0
-SLOPE = 2 * (1 / (1 + np.exp(-LIFT)) * (1 + LIFT / (1 + np.exp(LIFT))))     # of silu(LIFT + x) - silu(LIFT - x) at 0
+# The slope of silu(LIFT + x) - silu(LIFT - x) at 0.
+SLOPE = 2 * (1 / (1 + np.exp(-LIFT)) * (1 + LIFT / (1 + np.exp(LIFT))))
 MEAN_OF_4 = np.array([[1, 1, 0], [1, 1, 0], [0, 0, 0]]) / 4                 # a convolution of stride 2
 BILINEAR = np.outer([1, 2, 1], [1, 2, 1]) / 16                              # after nearest upsampling
 HERE = np.array([[0, 0, 0], [0, 1, 0], [0, 0, 0]])
@@ -58,7 +60,7 @@ def enter(w, b, groups):
 
 
 def keep(w, b, kernels, groups):
-    """From the colours' groups of one layer into those of the next, through one kernel for each of the four."""
+    """From the colours' groups of one layer to those of the next, through one kernel for each of the four."""
     clear(w, b, len(w), groups)
     for ours, theirs in zip(channels(len(w), groups), channels(w.shape[1], groups)):
         for i, j, kernel in zip(ours, theirs, kernels):

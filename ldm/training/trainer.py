@@ -24,7 +24,7 @@ from ldm.training.ema import EMA
 
 
 class Trainer:
-    """Trains `task` as `options` (a training section of the config) say, in the folder `run`; resumes by itself."""
+    """Trains `task` as `options` (a config's training section) say, in folder `run`; resumes by itself."""
 
     def __init__(self, task, run, config, options):
         self.task, self.run, self.config, self.options = task, Path(run), config, options

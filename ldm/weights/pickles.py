@@ -6,9 +6,10 @@ at any other name. Python's own classes reach the pickle in two cases only, Orde
 constructors just collect; all others come as `Inert` objects without attributes, so that nothing done to
 them outlives the file.
 
-One class that is neither a tensor nor a container has a place in the list: Lightning's `ModelCheckpoint`, which
-the published CompVis checkpoints name as the key of a dict. It too is inert here. Other checkpoints that hold
-more than weights, such as a pickled module, are refused at the first such name. Where the source is trusted, the program that wrote the file, run elsewhere, can save the state dict alone:
+One class that is neither a tensor nor a container has a place in the list: Lightning's `ModelCheckpoint`,
+which the published CompVis checkpoints name as the key of a dict. It too is inert here. Other checkpoints
+that hold more than weights, such as a pickled module, are refused at the first such name. Where the source is
+trusted, the program that wrote the file, run elsewhere, can save the state dict alone:
 `torch.save({"state_dict": torch.load(F, weights_only=False)["state_dict"]}, G)`. That runs what F says; G
 is readable here.
 """
