@@ -64,8 +64,9 @@ def test_what_a_run_leaves(undisturbed):
 
 
 def test_stopped_and_resumed_is_bit_for_bit_the_same(folder, undisturbed, tmp_path):
-    command = [sys.executable, ROOT / "tools/train.py", "--config", folder / "config.yaml", "--data", folder / "data",
-               "--autoencoder", folder / "model/autoencoder.safetensors", "--output", tmp_path]
+    command = [sys.executable, ROOT / "tools/train.py", "--config", folder / "config.yaml",
+               "--data", folder / "data", "--autoencoder", folder / "model/autoencoder.safetensors",
+               "--output", tmp_path]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.time() + 120
     while not (tmp_path / "state-0000004.safetensors").exists() and time.time() < deadline:
@@ -79,9 +80,10 @@ def test_stopped_and_resumed_is_bit_for_bit_the_same(folder, undisturbed, tmp_pa
 
 
 def test_sigterm_saves_and_ends_well(folder, undisturbed, tmp_path):
-    command = [sys.executable, ROOT / "tools/train.py", "--config", folder / "config.yaml", "--data", folder / "data",
-               "--autoencoder", folder / "model/autoencoder.safetensors", "--output", tmp_path,
-               "training.steps=100000", "training.save_every=100000", "training.log_every=1"]
+    command = [sys.executable, ROOT / "tools/train.py", "--config", folder / "config.yaml",
+               "--data", folder / "data", "--autoencoder", folder / "model/autoencoder.safetensors",
+               "--output", tmp_path, "training.steps=100000", "training.save_every=100000",
+               "training.log_every=1"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     deadline = time.time() + 120
     while not (tmp_path / "train.jsonl").exists() and time.time() < deadline:
@@ -94,6 +96,15 @@ def test_sigterm_saves_and_ends_well(folder, undisturbed, tmp_path):
 def test_other_config_is_refused_and_named(folder, undisturbed):
     one_error(train(folder, undisturbed, "training.ema_rate=0.5", "training.label_drop=0.1"),
               "state-0000008.safetensors", "training.ema_rate, training.label_drop")
+
+
+def test_a_run_can_be_given_more_steps(folder, undisturbed, tmp_path):
+    for path in undisturbed.iterdir():
+        if path.is_file():
+            os.link(path, tmp_path / path.name)
+    longer = train(folder, tmp_path, "training.steps=10", "training.save_every=5")
+    assert longer.returncode == 0 and "continuing at step 8" in longer.stderr, longer.stderr
+    assert (tmp_path / "state-0000010.safetensors").exists()
 
 
 def test_truncated_state_is_refused(folder, undisturbed, tmp_path):
@@ -116,7 +127,8 @@ def test_missing_partner_and_bad_labels(folder, tmp_path):
         for path in (folder / "data" / name).iterdir():
             os.link(path, tmp_path / "data" / name / path.name)
     (tmp_path / "data/imgs/m3.jpg").unlink()
-    arguments = ("--config", folder / "config.yaml", "--data", tmp_path / "data", "--output", tmp_path / "run")
+    arguments = ("--config", folder / "config.yaml", "--data", tmp_path / "data",
+                 "--output", tmp_path / "run")
     one_error(run_tool("train_autoencoder", *arguments), "1 files have no partner", "labels/m3.png")
     (tmp_path / "data/labels/m3.png").unlink()
     (tmp_path / "data/labels/m2.png").unlink()
@@ -135,7 +147,7 @@ def test_autoencoder_training_and_its_resume(folder, tmp_path):
 
 
 def test_every_item_once_an_epoch():
-    seen = np.concatenate([batch_indices(step, 3, 10, seed=1) for step in range(10)])      # three epochs of ten
+    seen = np.concatenate([batch_indices(step, 3, 10, seed=1) for step in range(10)])    # three epochs of ten
     assert all(sorted(seen[k:k + 10]) == list(range(10)) for k in (0, 10, 20))
     assert not np.array_equal(seen[:10], seen[10:20])
     assert not np.array_equal(batch_indices(0, 10, 10, seed=1), batch_indices(0, 10, 10, seed=2))

@@ -1,4 +1,4 @@
-"""The state of a training run: one atomic safetensors file, from which the run continues as if it had not stopped.
+"""The state of a training run: one atomic safetensors file, from which the run goes on as if never stopped.
 
 Every random number of a run is a function of (seed, step), so that the step is all the random state there is.
 """
@@ -8,6 +8,9 @@ from pathlib import Path
 from ldm import weights
 from ldm.errors import UserError
 
+# What may change when a run goes on: it decides how long and what is kept, not what a step does. (A cosine's
+# rate depends on `steps` too: a run that is given more of them goes on along the longer cosine.)
+FREE = ("steps", "save_every", "sample_every", "log_every", "keep")
 NAME = re.compile(r"state-(\d+)\.safetensors$")
 
 
@@ -28,14 +31,15 @@ def save(run, step, arrays, config, keep):
 
 
 def latest(run, config, sections):
-    """(step, arrays) of the newest state, or (0, None) for a new run. It must have been made with the same values in
-    these sections of the config."""
+    """(step, arrays) of the newest state, or (0, None) for a new run. It must have been made with the same
+    values in these sections of the config."""
     steps = saved_steps(run)
     if not steps:
         return 0, None
     path = path_of(run, steps[-1])
     arrays, saved = weights.read_state(path)
-    differing = [name for section in sections for name in differences(saved["config"][section], config[section], section)]
+    differing = [name for section in sections
+                 for name in differences(saved["config"][section], config[section], section)]
     if differing:
         raise UserError(path, f"was made with other values of {', '.join(differing)}",
                         "use the same config, or another --output")
@@ -45,5 +49,6 @@ def latest(run, config, sections):
 def differences(a, b, name):
     """The names below `name` at which two config values differ."""
     if isinstance(a, dict) and isinstance(b, dict):
-        return [d for key in sorted(a.keys() | b.keys()) for d in differences(a.get(key), b.get(key), f"{name}.{key}")]
-    return [] if a == b else [name]
+        return [d for key in sorted(a.keys() | b.keys())
+                for d in differences(a.get(key), b.get(key), f"{name}.{key}")]
+    return [] if a == b or name.split(".")[-1] in FREE else [name]
