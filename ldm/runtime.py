@@ -147,8 +147,8 @@ def compiler():
 def prepare():
     """Set the environment that Jittor reads at import. What the user has set stays, unless it cannot work."""
     os.environ.setdefault("log_silent", "1")
-    # Jittor compiles in as many threads as there are 3 GB of memory, which on few cores is slower, and has ended
-    # in a segmentation fault of its compiler threads here.
+    # Jittor compiles in a thread for each 3 GB of memory: on few cores that is slower, and once it ended in a
+    # segmentation fault of its compiler threads.
     os.environ.setdefault("use_parallel_op_compiler", str(min(16, os.cpu_count() or 1)))
     os.environ.setdefault("cache_name", CACHE_NAME)
     if not has_cuda_device():
