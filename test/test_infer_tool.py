@@ -51,7 +51,7 @@ def test_makes_every_image_of_the_models_size(undisturbed):
     _, made, folder = undisturbed
     assert sorted(made) == ["m0.png", "m1.png", "m2.png", "m3.png"]
     assert all(x.shape == (48, 64, 3) and x.std() > 5 for x in made.values())
-    assert images.read_image(folder / "overview.jpg").shape[1] > 3 * 256
+    assert images.read_image(folder / "overview.jpg").shape[1] > 6 * 256        # two triples a row
     assert not list(folder.glob(".*"))
 
 

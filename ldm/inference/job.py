@@ -97,6 +97,9 @@ def overview(plan, output):
             continue
     if not rows:
         return None
+    headings = ["mask", "style reference", "result"]
+    if len(rows) > 3:                       # two triples side by side: a screen is wider than high
+        rows, headings = [sum(rows[i:i + 2], []) for i in range(0, len(rows), 2)], headings * 2
     path = Path(output) / "overview.jpg"
-    images.write_image(path, images.grid(rows, ["mask", "style reference", "result"]))
+    images.write_image(path, images.grid(rows, headings))
     return path
