@@ -325,7 +325,9 @@ def test_a_second_process_waits_for_the_first(home):
 
 
 def test_interrupts_and_children_are_handled_by_python_again(home):
-    code = ("import os, signal, subprocess\nfrom ldm.backend import jt\n"
+    code = ("import os, signal, subprocess\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"   # ignored in background jobs
+            "from ldm.backend import jt\n"
             "child = subprocess.Popen(['sleep', '60'])\nchild.kill()\n"
             "print(child.wait(), signal.getsignal(signal.SIGCHLD), flush=True)\n"
             "os.kill(os.getpid(), signal.SIGINT)\nprint('not interrupted')")
