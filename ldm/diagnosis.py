@@ -13,10 +13,13 @@ import time
 from pathlib import Path
 
 from ldm import runtime
+from ldm.cuda import environment, toolchain
+from ldm.cuda import toolkit as toolkits
 from ldm.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ((3, 9), (3, 12))                     # numpy 1.26, the last before 2, is built for these
+GUIDE = "install {}, see docs/gpu.md"
 DISK = 1 << 30                                  # bytes: the core and the operators of all models took 0.7 GB
 TOLERANCE = 5e-3                                # of a convolution whose results are about 1; TF32 keeps it
 SAME_MODULE = {"opencv-python-headless":        # other packages that bring the same module
@@ -36,7 +39,7 @@ class Finding:
 def inspect(requirements=ROOT / "requirements.txt"):
     """Look at everything, without importing Jittor; a list of Findings."""
     return [python(), compiler(), headers(), packages(requirements), onednn(),
-            device(), toolkit(), cudnn(), mpi(), cache(), disk()]
+            device(), *cuda(), mpi(), cache(), disk()]
 
 
 def python():
@@ -128,37 +131,44 @@ def device():
     return Finding("NVIDIA device", True, False, names or "there, but nvidia-smi is not")
 
 
-def _nvcc():
-    return shutil.which(os.environ.get("nvcc_path") or "nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
+def cuda():
+    """The CUDA toolkit, cuDNN, and whether Jittor can use the two: three Findings."""
+    found = toolkits.find_toolkit()
+    return [toolkit(found), cudnn(found), cuda_setup(found)]
 
 
-def toolkit():
-    """nvcc's version: Jittor 1.3.11 does not build with CUDA 13."""
-    nvcc, wanted = _nvcc(), runtime.has_cuda_device()
-    said = runtime.run([nvcc, "--version"]).stdout if nvcc else ""
-    version = re.search(r"release ([\d.]+)", said)
-    if version is None:
-        return Finding("CUDA toolkit", False, False, "none", "install CUDA 11 or 12" if wanted else "")
-    usable = int(version[1].split(".")[0]) < 13
-    return Finding("CUDA toolkit", wanted and usable, False,
-                   f"{version[1]} at {nvcc}" + ("" if wanted else ", unused"),
-                   "Jittor 1.3.11 is written for CUDA 12 at most" if wanted else "")
-
-
-def cudnn():
-    """cuDNN's version by its header, looked for where Jittor does; it loads the libraries of version 8."""
+def toolkit(found):
     wanted = runtime.has_cuda_device()
-    toolkits = [Path(_nvcc()).resolve().parents[1]] if _nvcc() else []
-    machine = platform.machine()
-    folders = [t / sub for t in toolkits for sub in ("include", f"targets/{machine}-linux/include")]
-    for folder in [*folders, Path("/usr/include"), Path(f"/usr/include/{machine}-linux-gnu")]:
-        header = folder / "cudnn_version.h"
-        if header.is_file():
-            numbers = dict(re.findall(r"#define CUDNN_(MAJOR|MINOR|PATCHLEVEL) (\d+)", header.read_text()))
-            version = ".".join(numbers[k] for k in ("MAJOR", "MINOR", "PATCHLEVEL"))
-            return Finding("cuDNN", wanted and numbers["MAJOR"] == "8", False, f"{version} in {folder}",
-                           "Jittor 1.3.11 is written for cuDNN 8" if wanted else "")
-    return Finding("cuDNN", False, False, "none", "install cuDNN 8 with its headers" if wanted else "")
+    if found is None:
+        return Finding("CUDA toolkit", False, False, "none", GUIDE.format("CUDA 13") if wanted else "")
+    return Finding("CUDA toolkit", wanted and found.version[0] >= 11, False,
+                   f"{toolkits.dotted(found.version)} in {found.home}" + ("" if wanted else ", unused"),
+                   "CUDA 11, 12 or 13 is needed" if wanted else "")
+
+
+def cudnn(found):
+    """The cuDNN that would be used: version 8 as Jittor finds it, or one that `cuda_setup` can use."""
+    wanted = runtime.has_cuda_device()
+    look = toolkits.stock_cudnn if found and toolkits.left_alone(found) else toolkits.find_cudnn
+    library = look(found) if found else None
+    if library is None:
+        return Finding("cuDNN", False, False, "none", GUIDE.format("cuDNN 9") if wanted else "")
+    return Finding("cuDNN", wanted, False, f"{toolkits.dotted(library.version)} in {library.include}")
+
+
+def cuda_setup(found):
+    """Whether tools/setup_cuda.py was run: with CUDA 13 or cuDNN 9 Jittor does not start before."""
+    wanted, cache = runtime.has_cuda_device(), runtime.cache_folder()
+    if found is None or toolkits.left_alone(found):
+        return Finding("CUDA set-up", wanted and found is not None, False, "not needed")
+    try:
+        facts = environment(cache) and toolchain.record(toolchain.folder(cache))
+    except UserError as e:
+        return Finding("CUDA set-up", False, wanted, str(e))
+    if facts:
+        made = f"CUDA {facts['cuda']} with cuDNN {facts['cudnn']}, Jittor patched"
+        return Finding("CUDA set-up", wanted, False, made)
+    return Finding("CUDA set-up", False, wanted, "none", "run `python tools/setup_cuda.py`" if wanted else "")
 
 
 def mpi():

@@ -20,6 +20,7 @@ import sys
 import threading
 from pathlib import Path
 
+from ldm import cuda
 from ldm.errors import UserError
 
 ONEDNN_FOLDER = "dnnl_lnx_2.2.0_cpu_gomp"       # the name that Jittor 1.3.11 looks for on x86-64 Linux
@@ -120,6 +121,20 @@ def mpi():
     return mpicc, version[1] if version and said.returncode == 0 else None
 
 
+def in_mpi_run():
+    """True in a process that Open MPI's mpirun started."""
+    return "OMPI_COMM_WORLD_SIZE" in os.environ
+
+
+def _check_mpi():
+    found = mpi()
+    if found is None or found[1] is None:
+        raise UserError(found[0] if found else "mpicc",
+                        "is not Open MPI's" if found else "is not on the PATH",
+                        "Jittor compiles with it for a run of several processes: "
+                        "`apt-get install openmpi-bin libopenmpi-dev`")
+
+
 def python_config():
     """The script that tells Jittor where the Python headers are, or None; Jittor omits the last place."""
     folder, name = Path(sys.executable).parent, f"python3.{sys.version_info.minor}-config"
@@ -151,13 +166,17 @@ def prepare():
     # segmentation fault of its compiler threads.
     os.environ.setdefault("use_parallel_op_compiler", str(min(16, os.cpu_count() or 1)))
     os.environ.setdefault("cache_name", CACHE_NAME)
-    if not has_cuda_device():
+    if has_cuda_device():
+        for name, value in cuda.environment(cache_folder()).items():
+            os.environ.setdefault(name, value)
+    else:
         os.environ["nvcc_path"] = ""            # a toolkit without a device ends Jittor's import
     if sys.platform == "linux" and platform.machine() == "x86_64" and not link_onednn():
         os.environ["use_mkl"] = "0"             # correct, but convolutions are 80 times slower
-    found = mpi()
-    if found and found[1] is None:
-        os.environ["use_mpi"] = "0"             # Jittor's import ends at an mpicc without Open MPI's options
+    if in_mpi_run():
+        _check_mpi()
+    # Elsewhere an mpicc must not matter: Jittor would compile against it, and end its import at another MPI.
+    os.environ["use_mpi"] = str(int(in_mpi_run()))
     if found := python_config():
         os.environ["python_config_path"] = str(found)
 
@@ -171,7 +190,7 @@ def _stamp(name):
         raise UserError("jittor", "is not installed in this Python", "run `pip install -r requirements.txt`")
     variables = ("nvcc_path", "use_mkl", "use_mpi", "cc_flags", "cache_name", "python_config_path")
     key = [name, spec.origin, sys.executable, sys.version, platform.platform(), platform.node(),
-           compiler(), shutil.which("mpicc"), *(os.environ.get(v) for v in variables)]
+           compiler(), in_mpi_run() and mpi(), *(os.environ.get(v) for v in variables)]
     return cache_folder() / "iidm" / hashlib.sha256("|".join(map(str, key)).encode()).hexdigest()[:16]
 
 

@@ -10,6 +10,7 @@ import pytest
 from conftest import ROOT
 
 from ldm import diagnosis, runtime
+from ldm.cuda import toolkit as toolkits
 from ldm.errors import UserError
 
 DOCTOR = ROOT / "tools" / "doctor.py"
@@ -75,36 +76,60 @@ def test_jittors_own_onednn_replaces_the_package(tmp_path, monkeypatch):
 
 @pytest.fixture
 def toolkit(tmp_path, monkeypatch):
-    """A function that pretends a CUDA toolkit with these versions, and a device."""
-    def pretend(cuda, cudnn):
-        (tmp_path / "bin").mkdir(exist_ok=True)
-        (tmp_path / "include").mkdir(exist_ok=True)
-        nvcc = tmp_path / "bin/nvcc"
-        nvcc.write_text(f"#!/bin/sh\necho 'Cuda compilation tools, release {cuda}, V{cuda}.1'\n")
-        nvcc.chmod(0o755)
-        lines = zip(("MAJOR", "MINOR", "PATCHLEVEL"), cudnn.split("."))
-        header = "".join(f"#define CUDNN_{k} {v}\n" for k, v in lines)
-        (tmp_path / "include/cudnn_version.h").write_text(header)
-        monkeypatch.setenv("nvcc_path", str(nvcc))
+    """A function that pretends a CUDA toolkit and a cuDNN of these versions, and a device."""
+    def pretend(cuda, cudnn, left_alone):
+        version = tuple(map(int, cuda.split(".")))
+        library = toolkits.CuDNN(tuple(map(int, cudnn.split("."))), tmp_path / "include", tmp_path / "lib")
+        found = toolkits.Toolkit(tmp_path / "bin/nvcc", version, tmp_path)
+        monkeypatch.setattr(toolkits, "find_toolkit", lambda: found)
+        monkeypatch.setattr(toolkits, "left_alone", lambda toolkit: left_alone)
+        for name in ("stock_cudnn", "find_cudnn"):
+            monkeypatch.setattr(toolkits, name, lambda toolkit: library)
     monkeypatch.setattr(runtime, "has_cuda_device", lambda: True)
+    monkeypatch.setattr(runtime, "cache_folder", lambda: tmp_path)
     return pretend
 
 
-def test_cuda_and_cudnn_versions(toolkit, tmp_path):
-    toolkit("12.2", "8.9.7")
-    assert (diagnosis.toolkit().ok, diagnosis.toolkit().found) == (True, f"12.2 at {tmp_path}/bin/nvcc")
-    assert (diagnosis.cudnn().ok, diagnosis.cudnn().found) == (True, f"8.9.7 in {tmp_path}/include")
-    toolkit("13.0", "9.1.0")
-    for finding, limit in ((diagnosis.toolkit(), "CUDA 12 at most"), (diagnosis.cudnn(), "cuDNN 8")):
-        assert not finding.ok and finding.mend == f"Jittor 1.3.11 is written for {limit}"
+def test_cuda_that_jittor_was_written_for(toolkit, tmp_path):
+    toolkit("12.2.140", "8.9.7", left_alone=True)
+    assert [(f.ok, f.found) for f in diagnosis.cuda()] == [
+        (True, f"12.2.140 in {tmp_path}"), (True, f"8.9.7 in {tmp_path}/include"), (True, "not needed")]
+
+
+def test_cuda_that_needs_the_set_up(toolkit, tmp_path, monkeypatch):
+    toolkit("13.0.88", "9.19.0", left_alone=False)
+    chain, libraries, finding = diagnosis.cuda()
+    assert chain.ok and libraries.ok and (finding.ok, finding.needed, finding.found) == (False, True, "none")
+    assert finding.mend == "run `python tools/setup_cuda.py`"
+    monkeypatch.setattr(diagnosis, "environment", lambda cache: {"nvcc_path": "x"})
+    monkeypatch.setattr(diagnosis.toolchain, "record", lambda folder: {"cuda": "13.0.88", "cudnn": "9.19.0"})
+    finding = diagnosis.cuda()[2]
+    assert finding.ok and finding.found == "CUDA 13.0.88 with cuDNN 9.19.0, Jittor patched"
+
+
+def test_a_set_up_that_broke_is_told(toolkit, monkeypatch):
+    toolkit("13.0.88", "9.19.0", left_alone=False)
+
+    def broken(cache):
+        raise UserError("jittor", "has lost its patches", "run it again")
+    monkeypatch.setattr(diagnosis, "environment", broken)
+    finding = diagnosis.cuda()[2]
+    assert not finding.ok and finding.needed and finding.found == "jittor: has lost its patches, run it again"
 
 
 def test_without_a_device_a_toolkit_is_unused(toolkit, monkeypatch):
-    toolkit("12.2", "8.9.7")
+    toolkit("13.0.88", "9.19.0", left_alone=False)
     monkeypatch.setattr(runtime, "has_cuda_device", lambda: False)
-    for finding in (diagnosis.device(), diagnosis.toolkit(), diagnosis.cudnn()):
+    for finding in (diagnosis.device(), *diagnosis.cuda()):
         assert not finding.ok and not finding.needed and not finding.mend
-    assert diagnosis.toolkit().found.endswith(", unused")
+    assert diagnosis.cuda()[0].found.endswith(", unused")
+
+
+def test_no_toolkit_beside_a_device(toolkit, monkeypatch):
+    monkeypatch.setattr(toolkits, "find_toolkit", lambda: None)
+    assert [(f.ok, f.needed, f.found, f.mend) for f in diagnosis.cuda()] == [
+        (False, False, "none", "install CUDA 13, see docs/gpu.md"),
+        (False, False, "none", "install cuDNN 9, see docs/gpu.md"), (False, False, "not needed", "")]
 
 
 @pytest.mark.parametrize("found, ok, text", [
@@ -166,7 +191,7 @@ def test_a_machine_without_compiler(tmp_path):
     lines = {line.split("  ")[0]: line for line in done.stdout.splitlines()}
     assert "MISSING  none; `apt-get install g++`" in lines["compiler"] and " ok " in lines["Python"]
     assert list(lines) == ["Python", "compiler", "Python headers", "packages", "oneDNN", "NVIDIA device",
-                           "CUDA toolkit", "cuDNN", "MPI", "cache", "disk"]
+                           "CUDA toolkit", "cuDNN", "CUDA set-up", "MPI", "cache", "disk"]
 
 
 def test_json_says_the_same(tmp_path):

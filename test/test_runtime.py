@@ -199,13 +199,29 @@ def program(path, body):
     return path
 
 
-@pytest.mark.parametrize("body, version", [("echo 'mpicc: Open MPI 4.1.4 (Language: C)'", "4.1.4"),
-                                           ("echo 'unknown option: Open MPI 4'; exit 1", None)])
-def test_only_open_mpi_is_left_to_jittor(home, monkeypatch, body, version):
+OPEN_MPI, OTHER_MPI = "echo 'mpicc: Open MPI 4.1.4 (Language: C)'", "echo 'unknown option: Open MPI 4'; exit 1"
+
+
+@pytest.mark.parametrize("body, version", [(OPEN_MPI, "4.1.4"), (OTHER_MPI, None)])
+def test_mpi_is_kept_from_jittor_outside_of_mpirun(home, monkeypatch, body, version):
     monkeypatch.setenv("mpicc_path", str(program(home / "mpicc", body)))
     assert runtime.mpi() == (str(home / "mpicc"), version)
     runtime.prepare()
-    assert os.environ.get("use_mpi") == (None if version else "0")
+    assert os.environ["use_mpi"] == "0"
+
+
+def test_a_rank_of_a_run_needs_open_mpi(home, monkeypatch):
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    monkeypatch.setenv("mpicc_path", str(program(home / "mpicc", OPEN_MPI)))
+    runtime.prepare()
+    assert os.environ["use_mpi"] == "1"
+    for body, message in ((OTHER_MPI, f"{home}/mpicc: is not Open MPI's"), (None, "mpicc: is not on the PATH")):
+        if body:
+            program(home / "mpicc", body)
+        else:
+            monkeypatch.setenv("mpicc_path", str(home / "none"))
+        with pytest.raises(UserError, match=f"{message}, .*apt-get install openmpi-bin libopenmpi-dev"):
+            runtime.prepare()
 
 
 def test_headers_are_where_the_config_script_says(home, monkeypatch):

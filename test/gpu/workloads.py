@@ -1,0 +1,118 @@
+"""What the networks do, each piece small and once: every kernel of theirs is met."""
+import numpy as np
+import operators
+import test_device_networks
+import test_device_operators
+from conftest import golden, golden_weights, one_hot
+from device import PRECISIONS
+from test_networks import CONFIG, small_autoencoder, small_unet
+
+from ldm.backend import jt
+from ldm.diffusion import Schedule
+from ldm.diffusion.losses import training_loss
+from ldm.evaluation.networks import NIMA, FIDInception, SegFormer
+from ldm.evaluation.networks.nima import LAYOUTS
+from ldm.networks import UNet, checkpointing
+from ldm.training import step
+
+LINEAR = Schedule.linear(1000)
+OPTIONS = {"batch_size": 2, "micro_batch": 1}
+
+
+class Task:
+    """As the trainer wants it: the golden batch, or images, and a loss."""
+
+    def __init__(self, batch, loss):
+        self.batch, self.loss = (lambda step: batch), loss
+
+
+def steps(task, network, count=1):
+    """So many optimiser steps. -> their losses."""
+    network.train()
+    optimizer = jt.optim.AdamW(list(network.state_dict().values()), 1e-4, weight_decay=0.01)
+    return [step.optimize(task, task.batch(i), optimizer, i, OPTIONS)["loss"] for i in range(count)]
+
+
+# ---- diffusion ---------------------------------------------------------------------------------------------
+
+def wide_unet(kind):
+    """A U-Net whose activations outweigh its parameters, with gradient checkpointing of this kind."""
+    network = UNet(channels=64, num_res_blocks=2, channel_mult=(1, 2), attention_downsampling=(2,))
+    network.load_state_dict(golden_weights({k: tuple(p.shape) for k, p in network.state_dict().items()}, 5))
+    checkpointing.apply(network, kind)
+    return network
+
+
+def training_steps(network, side=8, count=3):
+    """Training on noise of side x side. -> the losses."""
+    rng = np.random.default_rng(0)
+    z0, eps = rng.standard_normal((2, 2, 3, side, side)).astype(np.float32)
+    t, labels = np.array([10, 700]), rng.integers(0, 29, (2, side, side))
+    batch = {"z0": z0, "eps": eps, "t": t, "z_t": LINEAR.add_noise(z0, t, eps).astype(np.float32),
+             "one_hot": one_hot(labels)}
+
+    def loss(b):
+        out = network(jt.array(b["z_t"]), b["t"], jt.array(b["one_hot"]))
+        terms = training_loss(out, b["z0"], b["z_t"], b["eps"], b["t"], LINEAR, "mse+vb")
+        return terms["loss"].mean(), {"mse": terms["mse"].mean()}
+
+    return steps(Task(batch, loss), network, count)
+
+
+def unet():
+    test_device_networks.guided_loop()
+
+
+def unet_training():
+    training_steps(small_unet(), count=1)
+
+
+def checkpointed_training():
+    network = small_unet()
+    checkpointing.apply(network, "blocks")
+    training_steps(network, count=1)
+
+
+# ---- the autoencoder ---------------------------------------------------------------------------------------
+
+def autoencoder():
+    g, network = golden("vqgan_small"), small_autoencoder()
+    with jt.no_grad():
+        network.decode(network.encode(jt.array(g["x"]))).sync()
+
+
+def autoencoder_training():
+    network = small_autoencoder()
+
+    def loss(x):
+        x = jt.array(x)
+        y, codebook, _, _ = network(x)
+        d = x - y
+        edges = (d[:, :, 1:] - d[:, :, :-1]).abs().mean() + (d[:, :, :, 1:] - d[:, :, :, :-1]).abs().mean()
+        return d.abs().mean() + edges + codebook, {}
+
+    images = np.random.default_rng(1).standard_normal((2, 3, 32, 32)).astype(np.float32)
+    steps(Task(images, loss), network)
+
+
+# ---- the rest ----------------------------------------------------------------------------------------------
+
+def judges():
+    """The evaluation's networks, as they look at two pictures."""
+    pictures = np.random.default_rng(2).integers(0, 256, (2, 96, 128, 3)).astype(np.uint8)
+    segmenter = SegFormer(hidden=(8, 16, 24, 32), depths=(1, 1, 2, 1), decoder=24)
+    for network in (FIDInception(), segmenter, *(NIMA(layout) for layout in LAYOUTS)):
+        network.eval()
+        with jt.no_grad():
+            network(pictures).sync()
+
+
+def single_operators():
+    """Each operator of the tests in each of its precisions."""
+    for operator in operators.OPERATORS.values():
+        for dtype in {PRECISIONS[name].dtype for name in operator.precisions}:
+            operators.run(operator, operator.inputs(), dtype)
+
+
+def custom_kernel():
+    test_device_operators.squares(jt.ones(10)).sync()
