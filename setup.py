@@ -12,6 +12,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.9",
     packages=find_packages(include=["ldm", "ldm.*"]),
+    package_data={"ldm.networks.onednn": ["*.h"]},
     install_requires=[line for line in REQUIREMENTS if line],
-    extras_require={"test": ["pytest"]},
+    extras_require={"test": ["pytest"], "plots": ["matplotlib"]},
 )

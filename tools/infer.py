@@ -1,5 +1,6 @@
 #!/usr/bin/env python
 """Turn a folder of masks and style references into landscapes; results that stand already are skipped."""
+from functools import partial
 from pathlib import Path
 
 import cli
@@ -9,7 +10,7 @@ from ldm import config as configs
 from ldm import files, runtime
 from ldm.datasets import landscape
 from ldm.diffusion import Schedule
-from ldm.inference import job, rounds
+from ldm.inference import job, rounds, workers
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -30,6 +31,13 @@ def parse():
     parser.add_argument("--output", default=ROOT / "results/demo", type=Path, help="folder for the results")
     parser.add_argument("--seed", default=0, type=int, help="of the noise, with each mask's name")
     parser.add_argument("--batch-size", default=1, type=int, help="images at a time")
+    several = parser.add_mutually_exclusive_group()
+    several.add_argument("--processes", default=1, type=int,
+                         help="so many at work at once, each with its share of the cores")
+    several.add_argument("--gpus", type=int, help="so many processes, each with a GPU of its own")
+    parser.add_argument("--memory-limit", type=int, metavar="MIB",
+                        help="of what is kept of a batch's label maps, 370 an image at full size; what takes "
+                             "more is made anew for each step")
     parser.add_argument("--format", default="jpg", choices=("jpg", "png"), help="of the results")
     parser.add_argument("--overwrite", action="store_true", help="make results anew that stand already")
     parser.add_argument("--dry-run", action="store_true",
@@ -41,8 +49,12 @@ def parse():
     entry.add_argument("--output_path", type=Path, help="the same as --output")
     parser.add_argument("overrides", nargs="*", help="key=value of the rounds' file")
     args = parser.parse_args()
-    if args.batch_size < 1:
-        parser.error(f"--batch-size: is {args.batch_size}, 1 or more is possible")
+    for option in ("batch_size", "processes", "gpus"):
+        if (given := getattr(args, option)) is not None and given < 1:
+            parser.error(f"--{option.replace('_', '-')}: is {given}, 1 or more is possible")
+    args.environments = workers.devices(args.gpus) if args.gpus else workers.cores(args.processes)
+    if args.memory_limit is not None and args.memory_limit < 0:
+        parser.error(f"--memory-limit: is {args.memory_limit}, 0 or more is possible")
     if args.seed < 0:
         parser.error(f"--seed: is {args.seed}, 0 or more is possible")
     if args.input_path:
@@ -77,18 +89,23 @@ def main():
 
 
 def make(args, settings, config, plan, steps):
-    """Load the model and run the job under a bar of steps."""
+    """Load the model, here or in several processes, and run the job under a bar of steps."""
     compiled = runtime.notice_compile(f"inference {config['unet']} {config['autoencoder']}",
                                       "First use of this model here: its operators are compiled now, "
                                       "1 to 3 minutes on two cores, once ...")
-    from ldm.inference import Pipeline
-    pipeline = Pipeline.load(args.model, settings)
+    if args.gpus or args.processes > 1:
+        runtime.compile_core()
+        load = partial(workers.load, args.model, settings, args.seed, args.memory_limit)
+        run = partial(workers.run, plan, load, args.batch_size, args.environments, steps)
+    else:
+        from ldm.inference import Pipeline
+        pipeline = Pipeline.load(args.model, settings, memory_limit=args.memory_limit)
+        run = partial(job.run, plan, pipeline, args.seed, args.batch_size)
     dealt, total = 0, len(plan.todo)
     with tqdm(total=total * steps, unit="step", dynamic_ncols=True, desc=f"image 1 of {total}") as bar:
-        for count in job.run(plan, pipeline, args.seed, args.batch_size, on_step=bar.update):
+        for count in run(on_step=bar.update):
             compiled()
             dealt += count
-            bar.update(dealt * steps - bar.n)
             bar.set_description(f"image {min(dealt + 1, total)} of {total}")
 
 

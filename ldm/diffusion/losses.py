@@ -8,6 +8,12 @@ from ldm.errors import UserError
 KINDS = ("mse", "mse+vb", "mse+vb_rescaled")
 
 
+def check_kind(kind):
+    """Refuse a name of a loss that is none."""
+    if kind not in KINDS:
+        raise UserError("training.loss", f"'{kind}' is none", f"one of {', '.join(KINDS)} is")
+
+
 def mean_of_image(x):
     return x.mean(dims=(1, 2, 3))
 
@@ -18,8 +24,7 @@ def training_loss(out, z0, z_t, eps, t, schedule, kind):
     mse: |eps_hat - eps|^2 (Algorithm 1). mse+vb: the entry's loss, with the variational bound of the learned
     variance, in bits, whose gradient does not reach the mean. mse+vb_rescaled: the bound times steps/1000.
     """
-    if kind not in KINDS:
-        raise UserError("training.loss", f"'{kind}' is none", f"one of {', '.join(KINDS)} is")
+    check_kind(kind)
     predicted = out[:, :3]
     terms = {"mse": mean_of_image((predicted - jt.array(eps)).sqr())}
     if kind == "mse":

@@ -5,7 +5,11 @@
 shape for the step at index i. `callback(i, z)` sees the latent after each step. `start` is the number of
 steps to do: indices start-1 ... 0.
 """
+from functools import partial
+
 import numpy as np
+
+from ldm.diffusion.multistep import dpmpp_2m, unipc
 
 
 def _exp(x):
@@ -41,4 +45,5 @@ def ddim(model, schedule, z, start, noise=None, callback=None, eta=0.0):
     return z
 
 
-SAMPLERS = {"ddpm": ddpm, "ddim": ddim}
+SAMPLERS = {"ddpm": ddpm, "ddim": ddim, "dpmpp_2m": dpmpp_2m,
+            "unipc_2": partial(unipc, order=2), "unipc_3": partial(unipc, order=3)}

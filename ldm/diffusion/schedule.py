@@ -10,6 +10,14 @@ import numpy as np
 from ldm.errors import UserError
 
 
+# What a window's steps are even in: functions of abar that grow with t.
+SPACINGS = {
+    "time": lambda abar: np.arange(len(abar)),
+    "logsnr": lambda abar: 0.5 * np.log((1 - abar) / abar),
+    "karras": lambda abar: ((1 - abar) / abar) ** (1 / 14),
+}
+
+
 class Schedule:
     """Every coefficient that sampling and training need, for each step of a (perhaps respaced) chain."""
 
@@ -62,13 +70,24 @@ class Schedule:
         abar = self.alpha_bar[kept]
         return Schedule(1 - abar / np.append(1.0, abar[:-1]), self.timesteps[kept])
 
-    def window(self, strength, steps):
-        """The chain of `steps` steps evenly from t = 1000 strength down to 0: start at its last index."""
+    def window(self, strength, steps, spacing="time"):
+        """The chain of `steps` steps from t = 1000 strength down to 0: start at its last index.
+
+        `spacing`, what is even: time; logsnr: lambda = log(alpha / sigma); karras: (sigma / alpha)^(1/7), the
+        spacing of Karras et al. 2022 (eq. 5). The last two are for solvers of higher order, whose error hangs
+        on the steps in lambda. Where they want more steps at small t than there are, each t is taken once.
+        """
         top = round(strength * len(self)) - 1
         if not (0 <= top < len(self) and 1 <= steps <= top + 1):
             raise UserError("rounds", f"strength {strength} with {steps} steps",
                             f"strength in 0..1 and 1..{max(top + 1, 1)} steps are")
-        return self.respace(np.round(np.linspace(top, 0, steps)).astype(int).tolist())
+        if spacing not in SPACINGS:
+            raise UserError("spacing", f"'{spacing}' is none", f"one of {', '.join(SPACINGS)} is")
+        even = SPACINGS[spacing](self.alpha_bar[:top + 1])
+        wanted = np.interp(np.linspace(even[top], even[0], steps)[::-1], even, np.arange(top + 1))
+        k = np.arange(steps)
+        indices = np.maximum.accumulate(np.round(wanted).astype(int) - k) + k       # strictly increasing
+        return self.respace(np.minimum(indices, top - k[::-1]).tolist())
 
     def add_noise(self, z0, i, eps):
         """Eq. 1, 2: z_i = sqrt(abar_i) z0 + sqrt(1 - abar_i) eps. `i`: index; for numpy, one an image."""

@@ -25,12 +25,13 @@ class Plan(NamedTuple):
     failures: list      # UserErrors
 
 
-def plan(masks, references, pairs, output, suffix, overwrite=False):
-    """Match masks with references and look what stands in `output`. No usable mask is a UserError."""
+def plan(masks, references, pairs, output, suffix, overwrite=False, count=None):
+    """Match masks with references and look what stands in `output`. No usable mask is a UserError.
+    `count`: the first so many pairs only."""
     pairs_file = pairs or next((p for p in (Path(masks).parent / "label_to_img.json",) if p.exists()), None)
     matched, failures = landscape.inference_pairs(masks, references,
                                                   pairs_file and landscape.read_pairs(pairs_file))
-    items = [Item(m, r, Path(output) / f"{m.stem}.{suffix}") for m, r in matched]
+    items = [Item(m, r, Path(output) / f"{m.stem}.{suffix}") for m, r in matched[:count]]
     done = [] if overwrite else [item for item in items if item.result.exists()]
     return Plan([item for item in items if item not in done], done, failures)
 
@@ -46,13 +47,13 @@ def check(plan, size):
             plan.failures.append(e)
 
 
-def record(output, settings, model, seed, overwrite=False):
-    """Write beside the results what makes them: settings, seed, weights. Results of other settings must not
-    be mixed with these, unless all are made anew."""
+def record(output, settings, model, seed, overwrite=False, unet=None):
+    """Write beside the results what makes them: settings, seed, weights -> that. Results of other settings
+    must not be mixed with these, unless all are made anew. `unet`: see Pipeline.load."""
     model = Path(model)
     made_by = {"model": model.name, "seed": seed, **settings._asdict(),
-               "weights": {name: files.sha256(model / f"{name}.safetensors")
-                           for name in ("unet", "autoencoder")}}
+               "weights": {"unet": files.sha256(unet or model / "unet.safetensors"),
+                           "autoencoder": files.sha256(model / "autoencoder.safetensors")}}
     path = Path(output) / RECORD
     if path.exists() and not overwrite:
         standing = configs.read_yaml(path)
@@ -61,28 +62,46 @@ def record(output, settings, model, seed, overwrite=False):
             raise UserError(output, f"holds results made otherwise ({', '.join(differing)})",
                             "another --output is needed, or --overwrite")
     configs.save(path, made_by)
+    return made_by
 
 
-def run(plan, pipeline, seed, batch_size, on_step=lambda images: None):
-    """Make `plan.todo`, batch by batch; yields how many items each batch dealt with. What cannot
-    be read is added to `plan.failures`, and the others are made all the same. `on_step(n)` is
-    called after a step of n images."""
-    for start in range(0, len(plan.todo), batch_size):
-        batch, inputs = plan.todo[start:start + batch_size], []
-        for item in batch:
-            try:
-                inputs.append((item, images.read_labels(item.mask, pipeline.latent_size),
-                               images.read_image(item.reference, pipeline.size)))
-            except UserError as e:
-                plan.failures.append(e)
-        if inputs:
-            items, masks, references = zip(*inputs)
-            results = pipeline(np.stack(masks), np.stack(references), [i.mask.stem for i in items], seed,
-                               lambda: on_step(len(items)))
-            for item, picture in zip(items, results):
-                images.write_image(item.result, picture)
-                plan.done.append(item)
+def batches(todo, size):
+    """The items `todo` in lists of at most `size`."""
+    return [todo[start:start + size] for start in range(0, len(todo), size)]
+
+
+def run(plan, pipeline, seed, batch_size, on_step=lambda steps: None):
+    """Make `plan.todo`, batch by batch; yields how many items each batch dealt with. What cannot be read is
+    added to `plan.failures`, and the others are made all the same. `on_step` is as in `make`."""
+    for batch in batches(plan.todo, batch_size):
+        made, failures = make(batch, pipeline, seed, on_step)
+        plan.done.extend(made)
+        plan.failures.extend(failures)
         yield len(batch)
+
+
+def make(batch, pipeline, seed, on_step=lambda steps: None):
+    """Make and write a batch -> (the items made, UserErrors of those that cannot be read).
+
+    `on_step(n)` is called after each step of n images, and with all the steps of an image that is left out:
+    together they are the rounds' steps for each item.
+    """
+    inputs, failures = [], []
+    for item in batch:
+        try:
+            inputs.append((item, images.read_labels(item.mask, pipeline.latent_size),
+                           images.read_image(item.reference, pipeline.size)))
+        except UserError as e:
+            failures.append(e)
+            on_step(sum(r.start for r in pipeline.rounds))
+    if not inputs:
+        return [], failures
+    items, masks, references = zip(*inputs)
+    results = pipeline(np.stack(masks), np.stack(references), [item.mask.stem for item in items], seed,
+                       lambda: on_step(len(items)))
+    for item, picture in zip(items, results):
+        images.write_image(item.result, picture)
+    return list(items), failures
 
 
 def overview(plan, output):

@@ -14,19 +14,30 @@ from ldm.errors import UserError
 from ldm.inference.color_transfer import color_transfer
 from ldm.inference.noise import ImageNoise
 from ldm.networks import Autoencoder, UNet
+from ldm.networks.onednn import for_inference
+
+
+def mebibytes(tree):
+    """Memory of all the fp32 Vars in nested sequences."""
+    return tree.numel() / 2 ** 18 if isinstance(tree, jt.Var) else sum(map(mebibytes, tree))
 
 
 class Pipeline:
-    """Masks and style references in, landscapes out. Its numbers are in `settings` (ldm.inference.rounds)."""
+    """Masks and style references in, landscapes out. Its numbers are in `settings` (ldm.inference.rounds).
 
-    def __init__(self, unet, autoencoder, schedule, settings, size):
+    memory_limit: MiB that what is kept of a batch's maps may take (370 an image at full size); what takes
+    more is made anew for each step.
+    """
+
+    def __init__(self, unet, autoencoder, schedule, settings, size, memory_limit=None):
         self.unet, self.autoencoder, self.schedule, self.settings = unet, autoencoder, schedule, settings
         self.size = tuple(size)                                     # width, height of images
-        self.rounds = settings.for_schedule(schedule)
+        self.rounds, self.memory_limit = settings.for_schedule(schedule), memory_limit
 
     @classmethod
-    def load(cls, folder, settings):
-        """From a model folder: config.yaml, autoencoder.safetensors, unet.safetensors."""
+    def load(cls, folder, settings, unet=None, memory_limit=None):
+        """From a model folder: config.yaml, autoencoder.safetensors, unet.safetensors. `unet`: another file
+        of the U-Net's weights, such as one of the checkpoints that were averaged."""
         folder = Path(folder)
         config = configs.load(folder / "config.yaml")
         networks = UNet(**config["unet"]), Autoencoder(**config["autoencoder"])
@@ -34,10 +45,16 @@ class Pipeline:
         if any(side % step for side in config["image_size"]):
             raise UserError(folder / "config.yaml", f"image_size is {config['image_size']}",
                             f"multiples of {step} are needed")
-        for network, name in zip(networks, ("unet", "autoencoder")):
-            weights.load(folder / f"{name}.safetensors", network)
+        paths = unet or folder / "unet.safetensors", folder / "autoencoder.safetensors"
+        for network, path in zip(networks, paths):
+            weights.load(path, network)
             network.eval()
-        return cls(*networks, Schedule.named(config["schedule"]), settings, config["image_size"])
+        width, height = config["image_size"]
+        factor = networks[1].factor
+        networks = (for_inference(networks[0], height // factor, width // factor),
+                    for_inference(networks[1], height, width))
+        return cls(*networks, Schedule.named(config["schedule"]), settings, config["image_size"],
+                   memory_limit)
 
     @property
     def latent_size(self):
@@ -65,12 +82,19 @@ class Pipeline:
         return np.stack(pictures)
 
     def modulate(self, masks):
-        """What the network makes of the maps, and of the empty map for every image: once, for all steps."""
+        """Functions that give what the network makes of the maps, and of the empty map for every image."""
         one_hot = jt.array(labels.one_hot(masks))
-        guided = self.unet.modulate(one_hot)
+        guided = self.kept(lambda: self.unet.modulate(one_hot))
         if all(r.guidance <= 1 for r in self.rounds):
             return guided, None
-        return guided, self.unet.modulate(jt.zeros((1, *one_hot.shape[1:])))
+        return guided, self.kept(lambda: self.unet.modulate_empty(*one_hot.shape[2:]))
+
+    def kept(self, make):
+        """A function that gives what `make` does: made once, unless it takes more memory than it may."""
+        made = make()
+        if self.memory_limit is not None and mebibytes(made) > self.memory_limit:
+            return make
+        return lambda: made
 
     def start(self, pictures, r, noise):
         """The latent that a round begins with."""
@@ -88,10 +112,10 @@ class Pipeline:
 
         def model(z, t):
             encoded = self.unet.encode(z, [t] * count)
-            out = self.unet.decode(*encoded, guided)
+            out = self.unet.decode(*encoded, guided())
             eps, values = out[:, :3], out[:, 3:] if self.unet.learn_sigma else None
             if r.guidance > 1:
-                eps = guide(eps, self.unet.decode(*encoded, empty)[:, :3], r.guidance)
+                eps = guide(eps, self.unet.decode(*encoded, empty())[:, :3], r.guidance)
             return eps, values
 
         def after(i, z):

@@ -4,20 +4,23 @@ from typing import NamedTuple, Optional
 from ldm import config as configs
 from ldm.diffusion import Schedule
 from ldm.diffusion.samplers import SAMPLERS
+from ldm.diffusion.schedule import SPACINGS
 from ldm.errors import UserError
 from ldm.inference.color_transfer import MODES
 
 DEFAULTS = {
-    "sampler": "ddim",          # ddim | ddpm
+    "sampler": "ddim",          # ddim | ddpm, and for few steps dpmpp_2m | unipc_2 | unipc_3
     "eta": 0.0,                 # of ddim: 0 is deterministic
     "jpeg_between_rounds": 0,   # quality 1..100 of the JPEG between two rounds (the entry's: 75); 0 is none
     "rounds": [],
 }
 # Where a round starts, in one of two ways. The entry's: `respacing` and `start`, an index of the respaced
 # chain; noise is added for index `start`, the first step is that at `start - 1` (its off-by-one, kept). Ours:
-# `strength` = t / 1000 and `steps`, the network steps really run, the first one at the noise's own level.
-ROUND = {"respacing": "", "start": 0, "strength": 0.0, "steps": 0, "guidance": 1.0, "color_transfer": "",
-         "from": "reference"}
+# `strength` = t / 1000 and `steps`, the network steps really run, the first one at the noise's own level;
+# `spacing` says in what they are even (see Schedule.window).
+ROUND = {"respacing": "", "start": 0, "strength": 0.0, "steps": 0, "spacing": "time", "guidance": 1.0,
+         "color_transfer": "", "from": "reference"}
+WORDS = {"spacing": tuple(SPACINGS), "color_transfer": ("", *MODES), "from": ("reference", "noise")}
 
 
 class Round(NamedTuple):
@@ -53,19 +56,23 @@ def load(path, assignments=()):
     settings = Settings(**{**tree, "rounds": [
         configs.merge(ROUND, r if isinstance(r, dict) else {"": r}, path, "rounds.")
         for r in tree["rounds"]]})
-    for name, value, allowed in (("sampler", settings.sampler, tuple(SAMPLERS)),
-                                 *(("rounds.color_transfer", r["color_transfer"], ("", *MODES))
-                                   for r in settings.rounds),
-                                 *(("rounds.from", r["from"], ("reference", "noise"))
-                                   for r in settings.rounds)):
+    words = [("sampler", settings.sampler, tuple(SAMPLERS))]
+    words += [(f"rounds.{key}", r[key], allowed) for r in settings.rounds for key, allowed in WORDS.items()]
+    for name, value, allowed in words:
         if value not in allowed:
             raise UserError(path, f"'{name}' is '{value}'", f"one of {', '.join(a for a in allowed if a)} is")
+    if not 0 <= settings.eta <= (settings.sampler == "ddim"):
+        raise UserError(path, f"'eta' is {settings.eta} and the sampler {settings.sampler}",
+                        "0..1 is possible with ddim, 0 with all others")
     if not settings.rounds:
         raise UserError(path, "has no rounds", "at least one is needed")
     for r in settings.rounds:
         if bool(r["respacing"]) == bool(r["steps"]):
             raise UserError(path, "a round says where it starts in no way or in two",
                             "either respacing and start, or strength and steps")
+        if r["respacing"] and r["spacing"] != "time":
+            raise UserError(path, f"a round has respacing and the spacing {r['spacing']}",
+                            "a spacing is possible with strength and steps")
     if settings.rounds[0]["color_transfer"]:
         raise UserError(path, "the first round has a color_transfer", "it starts at the reference itself")
     return settings
@@ -75,8 +82,8 @@ def _round(options, schedule, number):
     if options["respacing"]:
         chain, start, noise_index = schedule.respace(options["respacing"]), options["start"], options["start"]
     else:
-        chain, start = schedule.window(options["strength"], options["steps"]), options["steps"]
-        noise_index = start - 1
+        chain = schedule.window(options["strength"], options["steps"], options["spacing"])
+        start, noise_index = options["steps"], options["steps"] - 1
     if options["from"] == "noise":
         noise_index = None
     top = len(chain) - (noise_index == start)

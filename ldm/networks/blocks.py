@@ -2,6 +2,7 @@
 import numpy as np
 
 from ldm.backend import jt, nn
+from ldm.networks.dropout import Dropout
 
 
 def normalize(x, groups, eps):
@@ -74,7 +75,7 @@ class ResBlock(nn.Module):
         self.in_layers = nn.Sequential(GroupNorm(channels, groups), SiLU(),
                                        nn.Conv(channels, out_channels, 3, padding=1))
         self.emb_layers = nn.Sequential(SiLU(), nn.Linear(emb_channels, 2 * out_channels))
-        self.out_layers = nn.Sequential(GroupNorm(out_channels, groups), SiLU(), nn.Dropout(dropout),
+        self.out_layers = nn.Sequential(GroupNorm(out_channels, groups), SiLU(), Dropout(dropout),
                                         zero(nn.Conv(out_channels, out_channels, 3, padding=1)))
         self.skip_connection = (nn.Conv(channels, out_channels, 1) if channels != out_channels
                                 else nn.Identity())

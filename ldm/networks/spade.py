@@ -1,6 +1,7 @@
 """SPADE: the label map enters as a scale and a shift for each position of a normalised activation."""
 from ldm.backend import nn
 from ldm.networks.blocks import SiLU, normalize, upsample, zero
+from ldm.networks.dropout import Dropout
 
 
 class SPADENorm(nn.Module):
@@ -37,7 +38,7 @@ class SPADEResBlock(nn.Module):
         self.emb_layers = nn.Sequential(SiLU(), nn.Linear(emb_channels, 2 * out_channels))
         self.out_norm = SPADENorm(out_channels, num_classes, downsampling // 2 if up else downsampling,
                                   hidden, groups)
-        self.out_layers = nn.Sequential(SiLU(), nn.Dropout(dropout),
+        self.out_layers = nn.Sequential(SiLU(), Dropout(dropout),
                                         zero(nn.Conv(out_channels, out_channels, 3, padding=1)))
         self.skip_connection = (nn.Conv(channels, out_channels, 1) if channels != out_channels
                                 else nn.Identity())

@@ -61,14 +61,18 @@ class UNet(nn.Module):
         self.out = nn.Sequential(GroupNorm(c, norm_groups), SiLU(),
                                  zero(nn.Conv(c, 6 if learn_sigma else 3, 3, padding=1)))
 
-    def _decoder_layers(self):
+    def decoder_layers(self):
         """The layers after the encoder, in order, block by block."""
         return [list(self.middle_block)] + [list(block) for block in self.output_blocks]
 
     def modulate(self, one_hot):
         """One-hot map N x classes x h x w, latent-sized -> every SPADE block's modulations, in order."""
-        return [layer.modulations(one_hot) for block in self._decoder_layers() for layer in block
+        return [layer.modulations(one_hot) for block in self.decoder_layers() for layer in block
                 if isinstance(layer, SPADEResBlock)]
+
+    def modulate_empty(self, height, width):
+        """The modulations of the empty map, of batch 1."""
+        return self.modulate(jt.zeros((1, self.num_classes, height, width)))
 
     def encode(self, z, t):
         """z N x 3 x h x w, t N integers of the original 0..999 scale -> (skips, emb)."""
@@ -84,7 +88,7 @@ class UNet(nn.Module):
         """-> N x 6 (eps, variance values) or N x 3 x h x w. Modulations of batch 1 serve every image."""
         skips, modulations = list(skips), iter(modulations)
         h = skips[-1]
-        for i, block in enumerate(self._decoder_layers()):
+        for i, block in enumerate(self.decoder_layers()):
             if i > 0:
                 h = jt.concat([h, skips.pop()], dim=1)
             for layer in block:

@@ -1,0 +1,1 @@
+"""Measurements: each room makes one report for tools/benchmark.py. They are no part of the program."""

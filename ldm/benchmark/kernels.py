@@ -1,0 +1,170 @@
+"""The network's operators at their real sizes, and a whole pass: Jittor's own, ours, and PyTorch's.
+
+PyTorch runs in a process of its own, by the Python that has it; all take turns, so that what disturbs one
+disturbs the others. Times are of the processor: seconds times threads, the least of several.
+"""
+import json
+import subprocess
+from pathlib import Path
+
+
+from ldm.backend import jt, nn
+from ldm.benchmark import report
+from ldm.benchmark.clock import Peak, Time, best, timed
+from ldm.benchmark.operators import operators
+from ldm.benchmark.pipeline import TIMESTEP, inputs, random_weights
+from ldm.errors import UserError
+from ldm.networks import UNet
+from ldm.networks.attention import attend as plain_attend
+from ldm.networks.blocks import normalize as plain_normalize
+from ldm.networks.onednn import for_inference
+from ldm.networks.onednn import operators as fused
+
+
+class Torch:
+    """The other process. `ask(do=..., ...)` -> its answer (see torch_side.py)."""
+
+    def __init__(self, python):
+        script = Path(__file__).with_name("torch_side.py")
+        try:
+            self._child = subprocess.Popen([python, script], text=True, stdin=subprocess.PIPE,
+                                           stdout=subprocess.PIPE)
+        except OSError as e:
+            raise UserError(python, f"cannot be run ({e.strerror})", "a Python that has PyTorch is needed")
+        try:
+            self.version = self.ask(do="hello")["version"]
+        except (OSError, ValueError):
+            raise UserError(python, "does not answer", "a Python that has PyTorch and NumPy is needed")
+
+    def ask(self, **question):
+        print(json.dumps(question), file=self._child.stdin, flush=True)
+        return json.loads(self._child.stdout.readline())
+
+    def close(self):
+        self._child.stdin.close()
+        self._child.wait()
+
+
+def normal(*shape):
+    return jt.randn(shape).sync()
+
+
+def plain(o):
+    """A function that runs an Operator once with Jittor's operators."""
+    x = normal(1, o.channels, o.height, o.width)
+    if o.kind == "conv":
+        w, b = normal(o.out_channels, o.channels, o.kernel, o.kernel), normal(o.out_channels)
+        return lambda: nn.conv2d(x, w, b, padding=o.kernel // 2)
+    if o.kind == "linear":
+        x, w, b = normal(1, o.channels), normal(o.out_channels, o.channels), normal(o.out_channels)
+        return lambda: nn.matmul_transpose(x, w) + b
+    if o.kind == "attention":
+        q, k, v = (normal(o.heads, o.channels, o.height * o.width) for _ in range(3))
+        return lambda: plain_attend(q, k, v)
+    size = (o.height, o.width) if o.modulated else (1, 1)
+    gain, offset = (normal(1, o.channels, *size) for _ in range(2))
+
+    def run():
+        h = plain_normalize(x, o.groups, 1e-5) * gain + offset
+        return h * jt.sigmoid(h)
+    return run
+
+
+def ours(o):
+    """The same with the fused operators; None where there is none."""
+    block = fused.block_size()
+    if o.kind == "linear" or o.kind != "conv" and o.channels % block:
+        return None
+    x = fused.to_blocks(normal(1, o.channels, o.height, o.width), block).sync()
+    if o.kind == "conv":
+        made = fused.Convolution(normal(o.out_channels, o.channels, o.kernel, o.kernel),
+                                 normal(o.out_channels), o.height, o.width, block)
+        return lambda: made(x)
+    if o.kind == "attention":
+        qkv = fused.to_blocks(normal(1, 3 * o.channels * o.heads, o.height, o.width), block).sync()
+        return lambda: fused.attend(qkv, o.heads)
+    size = (o.height, o.width) if o.modulated else (1, 1)
+    gain, offset = (fused.to_blocks(normal(1, o.channels, *size), block).sync() for _ in range(2))
+    emb = jt.zeros((1, 2 * o.channels)).sync()
+    return lambda: fused.normalize(x, gain, offset, emb, o.groups, 1e-5)
+
+
+def in_turn(sides, repeats):
+    """sides: {name: function -> Time, or None}. -> {name: the best Time}; the first turn is not counted."""
+    times = {name: [] for name, run in sides.items() if run}
+    for repeat in range(1 + repeats):
+        for name in times:
+            time = sides[name]()
+            times[name] += [time] if repeat else []
+    return {name: best(of_side) for name, of_side in times.items()}
+
+
+def of_jittor(run):
+    return run and (lambda: timed(run)[1])
+
+
+def measure(config, repeats, torch_python=None, seed=0):
+    """The report: a pass as a whole, then each operator with how often a pass has it, by total time."""
+    torch = Torch(torch_python) if torch_python else None
+    try:
+        with jt.no_grad():
+            peak = Peak()
+            passes, found = pass_table(config, repeats, torch, seed)
+            rows = [row(o, count, repeats, torch, peak) for o, count in found.items()]
+    finally:
+        if torch:
+            torch.close()
+    rows.sort(key=lambda r: -r["in a pass"] * r["plain ms"])
+    machine = {**report.describe(), "peak GFLOP/s": round(peak.gflops, 1)}
+    if torch:
+        machine["torch"] = torch.version
+    return {"machine": machine, "tables": [
+        {"title": "One pass of the network, batch 1", "rows": passes},
+        {"title": "A pass by kind of operator, processor ms", "rows": by_kind(rows)},
+        {"title": "Each operator once, processor ms", "rows": rows}]}
+
+
+def by_kind(rows):
+    """The sums over a pass for each kind; what ours leaves as it is counts with the plain time."""
+    sums = {}
+    for r in rows:
+        kind = r["operator"].split(",")[0].rstrip("0123456789 ->")
+        of_kind = sums.setdefault(kind, {"kind": kind, "in a pass": 0})
+        of_kind["in a pass"] += r["in a pass"]
+        for side in (name for name in r if name.endswith(" ms")):
+            time = r["plain ms"] if r[side] is None else r[side]
+            of_kind[side] = of_kind.get(side, 0) + r["in a pass"] * time
+    return list(sums.values())
+
+
+def pass_table(config, repeats, torch, seed):
+    """-> (a row for each side, which makes the maps anew in each pass; the operators {Operator: count})."""
+    z, one_hot, _ = inputs(config, seed)
+    unet = random_weights(UNet(**config["unet"]))
+    unet.eval()
+    found = operators(unet, lambda: unet(z, [TIMESTEP], one_hot))
+    fast = for_inference(unet, *z.shape[2:])
+    sides = {"Jittor, plain": of_jittor(lambda: unet(z, [TIMESTEP], one_hot)),
+             "Jittor, ours": of_jittor(lambda: fast.decode(*fast.encode(z, [TIMESTEP]),
+                                                           fast.modulate(one_hot)))}
+    if torch:
+        torch.ask(do="build", config=config["unet"], height=z.shape[2], width=z.shape[3])
+        sides["PyTorch, eager"] = lambda: Time(**torch.ask(do="pass"))
+    times = in_turn(sides, repeats)
+    against = times.get("PyTorch, eager", times["Jittor, plain"])
+    return [{"side": name, "s": t.wall, "processor s": t.cpu, "ratio": t.wall / against.wall,
+             "processor ratio": t.cpu / against.cpu} for name, t in times.items()], found
+
+
+def row(o, count, repeats, torch, peak):
+    """Processor ms of each side; of ours GFLOP/s by the direct algorithm, GB/s of the least traffic."""
+    sides = {"plain": of_jittor(plain(o)), "ours": of_jittor(ours(o))}
+    if torch:
+        sides["torch"] = lambda: Time(**torch.ask(do="operator", operator=o._asdict()))
+    times = in_turn(sides, repeats)
+    mine = times.get("ours", times["plain"])
+    return {"operator": str(o), "in a pass": count,
+            **{f"{name} ms": times[name].cpu * 1e3 if name in times else None for name in sides},
+            "GFLOP/s": 2 * o.multiplications / mine.cpu / 1e9 or None,
+            "GB/s": o.bytes / mine.cpu / 1e9,
+            "share of the peak": peak.share(o.multiplications, mine) or None}

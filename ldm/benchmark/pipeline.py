@@ -1,0 +1,146 @@
+"""Where an image's time goes: the entry's way, the network taken apart, and with the fused operators."""
+import numpy as np
+
+from ldm import labels
+from ldm.backend import jt
+from ldm.benchmark import report
+from ldm.benchmark.clock import Peak, best, timed
+from ldm.benchmark.operators import multiplications, operators
+from ldm.datasets.latents import from_network, to_network
+from ldm.diffusion.guidance import guide
+from ldm.inference.color_transfer import color_transfer
+from ldm.inference.pipeline import mebibytes
+from ldm.networks import Autoencoder, UNet
+from ldm.networks.onednn import for_inference
+
+TIMESTEP, GUIDANCE = 500, 3.5
+
+
+def random_weights(network):
+    """Fill what a new network has as zeros, so that no part of it computes on constants. -> `network`"""
+    for p in network.parameters():
+        if p.ndim > 1 and not p.numpy().any():
+            p.assign(jt.randn(p.shape) / float(np.sqrt(np.prod(p.shape[1:]))))
+    return network
+
+
+class EntrysWay:
+    """Two whole passes, nothing kept."""
+
+    def __init__(self, unet, one_hot):
+        self.unet, self.one_hot = unet, one_hot
+
+    def keep(self):
+        self.maps = self.one_hot, jt.zeros(self.one_hot.shape)
+
+    def step(self, z):
+        passes = [self.unet(z, [TIMESTEP], map_)[:, :3] for map_ in self.maps]
+        return guide(*passes, GUIDANCE)
+
+
+class Apart:
+    """The modulations kept, one encoding for both passes: ldm.inference.pipeline's way."""
+
+    def __init__(self, unet, one_hot):
+        self.unet, self.one_hot = unet, one_hot
+
+    def keep(self):
+        self.maps = self.unet.modulate(self.one_hot), self.unet.modulate_empty(*self.one_hot.shape[2:])
+
+    def step(self, z):
+        encoded = self.unet.encode(z, [TIMESTEP])
+        passes = [self.unet.decode(*encoded, map_)[:, :3] for map_ in self.maps]
+        return guide(*passes, GUIDANCE)
+
+
+def inputs(config, seed):
+    """-> (latent 1 x 3 x h x w, one-hot map of that size in squares, image H x W x 3 uint8), all random."""
+    rng = np.random.default_rng(seed)
+    factor = 2 ** (len(config["autoencoder"]["channel_mult"]) - 1)
+    width, height = config["image_size"]
+    map_ = rng.integers(config["unet"]["num_classes"], size=(1, height // factor, width // factor))
+    map_ = map_[:, ::4, ::4].repeat(4, 1).repeat(4, 2)[:, :height // factor, :width // factor]
+    return (jt.array(rng.standard_normal((1, 3, height // factor, width // factor)).astype(np.float32)),
+            jt.array(labels.one_hot(map_.astype(np.uint8))),
+            rng.integers(256, size=(height, width, 3)).astype(np.uint8))
+
+
+def measure(config, repeats, seed=0):
+    """The report for a config's networks with random weights, batch 1. The ways take turns; the least time of
+    each counts, since what disturbs only ever adds."""
+    jt.set_global_seed(seed)
+    with jt.no_grad():
+        z, one_hot, image = inputs(config, seed)
+        unet = random_weights(UNet(**config["unet"]))
+        unet.eval()
+        macs = multiplications(operators(unet, lambda: unet(z, [TIMESTEP], one_hot)))
+        direct, translation = timed(lambda: for_inference(unet, *z.shape[2:], winograd=False))
+        fast, _ = timed(lambda: for_inference(unet, *z.shape[2:]))
+        ways = {"the entry's way": EntrysWay(unet, one_hot), "kept and shared": Apart(unet, one_hot),
+                "and fused": Apart(direct, one_hot), "and Winograd (ours)": Apart(fast, one_hot)}
+        peak = Peak()
+        steps = steps_table(ways, z, 2 * macs, repeats, peak)
+        phases = phases_table(config, image, repeats)
+    machine = {**report.describe(), "peak GFLOP/s": round(peak.gflops, 1)}
+    whole, folded = (mebibytes(ways[name].maps) for name in ("kept and shared", "and fused"))
+    memory = {"GMAC a pass": macs / 1e9, "MiB of maps kept, both whole": whole,
+              "MiB of maps kept, the empty one folded": folded,
+              "MiB of weights": sum(p.numel() for p in unet.parameters()) * 4 / 2**20,
+              "MiB of packed weights": getattr(direct, "bytes", 0) / 2**20,
+              "MiB of weights packed for Winograd": getattr(fast, "bytes", 0) / 2**20,
+              "processor seconds to pack": translation.cpu}
+    return {"machine": machine, "tables": [
+        {"title": "One guided step, batch 1", "rows": steps},
+        {"title": "The other phases of an image", "rows": phases},
+        {"title": "Memory and work", "rows": [{"what": k, "value": float(v)} for k, v in memory.items()]}]}
+
+
+def steps_table(ways, z, multiplications, repeats, peak):
+    """A row for each way: keeping the maps (once an image), then a step, against the first way's step.
+
+    `multiplications` are the first way's of a step, by the direct algorithm: the share of the peak counts
+    them whatever a way really does.
+    """
+    kept = {name: [timed(way.keep)[1] for _ in range(2)][1] for name, way in ways.items()}
+    results, times = {}, {name: [] for name in ways}
+    for repeat in range(1 + repeats):               # at first operators are compiled
+        for name, way in ways.items():
+            results[name], time = timed(lambda: way.step(z))
+            times[name] += [time] if repeat else []
+        peak.measure()
+    first = next(iter(ways))
+    exact, base = results[first].numpy(), best(times[first])
+    rows = []
+    for name, way in ways.items():
+        time = best(times[name])
+        rows.append({
+            "way": name, "maps, processor s": kept[name].cpu, "step, s": time.wall, "processor s": time.cpu,
+            "ratio": time.wall / base.wall, "processor ratio": time.cpu / base.cpu,
+            "share of the peak": peak.share(multiplications, time),
+            "largest difference, of the largest value":
+                float(np.abs(results[name].numpy() - exact).max() / np.abs(exact).max())})
+    return rows
+
+
+def phases_table(config, image, repeats):
+    """Encoding, decoding and colour transfer of an image, with Jittor's operators and with ours."""
+    plain = random_weights(Autoencoder(**config["autoencoder"]))
+    plain.eval()
+    fast = for_inference(plain, *image.shape[:2])
+    latent = plain.encode(jt.array(to_network(image)[None])).sync()
+    ways = {"plain": plain, "ours": fast}
+    phases = {"encode": lambda autoencoder: autoencoder.encode(jt.array(to_network(image)[None])),
+              "decode": lambda autoencoder: from_network(autoencoder.decode(latent).numpy()[0]),
+              "colour transfer": lambda _: color_transfer(image, np.roll(image, 7, axis=2), "opencv8")}
+    rows = []
+    for name, run in phases.items():
+        times = {way: [] for way in ways}
+        for repeat in range(1 + repeats):
+            for way, autoencoder in ways.items():
+                time = timed(lambda: run(autoencoder))[1]
+                times[way] += [time] if repeat else []
+        least = {way: best(of_way) for way, of_way in times.items()}
+        rows.append({"phase": name, "plain, s": least["plain"].wall, "processor s": least["plain"].cpu,
+                     "ours, s": least["ours"].wall, "ours, processor s": least["ours"].cpu,
+                     "processor ratio": least["ours"].cpu / least["plain"].cpu})
+    return rows

@@ -1,0 +1,38 @@
+"""Reports: what a benchmark hands to tools/benchmark.py, as plain values for JSON and as Markdown.
+
+A report is {"machine": describe(), "tables": [{"title": text, "rows": [{column: number or text}]}]}.
+"""
+import os
+import platform
+from pathlib import Path
+
+
+def describe():
+    """The machine as this process sees it; `load` is that of the minute before, so that noise can be told."""
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines()
+                 if line.startswith("model name")]
+        model = names[0] if names else model
+    return {"cpu": model, "cores": len(os.sched_getaffinity(0)), "load": round(os.getloadavg()[0], 2),
+            "threads": int(os.environ.get("OMP_NUM_THREADS", 0)) or len(os.sched_getaffinity(0)),
+            "python": platform.python_version()}
+
+
+def cell(value):
+    """A value as a table shows it: four significant digits, nothing for None."""
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def markdown(report):
+    """The report as Markdown: a line on the machine, then its tables."""
+    lines = [", ".join(f"{name} {value}" for name, value in report["machine"].items())]
+    for table in report["tables"]:
+        columns = list(table["rows"][0])
+        lines += ["", f"**{table['title']}**", "",
+                  "| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+        lines += ["| " + " | ".join(cell(row.get(c)) for c in columns) + " |" for row in table["rows"]]
+    return "\n".join(lines)

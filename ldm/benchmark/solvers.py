@@ -1,0 +1,149 @@
+"""How many steps a solver needs: one round from each reference, against the chain that visits every step.
+
+Imports no Jittor: whoever calls `measure` brings a loaded pipeline.
+"""
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+from ldm import images
+from ldm.benchmark import report
+from ldm.diffusion.samplers import SAMPLERS
+from ldm.diffusion.schedule import SPACINGS
+from ldm.errors import UserError
+from ldm.evaluation.quick import image_moments, quick_metrics
+from ldm.inference import rounds
+
+SOLVERS = ("ddim:time", "dpmpp_2m:time", "dpmpp_2m:logsnr", "dpmpp_2m:karras", "unipc_2:logsnr",
+           "unipc_2:karras", "unipc_3:karras")
+COUNTS = (5, 8, 12, 16, 20, 30, 50)
+
+
+class Solver(NamedTuple):
+    sampler: str
+    spacing: str
+
+
+class Pairs(NamedTuple):
+    """What is to be made: N names, label maps as files have them, references of the model's size."""
+
+    names: list
+    masks: list         # H x W uint8
+    references: list    # H x W x 3 uint8
+
+
+def solver(text):
+    """A Solver from "sampler:spacing"; UserError for what is none. Ancestral sampling solves no ODE."""
+    known = [name for name in SAMPLERS if name != "ddpm"]
+    sampler, _, spacing = text.partition(":")
+    if sampler not in known or spacing not in SPACINGS:
+        raise UserError(text, "is no solver",
+                        f"sampler:spacing of {', '.join(known)} and {', '.join(SPACINGS)} is")
+    return Solver(sampler, spacing)
+
+
+def read(items, size):
+    """Pairs of a job's items (ldm.inference.job), references of `size` (width, height)."""
+    return Pairs([item.mask.stem for item in items], [images.read_labels(item.mask, size) for item in items],
+                 [images.read_image(item.reference, size) for item in items])
+
+
+def one_round(solver, steps, strength, guidance):
+    """The settings of a single round by this solver."""
+    options = {**rounds.ROUND, "strength": strength, "steps": steps, "spacing": solver.spacing,
+               "guidance": guidance}
+    return rounds.Settings(solver.sampler, 0.0, 0, [options])
+
+
+def recorded(pipeline, settings):
+    """A pipeline of `pipeline`'s networks and these settings; it keeps as `latent` what it decoded last."""
+    class Recorded(type(pipeline)):
+        def decode(self, z):
+            self.latent = z.numpy()
+            return super().decode(z)
+    return Recorded(pipeline.unet, pipeline.autoencoder, pipeline.schedule, settings, pipeline.size)
+
+
+def make(pipeline, settings, pairs, seed, on_step):
+    """-> (latents N x 3 x h x w, pictures N x H x W x 3 uint8, seconds), one image at a time."""
+    of_settings = recorded(pipeline, settings)
+    latents, pictures, begin = [], [], time.perf_counter()
+    for name, mask, reference in zip(*pairs):
+        small = images.resize(mask, pipeline.latent_size, smooth=False)
+        pictures.append(of_settings(small[None], reference[None], [name], seed, on_step)[0])
+        latents.append(of_settings.latent[0])
+    return np.stack(latents), np.stack(pictures), time.perf_counter() - begin
+
+
+def distance(latents, exact):
+    """Mean over images of the root mean square difference, in deviations of the exact latents."""
+    return float(np.sqrt(((latents - exact) ** 2).mean((1, 2, 3))).mean() / exact.std())
+
+
+def psnr(pictures, exact):
+    """Mean over images, dB."""
+    error = ((pictures.astype(np.float64) - exact) ** 2).mean((1, 2, 3))
+    return float((10 * np.log10(255 ** 2 / np.maximum(error, 1e-3))).mean())
+
+
+def all_steps(strength):
+    """As many steps as the chain of 1000 has up to `strength`."""
+    return round(1000 * strength)
+
+
+def measure(pipeline, pairs, settings, seed=0, segmenter=None, real=None, on_step=lambda: None):
+    """The report: a table with a row for the chain of every step (DDIM), then one for each of `settings`,
+    which are of `one_round` and differ in solver and steps alone.
+
+    segmenter: for M and, with `real` pictures N x H x W x 3 uint8 to compare with, FD-seg; None leaves both
+    out. `on_step()` is called after each step of an image.
+    """
+    moments = image_moments(segmenter, real) if segmenter and real is not None else None
+    strength, guidance = (settings[0].rounds[0][key] for key in ("strength", "guidance"))
+
+    def row(one, exact=None):
+        latents, pictures, seconds = make(pipeline, one, pairs, seed, on_step)
+        quality = quick_metrics(pictures, pairs.masks, pairs.references, segmenter, moments)
+        steps = one.rounds[0]["steps"]
+        apart = {"distance": 0.0, "PSNR": None} if exact is None else {
+            "distance": distance(latents, exact[0]), "PSNR": psnr(pictures, exact[1])}
+        return (latents, pictures), {
+            "solver": one.sampler, "spacing": one.rounds[0]["spacing"], "steps": steps,
+            "passes": steps * (2 if guidance > 1 else 1), "seconds": seconds / len(pairs.names), **apart,
+            **{name: value for name, value in quality.items() if value is not None}}
+
+    exact, first = row(one_round(Solver("ddim", "time"), all_steps(strength), strength, guidance))
+    rows = [first] + [row(one, exact)[1] for one in settings]
+    title = (f"{len(pairs.names)} images, one round from strength {strength}, guidance {guidance}; distance "
+             f"to all {all_steps(strength)} steps, in deviations of the latents")
+    return {"machine": report.describe(), "tables": [{"title": title, "rows": rows}]}
+
+
+def plot(made, path):
+    """Draw a report of `measure`: distance and S against steps, a line for each solver. Needs matplotlib."""
+    pyplot = plotting()
+    rows = made["tables"][0]["rows"]
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    for name in dict.fromkeys((r["solver"], r["spacing"]) for r in rows[1:]):
+        mine = [r for r in rows[1:] if (r["solver"], r["spacing"]) == name]
+        for axis, column in zip(axes, ("distance", "S")):
+            axis.plot([r["steps"] for r in mine], [r[column] for r in mine], marker="o",
+                      label=", ".join(name))
+    axes[1].axhline(rows[0]["S"], color="black", linestyle=":", label=f"{rows[0]['steps']} steps")
+    axes[0].set_yscale("log")
+    for axis, text in zip(axes, ("distance to every step, in deviations", "S, contest_overflow")):
+        axis.set(xscale="log", xlabel="network steps", ylabel=text)
+    axes[1].legend(fontsize="small")
+    figure.savefig(path, dpi=120)
+
+
+def plotting():
+    """matplotlib's pyplot without a display; UserError where it is not installed."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise UserError("matplotlib", "is not installed, and plots need it", "`pip install matplotlib`")
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    return pyplot

@@ -1,0 +1,87 @@
+"""PyTorch's side of a comparison: a script for another Python, which answers JSON with JSON, line by line.
+
+    {"do": "hello"}                                         -> {"version": ..., "threads": ...}
+    {"do": "operator", "operator": {...}}                   -> {"wall": s, "cpu": s}, one run of it
+    {"do": "build", "config": {...}, "height": h, "width": w}   the U-Net with random weights
+    {"do": "pass"}                                          -> {"wall": s, "cpu": s}, one pass of that
+    {"do": "check", "config": {...}, "weights": npz, "inputs": npz}     -> {"difference": ...} to its "out"
+"""
+import json
+import sys
+import time
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from torch_unet import UNet
+
+
+def timed(run):
+    wall, cpu = time.perf_counter(), time.process_time()
+    run()
+    return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+
+
+class Side:
+    def __init__(self):
+        self.made = {}
+
+    def hello(self, ask):
+        return {"version": torch.__version__, "threads": torch.get_num_threads()}
+
+    def operator(self, ask):
+        key = json.dumps(ask["operator"], sort_keys=True)
+        if key not in self.made:
+            self.made = {key: operator(**ask["operator"])}
+        return timed(self.made[key])
+
+    def build(self, ask):
+        network = UNet(**ask["config"])
+        z = torch.randn(1, 3, ask["height"], ask["width"])
+        map_ = torch.zeros(1, ask["config"]["num_classes"], ask["height"], ask["width"])
+        map_[:, 0] = 1
+        self.made = {"unet": lambda: network(z, torch.tensor([500]), map_)}
+        return {}
+
+    def run_pass(self, ask):
+        return timed(self.made["unet"])
+
+    def check(self, ask):
+        network = UNet(**ask["config"])
+        network.load_state_dict({k: torch.from_numpy(v) for k, v in np.load(ask["weights"]).items()})
+        given = {k: torch.from_numpy(v) for k, v in np.load(ask["inputs"]).items()}
+        out = network(given["x"], given["t"], given["one_hot"])
+        return {"difference": float((out - given["out"]).abs().max())}
+
+
+def operator(kind, channels, out_channels, height, width, kernel, heads, groups, modulated):
+    """A function that runs such an Operator (ldm.benchmark.operators) once."""
+    x = torch.randn(1, channels, height, width)
+    if kind == "conv":
+        w, b = torch.randn(out_channels, channels, kernel, kernel), torch.randn(out_channels)
+        return lambda: F.conv2d(x, w, b, padding=kernel // 2)
+    if kind == "linear":
+        w, b, x = torch.randn(out_channels, channels), torch.randn(out_channels), torch.randn(1, channels)
+        return lambda: F.linear(x, w, b)
+    if kind == "attention":
+        q, k, v = (torch.randn(1, heads, height * width, channels) for _ in range(3))
+        return lambda: F.scaled_dot_product_attention(q, k, v)
+    if modulated:
+        gain, offset = torch.randn_like(x), torch.randn_like(x)
+        return lambda: F.silu(F.group_norm(x, groups) * gain + offset)
+    gain, offset = torch.randn(channels), torch.randn(channels)
+    return lambda: F.silu(F.group_norm(x, groups, gain, offset))
+
+
+def main():
+    side = Side()
+    answers = {"hello": side.hello, "operator": side.operator, "build": side.build, "pass": side.run_pass,
+               "check": side.check}
+    with torch.inference_mode():
+        for line in sys.stdin:
+            ask = json.loads(line)
+            print(json.dumps(answers[ask["do"]](ask)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,15 @@
+"""How fast the U-Net trains, and in how much memory: optimiser steps on random latents."""
+from ldm.benchmark import report
+from ldm.training.rehearsal import rehearse
+
+
+def measure(config, repeats):
+    """The report of `repeats` optimiser steps as the config's `training` says, after one that compiles."""
+    options = config["training"]
+    taken = rehearse(config, 1 + repeats)
+    row = {"parameters": taken["parameters"], "batch": taken["batch_size"],
+           "micro-batch": options["micro_batch"] or taken["batch_size"],
+           "checkpointing": options["checkpointing"], "s a step": taken["seconds"],
+           "samples a second": taken["batch_size"] / taken["seconds"], "peak GB": taken["peak_gb"]}
+    return {"machine": report.describe(), "tables": [{"title": f"Training, median of {repeats} steps",
+                                                      "rows": [row]}]}

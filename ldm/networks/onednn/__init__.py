@@ -1,0 +1,16 @@
+"""Inference on the CPU by oneDNN: activations in blocks of channels, weights packed once, fused operators."""
+from ldm.networks.onednn.autoencoder import BlockedAutoencoder
+from ldm.networks.onednn.layers import translatable
+from ldm.networks.onednn.unet import BlockedUNet
+from ldm.networks.unet import UNet
+
+__all__ = ["BlockedAutoencoder", "BlockedUNet", "for_inference"]
+
+
+def for_inference(network, height, width, winograd=True):
+    """A UNet or Autoencoder in blocks, for inputs of this size, where the machine and the widths allow it;
+    else the network itself, which has the same verbs. `winograd` as in operators.Convolution."""
+    if not translatable(network):
+        return network
+    blocked = BlockedUNet if isinstance(network, UNet) else BlockedAutoencoder
+    return blocked(network, height, width, winograd)

@@ -1,0 +1,84 @@
+"""The U-Net's verbs for inference on the CPU: the same numbers from the same weights, which it holds packed;
+the plain network may be deleted."""
+from ldm.backend import jt, nn
+from ldm.networks.blocks import timestep_embedding
+from ldm.networks.onednn.layers import Norm, Residual, SPADEResidual, Translator
+from ldm.networks.onednn.operators import from_blocks, to_blocks
+
+
+def fold(modulation):
+    """Of a map that is constant inside, such as the empty map's: first, inner and last row and column."""
+    for dim in (2, 3):
+        last = modulation.shape[dim] - 1
+        if last > 2:
+            modulation = jt.concat([modulation[(slice(None),) * dim + (slice(i, i + 1),)]
+                                    for i in (0, 1, last)], dim=dim)
+    return modulation.sync()
+
+
+class BlockedUNet:
+    """`modulate`, `encode` and `decode` of a UNet for latents of one size.
+
+    Images go through one by one, so that a result does not depend on its batch. What the verbs hand to each
+    other is in blocks, a list with an item for each image. `winograd` as in Convolution.
+    """
+
+    def __init__(self, unet, height, width, winograd=True):
+        self.learn_sigma, self._num_classes = unet.learn_sigma, unet.num_classes
+        self._channels, self._time_embed = unet.channels, unet.time_embed
+        with jt.no_grad():
+            translator = Translator(height, width, winograd)
+            self._block = translator.block
+            self._encoder = [[translator.layer(layer) for layer in block] for block in unet.input_blocks]
+            self._decoder = [[translator.layer(layer) for layer in block] for block in unet.decoder_layers()]
+            norm, _, conv = unet.out
+            self._out_norm, self._out_conv = Norm(norm, translator), translator.convolution(conv)
+            self._out_channels = conv.weight.shape[0]
+            self._emb_weight, self._emb_bias = (jt.concat(parts).sync() for parts in zip(
+                *((linear.weight, linear.bias) for linear in translator.linears)))
+        self.bytes = translator.bytes               # of packed weights
+
+    def modulate(self, one_hot):
+        """One-hot maps N x classes x h x w -> for each image every SPADE block's modulations, in order."""
+        return [[layer.modulations(to_blocks(one_hot[n:n + 1], self._block))
+                 for block in self._decoder for layer in block if isinstance(layer, SPADEResidual)]
+                for n in range(one_hot.shape[0])]
+
+    def modulate_empty(self, height, width):
+        """The modulations of the empty map, for every image: folded to 3 x 3, as only the border differs."""
+        whole = self.modulate(jt.zeros((1, self._num_classes, height, width)))
+        return [[tuple(tuple(fold(m) for m in norm) for norm in layer) for layer in whole[0]]]
+
+    def encode(self, z, t):
+        """z N x 3 x h x w, t N integers of the original 0..999 scale -> (skips, embs)."""
+        embs = [self._embed(i) for i in t]
+        return [self._encode(to_blocks(z[n:n + 1], self._block), emb) for n, emb in enumerate(embs)], embs
+
+    def _embed(self, t):
+        """Every residual block's scales and shifts of a timestep, one after the other: 1 x n."""
+        emb = self._time_embed(jt.array(timestep_embedding([t], self._channels)))
+        return nn.matmul_transpose(emb * jt.sigmoid(emb), self._emb_weight) + self._emb_bias
+
+    def _encode(self, h, emb):
+        skips = []
+        for block in self._encoder:
+            for layer in block:
+                h = layer(h, emb) if isinstance(layer, Residual) else layer(h)
+            skips.append(h)
+        return skips
+
+    def decode(self, skips, embs, modulations):
+        """-> N x 6 (eps, variance values) or N x 3 x h x w. Modulations of one map serve every image."""
+        if len(modulations) == 1:
+            modulations = modulations * len(skips)
+        return jt.concat([self._decode(*image) for image in zip(skips, embs, modulations)])
+
+    def _decode(self, skips, emb, modulations):
+        skips, modulations = list(skips), iter(modulations)
+        h = skips[-1]
+        for i, block in enumerate(self._decoder):
+            if i > 0:
+                h = jt.concat([h, skips.pop()], dim=1)
+            for layer in block:
+                h = layer(h, emb, next(modulations)) if isinstance(layer, SPADEResidual) else layer(h)
+        return from_blocks(self._out_conv(self._out_norm(h)), self._out_channels)

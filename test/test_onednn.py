@@ -1,0 +1,134 @@
+"""The operators for CPU inference against plain ones, and the network made of them against golden numbers."""
+import numpy as np
+import pytest
+import tiny
+from conftest import golden, one_hot
+from test_networks import small_autoencoder, small_unet, worst
+
+from ldm.backend import jt, nn
+from ldm.inference import Pipeline, rounds
+from ldm.networks import UNet
+from ldm.networks import attention as plain_attention
+from ldm.networks import blocks as plain
+from ldm.networks.onednn import BlockedAutoencoder, BlockedUNet, for_inference
+from ldm.networks.onednn.operators import (Convolution, attend, available, block_size, from_blocks, normalize,
+                                           to_blocks)
+
+pytestmark = pytest.mark.skipif(not available(), reason="Jittor does not compute with oneDNN here")
+RNG = np.random.default_rng(0)
+
+
+def normal(*shape):
+    return jt.array(RNG.standard_normal(shape).astype("float32"))
+
+
+def blocks(x):
+    return to_blocks(x, block_size())
+
+
+@pytest.mark.parametrize("channels, out_channels, kernel, winograd", [
+    (29, 32, 3, True), (32, 6, 3, False), (64, 32, 1, False)])
+def test_convolution_equals_plain(channels, out_channels, kernel, winograd):
+    """Also of channels that fill no block, and with a sum."""
+    x, w = normal(1, channels, 12, 16), normal(out_channels, channels, kernel, kernel)
+    b = normal(out_channels)
+    residual = normal(1, out_channels, 12, 16)
+    made = Convolution(w, b, 12, 16, block_size(), winograd)
+    expected = nn.conv2d(x, w, b, padding=kernel // 2).numpy()
+    scale = np.abs(expected).max()
+    assert worst(from_blocks(made(blocks(x)), out_channels).numpy(), expected) < 3e-6 * scale
+    summed = from_blocks(made(blocks(x), blocks(residual)), out_channels).numpy()
+    assert worst(summed, expected + residual.numpy()) < 3e-6 * scale
+
+
+@pytest.mark.parametrize("mean", [0, 1000])
+def test_normalize_equals_plain(mean):
+    """Whole maps; a large mean, which sums of squares would not survive."""
+    x = RNG.standard_normal((1, 64, 12, 16)) + mean
+    gain, offset, emb = normal(1, 64, 12, 16), normal(1, 64, 12, 16), normal(1, 128)
+    got = normalize(blocks(jt.array(x.astype("float32"))), blocks(gain), blocks(offset), emb, 8, 1e-5)
+    g = x.astype("float32").astype(np.float64).reshape(8, -1)
+    exact = ((g - g.mean(-1, keepdims=True)) / np.sqrt(g.var(-1, keepdims=True) + 1e-5)).reshape(x.shape)
+    scale, shift = emb.numpy().reshape(2, 1, 64, 1, 1)
+    exact = (exact * gain.numpy() + offset.numpy()) * (1 + scale) + shift
+    exact = exact / (1 + np.exp(-exact))
+    assert worst(from_blocks(got, 64).numpy(), exact) < (1e-5 if mean == 0 else 3e-3)
+
+
+def test_folded_maps_equal_whole_ones():
+    """3 x 3: the first, any inner and the last row and column; 1 x 1: a number a channel."""
+    x, emb = blocks(normal(1, 32, 12, 16)), normal(1, 64)
+    for rows, columns in (([0] + [1] * 10 + [2], [0] + [1] * 14 + [2]), ([0] * 12, [0] * 16)):
+        small = [blocks(normal(1, 32, max(rows) + 1, max(columns) + 1)) for _ in range(2)]
+        whole = [jt.array(m.numpy()[:, :, rows][:, :, :, columns]) for m in small]
+        assert worst(normalize(x, *small, emb, 8, 1e-5, silu=False).numpy(),
+                     normalize(x, *whole, emb, 8, 1e-5, silu=False).numpy()) == 0
+
+
+@pytest.mark.parametrize("height", [6, 80])
+def test_attention_equals_plain(height):
+    """Also of 640 positions, which are two chunks of rows."""
+    qkv = normal(1, 3 * 64, height, 8)
+    heads = qkv.reshape(2, 3, 32, height * 8)
+    expected = plain_attention.attend(heads[:, 0], heads[:, 1], heads[:, 2]).reshape(1, 64, height, 8)
+    assert worst(from_blocks(attend(blocks(qkv), 2), 64).numpy(), expected.numpy()) < 3e-6
+
+
+def test_network_equals_reference():
+    """Both maps, from one encoding; the empty one's modulations are folded."""
+    g, network = golden("unet_small"), small_unet()
+    fast = for_inference(network, *g["x"].shape[2:])
+    assert isinstance(fast, BlockedUNet)
+    with jt.no_grad():
+        encoded = fast.encode(jt.array(g["x"]), g["t"])
+        masked = fast.modulate(jt.array(one_hot(g["labels"])))
+        assert worst(fast.decode(*encoded, masked).numpy(), g["out_torch"]) < 2e-5
+        empty = fast.modulate_empty(*g["x"].shape[2:])
+        assert max(m.shape[2] for image in empty for layer in image for norm in layer for m in norm) == 3
+        assert worst(fast.decode(*encoded, empty).numpy(), g["out_uncond_torch"]) < 2e-5
+
+
+def test_autoencoder_equals_reference():
+    g, network = golden("vqgan_small"), small_autoencoder()
+    fast = for_inference(network, *g["x"].shape[2:])
+    assert isinstance(fast, BlockedAutoencoder)
+    with jt.no_grad():
+        assert worst(fast.encode(jt.array(g["x"])).numpy(), g["z_pre"]) < 5e-5
+        assert worst(fast.decode(jt.array(g["z_random"])).numpy(), g["dec_random"]) < 5e-5
+
+
+def test_result_does_not_depend_on_the_batch():
+    g, network = golden("unet_small"), small_unet()
+    fast = for_inference(network, *g["x"].shape[2:])
+    x, y = jt.array(g["x"]), jt.array(one_hot(g["labels"]))
+    with jt.no_grad():
+        both = fast.decode(*fast.encode(x, g["t"]), fast.modulate(y)).numpy()
+        alone = fast.decode(*fast.encode(x[1:], g["t"][1:]), fast.modulate(y[1:])).numpy()
+    assert worst(both[1:], alone) == 0
+
+
+def test_maps_made_anew_for_each_step_give_the_same(tmp_path):
+    """As a memory limit asks for."""
+    tiny.make_model(tmp_path)
+    settings = rounds.load(tmp_path / "rounds.yaml")
+    masks = RNG.integers(29, size=(2, 12, 16)).astype(np.uint8)
+    references = RNG.integers(256, size=(2, 48, 64, 3)).astype(np.uint8)
+    kept, anew = (Pipeline.load(tmp_path, settings, memory_limit=limit)(masks, references, ["a", "b"])
+                  for limit in (None, 0))
+    assert np.array_equal(kept, anew) and kept.std() > 1
+
+
+def test_widths_that_fill_no_block_stay_plain():
+    network = UNet(channels=20, num_res_blocks=1, channel_mult=(1,), attention_downsampling=(),
+                   head_channels=20, norm_groups=4)
+    assert for_inference(network, 8, 8) is network
+
+
+def test_normalize_follows_the_plain_definition():
+    """Against ldm.networks.blocks with a GroupNorm's weight and bias."""
+    norm, x = plain.GroupNorm(32, 8), normal(1, 32, 6, 8)
+    norm.weight.assign(normal(32))
+    norm.bias.assign(normal(32))
+    affine = [p.reshape(1, -1, 1, 1, block_size()) for p in (norm.weight, norm.bias)]
+    got = normalize(blocks(x), *affine, jt.zeros((1, 64)), 8, 1e-5, silu=False)
+    assert worst(from_blocks(got, 32).numpy(), norm(x).numpy()) < 1e-5

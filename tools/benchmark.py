@@ -1,0 +1,148 @@
+#!/usr/bin/env python
+"""Measure the program: each command prints a Markdown table, or with --json everything it knows."""
+import importlib
+import json
+from pathlib import Path
+
+import cli
+import numpy as np
+from tqdm import tqdm
+
+from ldm import config as configs
+from ldm import files, images, runtime
+from ldm.benchmark import report, solvers
+from ldm.diffusion import Schedule
+from ldm.errors import UserError
+from ldm.evaluation import published
+from ldm.inference import job
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def command(commands, name, run, text):
+    """A new command's parser; `run(args)` -> report (see ldm.benchmark.report)."""
+    parser = commands.add_parser(name, help=text, description=text)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+    return parser
+
+
+# ---- solvers -----------------------------------------------------------------------------------------------
+
+def add_solvers(commands):
+    add = command(commands, "solvers", run_solvers,
+                  "steps against distance to the result of every step, S, and M and FD-seg with a "
+                  "segmenter's weights").add_argument
+    add("--model", default=ROOT / "models/demo", type=Path, metavar="DIR", help="model folder")
+    add("--masks", default=ROOT / "data/samples/masks", type=Path, metavar="DIR",
+        help="label maps; label_to_img.json is beside the folder, or references have their names")
+    add("--references", default=ROOT / "data/samples/references", type=Path, metavar="DIR", help="images")
+    add("--real", type=Path, metavar="DIR", help="images of the model's size that FD-seg compares with")
+    add("--count", default=8, type=int, metavar="N", help="the first N pairs")
+    add("--solvers", nargs="+", metavar="SAMPLER:SPACING", help="what to compare; by default a choice")
+    add("--steps", nargs="+", type=int, metavar="N", help="steps to try; by default from 5 to 50")
+    add("--strength", default=0.6, type=float, help="where the round starts, t / 1000")
+    add("--guidance", default=3.5, type=float, help="scale; up to 1 is none")
+    add("--seed", default=0, type=int, help="of the noise")
+    add("--models", default=ROOT / "models", type=Path, metavar="DIR", help="where metrics' weights are")
+    add("--plot", type=Path, metavar="FILE", help="draw it too (.png or .svg; needs matplotlib)")
+
+
+def run_solvers(args):
+    if args.plot:
+        solvers.plotting()
+        files.check_writable(args.plot.parent)
+    config = configs.load(args.model / "config.yaml")
+    size = tuple(config["image_size"])
+    chosen = [solvers.solver(text) for text in args.solvers or solvers.SOLVERS]
+    settings = [solvers.one_round(one, steps, args.strength, args.guidance)
+                for one in chosen for steps in args.steps or solvers.COUNTS]
+    total = sum(one.steps(Schedule.named(config["schedule"])) for one in settings)
+    weights = published.find("segformer", zoo=args.models)
+    compiled = runtime.notice_compile(f"solvers {args.model.name} {weights}",
+                                      "First use here: operators are compiled now, some minutes, once ...")
+    plan = job.plan(args.masks, args.references, None, ROOT, "png", overwrite=True, count=args.count)
+    if plan.failures:
+        raise plan.failures[0]
+    from ldm.inference import Pipeline
+    pipeline = Pipeline.load(args.model, settings[0])
+    segmenter, real = open_segmenter(weights), real_images(args.real, size)
+    pairs = solvers.read(plan.todo, size)
+    total = len(pairs.names) * (solvers.all_steps(args.strength) + total)
+    with tqdm(total=total, unit="step", dynamic_ncols=True) as bar:
+        made = solvers.measure(pipeline, pairs, settings, args.seed, segmenter, real, bar.update)
+    compiled()
+    if args.plot:
+        solvers.plot(made, args.plot)
+    return made
+
+
+def open_segmenter(weights):
+    """The segmenter of a file of weights, None without one."""
+    if weights is None:
+        return None
+    from ldm.evaluation.networks import open_segmenter
+    return open_segmenter(weights)
+
+
+def real_images(folder, size):
+    """All images of a folder, N x H x W x 3 uint8 of `size`; None without a folder."""
+    return folder and np.stack([images.read_image(path, size) for path in images.list_images(folder)])
+
+
+# ---- pipeline, kernels, train ------------------------------------------------------------------------------
+
+def add_config(add, repeats, what):
+    add("--config", default=ROOT / "configs/demo.yaml", type=Path, metavar="FILE",
+        help="sizes of the networks, whose weights are random")
+    add("--repeats", default=repeats, type=int, metavar="N", help=what)
+    add("overrides", nargs="*", help="key=value of the config")
+
+
+def add_pipeline(commands):
+    add_config(command(commands, "pipeline", lambda args: in_room("pipeline", args),
+                       "seconds by phase, the entry's way against ours in turn").add_argument,
+               3, "the least time of so many counts")
+
+
+def add_kernels(commands):
+    add = command(commands, "kernels", lambda args: in_room("kernels", args, torch_python=args.torch_python),
+                  "each operator of the network and a whole pass: Jittor's own, ours, PyTorch's").add_argument
+    add_config(add, 3, "the least time of so many counts")
+    add("--torch-python", type=Path, metavar="FILE", help="a Python with PyTorch to compare with")
+
+
+def add_train(commands):
+    add_config(command(commands, "train", lambda args: in_room("train", args),
+                       "samples a second and memory of the U-Net's training").add_argument,
+               3, "steps to take, after one that compiles")
+
+
+def in_room(name, args, **options):
+    """The report of ldm.benchmark.<name>.measure for the config of `args`."""
+    if args.repeats < 1:
+        raise UserError("--repeats", f"is {args.repeats}", "1 or more is possible")
+    config = configs.load(args.config, args.overrides)
+    compiled = runtime.notice_compile(f"{name} {config['unet']} {config['autoencoder']}",
+                                      "First use here: operators are compiled now, some minutes, once ...")
+    made = importlib.import_module(f"ldm.benchmark.{name}").measure(config, args.repeats, **options)
+    compiled()
+    return made
+
+
+# ------------------------------------------------------------------------------------------------------------
+
+def main():
+    parser = cli.Parser(description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_solvers(commands)
+    add_pipeline(commands)
+    add_kernels(commands)
+    add_train(commands)
+    args = parser.parse_args()
+    made = args.run(args)
+    print(json.dumps(made, indent=1) if args.json else report.markdown(made), flush=True)
+
+
+if __name__ == "__main__":
+    cli.run(main)
