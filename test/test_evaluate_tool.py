@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from golden.eval.recipe import smooth_image, state_dict
+from tiny import run_tool
 
 from ldm.errors import UserError
 from ldm.evaluation import frechet_distance, published, runner, style_similarity, total_score
@@ -192,6 +193,22 @@ def test_segmenter_alone(folders, weights):
     assert [path.suffix for path in (folders / "cache").iterdir()] == [".npz"]
     again = tool(folders, *options)
     assert json.loads(again[1]) == json.loads(out) and again[2].splitlines()[-1] == err.splitlines()[-1]
+
+
+def test_segmenter_of_our_own_out_of_the_box(tmp_path):
+    made = run_tool("make_landscapes", "--count=6", "--seed=11", "--split=test", "--size", 128, 96,
+                    "--output", tmp_path)
+    assert made.returncode == 0, made.stderr
+    done = run_tool("evaluate", "--results", tmp_path / "truth", "--masks", tmp_path / "val_B_labels_resized",
+                    "--references", tmp_path / "imgs", "--pairs", tmp_path / "label_to_img.json",
+                    "--train-images", tmp_path / "imgs", "--cache", tmp_path / "cache", "--json", cwd=ROOT)
+    assert done.returncode == 0 and "failed" not in done.stderr, done.stderr     # compiling may be announced
+    report = json.loads(done.stdout)
+    m, distance = report["numbers"]["M"], report["numbers"]["FD-seg"]
+    assert m["weights"] == "models/demo-segmenter/segmenter.safetensors"
+    assert 70 < m["value"] < 100                                         # 76.6 as shipped
+    assert distance["value"] > 0 and distance["weights"] == m["weights"]
+    assert report["numbers"]["FID"]["value"] is None and report["numbers"]["T"]["value"] is None
 
 
 def test_one_image_only(folders, weights):

@@ -151,6 +151,7 @@ def test_mask_accuracy():
     assert accuracy.add(np.zeros((2, 2), np.uint8), np.zeros((2, 2), np.uint8)) == 1
     assert accuracy.mean() == pytest.approx(100 * (4 / 6 + 1) / 2)
     assert accuracy.per_class()[:3] == [pytest.approx(100 * 5 / 6), 100, None]
+    assert accuracy.iou()[:3] == [pytest.approx(100 * 5 / 7), pytest.approx(100 * 2 / 3), None]
     confusion = accuracy.confusion
     assert confusion[28, 0] == 1 and confusion[0, 28] == 0 and confusion.sum() == 10
     with pytest.raises(ValueError, match="differ in size"):

@@ -41,15 +41,22 @@ def arguments():
 
 
 def lines(report):
-    """The numbers as lines of text, then what the segmenter finds of each class."""
+    """The numbers as lines of text, then how well the segmenter finds each class."""
     for name, entry in report["numbers"].items():
         value = "n/a" if entry["value"] is None else f"{entry['value']:.4f}"
         weights = f"{entry['weights']} sha256 {entry['sha256'][:12]}" if "sha256" in entry else None
         words = filter(None, (entry.get("variant"), weights, entry.get("why")))
         yield f"{name:7}{value:>9}  {'; '.join(words)}"
-    classes = {name: share for name, share in report["accuracy_per_class"].items() if share is not None}
-    if classes:
-        yield "M by class: " + ", ".join(f"{name} {share:.1f}" for name, share in classes.items())
+    yield from class_line("M by class", report["accuracy_per_class"])
+    yield from class_line("IoU by class", report["iou_per_class"])
+
+
+def class_line(title, shares):
+    """One line for {class: percent or None}, none where all are None."""
+    shares = {name: share for name, share in shares.items() if share is not None}
+    if shares:
+        words = ", ".join(f"{name} {share:.1f}" for name, share in shares.items())
+        yield f"{title}: mean {sum(shares.values()) / len(shares):.1f}; {words}"
 
 
 def main():

@@ -151,17 +151,18 @@ def own_style(matched, results, variant):
 
 
 def evaluate(results, masks, references, train_images, networks, pairs=None, variant="contest_overflow",
-             cache=".cache", batch_size=8, zoo="models", progress=lambda items, what: items):
+             cache=".cache", batch_size=8, zoo="models", progress=lambda items, what: items, count=None):
     """The report on a folder of results, as a dict of plain values.
 
     results, masks, references, train_images: folders; a result is called `<mask stem>.jpg` or `.png`.
     networks: of `open_networks`. pairs: {mask name: reference name} or None, see inference_pairs. cache:
-    folder for the training images' statistics. progress: wraps an iterable, for a bar. A file that cannot be
-    used goes to "failures" and leaves its pair out of every number; what makes all numbers impossible is a
-    UserError.
+    folder for the training images' statistics. progress: wraps an iterable, for a bar. count: the first so
+    many pairs only. A file that cannot be used goes to "failures" and leaves its pair out of every number;
+    what makes all numbers impossible is a UserError.
     """
     stems, train_paths = results_by_stem(results), images.list_images(train_images)
     matched, errors = inference_pairs(masks, references, pairs)
+    matched = matched[:count]
     failures = [str(error) for error in errors]
     evaluation = Evaluation(networks, variant)
 
@@ -183,6 +184,7 @@ def evaluate(results, masks, references, train_images, networks, pairs=None, var
                       "variant": "% of results closer to their own reference than to the next pair's"}
     return {"pairs": len(matched) + len(errors), "evaluated": len(evaluation.per_image), "numbers": numbers,
             "accuracy_per_class": dict(zip(NAMES, evaluation.accuracy.per_class())),
+            "iou_per_class": dict(zip(NAMES, evaluation.accuracy.iou())),
             "confusion": evaluation.accuracy.confusion.tolist(), "per_image": evaluation.per_image,
             "failures": failures}
 

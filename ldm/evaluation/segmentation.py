@@ -34,3 +34,10 @@ class MaskAccuracy:
         given = self.confusion.sum(1)
         found = np.diag(self.confusion)
         return [100 * float(f / g) if g else None for f, g in zip(found, given)]
+
+    def iou(self):
+        """29 overlaps in percent: pixels given and found as a class, of those given or found as it; None for
+        a class that is neither."""
+        both = np.diag(self.confusion)
+        either = self.confusion.sum(1) + self.confusion.sum(0) - both
+        return [100 * float(b / e) if e else None for b, e in zip(both, either)]

@@ -145,7 +145,8 @@ def segformer_size(state, subject):
         return dict(hidden=hidden, depths=depths, reductions=reductions,
                     decoder=state["decode_head.linear_fuse.weight"].shape[0],
                     mlp_ratio=state[f"{encoder}block.0.0.mlp.dense1.weight"].shape[0] // hidden[0],
-                    num_classes=state["decode_head.classifier.weight"].shape[0])
+                    num_classes=state["decode_head.classifier.weight"].shape[0],
+                    patch=state[f"{encoder}patch_embeddings.0.proj.weight"].shape[2])
     except (KeyError, IndexError) as e:
         raise UserError(subject, f"is no SegFormer ({e} is missing)",
                         "the names of the Hugging Face hub, NVlabs, JSeg or mmsegmentation are known")

@@ -8,6 +8,7 @@ import numpy as np
 from ldm.backend import jt, nn
 from ldm.evaluation.networks.layers import LayerNorm, image_batch
 from ldm.labels import NUM_CLASSES
+from ldm.networks.attention import attend
 
 SIZES = {
     "b0": dict(hidden=(32, 64, 160, 256), depths=(2, 2, 2, 2), decoder=256),
@@ -54,10 +55,10 @@ def resize(x, size):
 
 
 class PatchEmbedding(nn.Module):
-    """Overlapping patches: a strided convolution and a norm."""
+    """Overlapping patches: a convolution, twice as wide as its stride but for the centre, and a norm."""
 
-    def __init__(self, in_channels, channels, kernel, stride):
-        self.proj = nn.Conv(in_channels, channels, kernel, stride, kernel // 2)
+    def __init__(self, in_channels, channels, kernel):
+        self.proj = nn.Conv(in_channels, channels, kernel, (kernel + 1) // 2, kernel // 2)
         self.layer_norm = LayerNorm(channels)
 
     def execute(self, x):
@@ -77,17 +78,15 @@ class SelfAttention(nn.Module):
             self.layer_norm = LayerNorm(channels)
 
     def _split(self, x):
-        """N x L x C -> N heads x L x C / heads."""
+        """N x L x C -> N heads x C / heads x L."""
         N, L, C = x.shape
-        return x.reshape(N, L, self._heads, -1).transpose(0, 2, 1, 3).reshape(N * self._heads, L, -1)
+        return x.transpose(0, 2, 1).reshape(N * self._heads, C // self._heads, L)
 
     def execute(self, x, size):
-        N, L, C = x.shape
         reduced = x if self.sr is None else self.layer_norm(to_tokens(self.sr(to_map(x, size))))
-        q, k, v = self._split(self.query(x)), self._split(self.key(reduced)), self._split(self.value(reduced))
-        weights = nn.softmax(nn.bmm(q * q.shape[-1] ** -0.5, k.transpose(0, 2, 1)), dim=-1)
-        heads = nn.bmm(weights, v).reshape(N, self._heads, L, -1)
-        return heads.transpose(0, 2, 1, 3).reshape(N, L, C)
+        heads = attend(self._split(self.query(x)), self._split(self.key(reduced)),
+                       self._split(self.value(reduced)))
+        return heads.reshape(x.shape[0], x.shape[2], -1).transpose(0, 2, 1)
 
 
 class Attention(nn.Module):
@@ -130,13 +129,14 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Four stages at 1/4, 1/8, 1/16 and 1/32 of the image."""
+    """Four stages, each at half the size of the one before; the first at 1/4 of the image, or at 1/2 with
+    `patch` 3."""
 
-    def __init__(self, hidden, depths, reductions, mlp_ratio):
-        inputs, kernels, strides = (3, *hidden), (7, 3, 3, 3), (4, 2, 2, 2)
+    def __init__(self, hidden, depths, reductions, mlp_ratio, patch):
+        inputs, kernels = (3, *hidden), (patch, 3, 3, 3)
         heads = [channels // hidden[0] for channels in hidden]                  # true of every published size
         self.patch_embeddings = nn.ModuleList(
-            [PatchEmbedding(*shape) for shape in zip(inputs, hidden, kernels, strides)])
+            [PatchEmbedding(*shape) for shape in zip(inputs, hidden, kernels)])
         self.block = nn.ModuleList(
             [nn.ModuleList([Block(channels, head, reduction, mlp_ratio) for _ in range(depth)])
              for channels, head, reduction, depth in zip(hidden, heads, reductions, depths)])
@@ -187,20 +187,21 @@ class SegFormer(nn.Module):
     statistics.
 
     hidden, depths, reductions: channels, blocks and attention reduction of the four stages; heads are hidden
-    / hidden[0]. Images are N x H x W x 3 uint8 RGB of any size.
+    / hidden[0]. patch: width of the first convolution; the published 7 puts the first stage at 1/4 of the
+    image, 3 puts it at 1/2, for small images. Images are N x H x W x 3 uint8 RGB of any size.
     """
 
     def __init__(self, hidden, depths, decoder, reductions=(8, 4, 2, 1), mlp_ratio=4, num_classes=NUM_CLASSES,
-                 rectify=False):
-        self.segformer = Named(encoder=Encoder(hidden, depths, reductions, mlp_ratio))
+                 patch=7, rectify=False):
+        self.segformer = Named(encoder=Encoder(hidden, depths, reductions, mlp_ratio, patch))
         self.decode_head = Head(hidden, decoder, num_classes, rectify)
 
     def stages(self, images):
-        """The four maps, N x C x H/4 x W/4 to N x C x H/32 x W/32."""
+        """The four maps, N x C x H/4 x W/4 to N x C x H/32 x W/32 (twice as large with `patch` 3)."""
         return self.segformer.encoder(image_batch(images))
 
     def execute(self, images):
-        """Logits N x classes x H/4 x W/4."""
+        """Logits N x classes x H/4 x W/4 (H/2 x W/2 with `patch` 3)."""
         return self.decode_head(self.stages(images))
 
 

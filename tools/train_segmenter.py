@@ -1,0 +1,56 @@
+#!/usr/bin/env python
+"""Train a SegFormer on landscapes and their label maps; the same command again continues."""
+from pathlib import Path
+
+import cli
+from tqdm import tqdm
+
+from ldm import config as configs
+from ldm import files, images, weights
+from ldm.datasets import landscape
+from ldm.training.options import check
+
+
+def main():
+    parser = cli.Parser(description=__doc__)
+    parser.add_argument("--config", default="configs/segmenter.yaml", help="what to train and how")
+    parser.add_argument("--data", required=True,
+                        help="folder in the contest's form (train_resized/imgs and /labels)")
+    parser.add_argument("--autoencoder", help="an autoencoder's weights; half the pictures are seen as it "
+                                              "gives them back, soft as generated ones")
+    parser.add_argument("--output", required=True, help="folder of the run: states, averages, samples, log")
+    parser.add_argument("overrides", nargs="*", help="segmenter_training.key=value")
+    args = parser.parse_args()
+    config = configs.load(args.config, args.overrides)
+    check(config, "segmenter_training")
+    size = config["image_size"]
+    pairs = landscape.training_pairs(args.data, size, cli.checking)
+    files.check_writable(args.output)
+
+    from ldm.backend import jt
+    from ldm.evaluation.networks import SegFormer
+    from ldm.networks import Autoencoder
+    from ldm.training.segmenter_task import Maps, SegmenterTask, given_back
+    from ldm.training.trainer import Trainer
+    options = config["segmenter_training"]
+    double = [2 * side for side in size]                   # crops are enlarged: they need the detail
+    versions = [landscape.Pictures([picture for picture, _ in pairs], double)]
+    if args.autoencoder:
+        autoencoder = Autoencoder(**config["autoencoder"])
+        weights.load(args.autoencoder, autoencoder)
+        bar = tqdm(versions[0], "encoding and decoding", unit="image")
+        versions.append([given_back(images.resize(picture, size), autoencoder) for picture in bar])
+    jt.set_global_seed(options["seed"])                    # of the new network's weights
+    network = SegFormer(**config["segmenter"])
+    maps = Maps([labels for _, labels in pairs], double)
+    trainer = Trainer(SegmenterTask(network, versions, maps, size, options), args.output, config, options)
+    cli.train(trainer)
+    if trainer.step == options["steps"]:
+        state = {name: p.numpy() for name, p in trainer.ema.state.items()}
+        path = Path(args.output) / "segmenter.safetensors"
+        weights.save(path, state, {key: config[key] for key in trainer.task.sections}, dtype="float16")
+        print(f"{path}: the averaged weights")
+
+
+if __name__ == "__main__":
+    cli.run(main)
