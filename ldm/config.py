@@ -23,21 +23,45 @@ DEFAULTS = {
         "attention_downsampling": [4, 8, 16], "head_channels": 64, "learn_sigma": True, "dropout": 0.0,
         "spade_channels": 128, "norm_groups": 32,
     },
+    "segmenter": {                          # SegFormer's arguments, here b0's
+        "hidden": [32, 64, 160, 256], "depths": [2, 2, 2, 2], "decoder": 256, "reductions": [8, 4, 2, 1],
+        "mlp_ratio": 4, "num_classes": 29, "patch": 7, "rectify": False,
+    },
     "training": {                           # tools/train.py
         "learning_rate": 1.0e-4, "weight_decay": 0.0, "batch_size": 30, "steps": 266000, "warmup_steps": 0,
+        "micro_batch": 0,                   # items computed at once; 0: all of a process' share of the batch
+        "checkpointing": "none",            # none | blocks, which are computed twice and need less memory
         "decay": "none",                    # none | cosine
-        "ema_rate": 0.9999, "label_drop": 0.2,
+        "ema_rate": 0.9999,
+        "more_ema_rates": [],               # further averages of the same run, each with files of its own
+        "label_drop": 0.2,
         "loss": "mse+vb",                   # mse | mse+vb | mse+vb_rescaled
-        "seed": 0, "save_every": 2000, "sample_every": 2000, "log_every": 10, "keep": 3,
+        "held_out": 0.0,                    # never trained on, to validate: so many images, or below 1 a part
+        "seed": 0, "save_every": 2000, "sample_every": 2000, "log_every": 10,
+        "metrics_every": 10000,             # steps, at the next save
+        "keep": 3, "keep_best": 2,          # checkpoints: the newest, and the best by a number of validation
+        "best_by": "loss",
     },
     "autoencoder_training": {               # tools/train_autoencoder.py
         "learning_rate": 4.5e-6, "weight_decay": 0.0, "batch_size": 12, "steps": 250000, "warmup_steps": 0,
-        "decay": "none", "ema_rate": 0.999,
+        "micro_batch": 0, "checkpointing": "none", "decay": "none", "ema_rate": 0.999,
         "crop": 256,                        # pixels, a side
         "linear_start": False,              # begin as the linear autoencoder: for small ones from scratch
-        "gradient_weight": 1.0, "codebook_weight": 1.0,
+        "lpips": [],                        # files with the weights of LPIPS, see ldm/training/perceptual.py
+        "perceptual_weight": 1.0,           # of LPIPS; without its files
+        "gradient_weight": 1.0,             # of the edges instead
+        "codebook_weight": 1.0,
+        "discriminator_weight": 0.75,       # 0: no discriminator
+        "discriminator_start": 0, "discriminator_channels": 64,
         "quantize_after": 0,                # steps before the codebook, which is then fitted to the latents:
                                             # from the start, latents of a new encoder would collapse onto it
+        "seed": 0, "save_every": 2000, "sample_every": 2000, "log_every": 10, "keep": 3,
+    },
+    "segmenter_training": {                 # tools/train_segmenter.py
+        "learning_rate": 1.0e-3, "weight_decay": 0.01, "batch_size": 16, "steps": 40000, "warmup_steps": 500,
+        "decay": "cosine", "ema_rate": 0.999,
+        "micro_batch": 0,
+        "least_crop": 0.4,                  # of the picture's sides; half the pictures are whole
         "seed": 0, "save_every": 2000, "sample_every": 2000, "log_every": 10, "keep": 3,
     },
 }

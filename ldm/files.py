@@ -1,5 +1,6 @@
 """Writing files so that a name never stands for half a file."""
 import contextlib
+import fcntl
 import hashlib
 import os
 from pathlib import Path
@@ -41,6 +42,21 @@ def check_writable(folder):
         probe.unlink()
     except OSError as e:
         raise UserError(folder, f"cannot be written ({e.strerror or e})", "a writable folder is needed")
+
+
+@contextlib.contextmanager
+def alone(folder):
+    """Hold `folder` (made if need be) against other processes that ask for it, UserError if one has it; half
+    files of `replacing` that a killed one left there are removed."""
+    check_writable(folder)
+    with open(Path(folder) / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(folder, "is in use by another process", "wait for that one or end it")
+        for half in Path(folder).glob(".*.tmp.*"):
+            half.unlink()
+        yield
 
 
 def sha256(path):

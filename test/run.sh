@@ -3,6 +3,15 @@
 # notice, so that no test is charged for it.
 case $0 in */*) here=${0%/*} ;; *) here=. ;; esac
 source "$here/../tools/environment.sh" || exit 2
+install_open_mpi() {                            # for the tests of several processes; they are skipped without
+    command -v mpicc >/dev/null && command -v mpirun >/dev/null && return
+    printf 'Installing Open MPI ...\n' >&2
+    { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+        openmpi-bin libopenmpi-dev; } </dev/null >/dev/null 2>&1 || printf 'Open MPI cannot be had here.\n' >&2
+}
+
+# Only a CI machine is given a system package unasked.
+[ "${CI:-}" = true ] && [ "$EUID" = 0 ] && command -v apt-get >/dev/null && install_open_mpi
 find_environment pytest
 cd "$root" || exit 2
 "$python" tools/doctor.py </dev/null || exit

@@ -6,9 +6,11 @@ import sys
 import numpy as np
 import pytest
 from conftest import ROOT, golden
+from tiny import one_error, run_tool
 
 from ldm.errors import UserError
 from ldm.training.ensemble import average, average_files
+from ldm.training.journal import append
 from ldm.weights import read_state, save
 
 
@@ -85,4 +87,26 @@ def test_tool(tmp_path):
     for bad in (["--weights", "1,x"], ["--weights", "1"], ["--weights", "0,0"]):
         done = run(tmp_path / "0", tmp_path / "1", "--output", tmp_path / "no", *bad)
         assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert not (tmp_path / "no").exists()
+
+
+def test_tool_takes_the_best_of_a_run(tmp_path):
+    run, output = tmp_path / "run", tmp_path / "best.safetensors"
+    for step, M in ((100, 60), (200, 80), (300, 70)):
+        name = f"ema-{step:07d}.safetensors"
+        save(run / name, {"w": np.float32([step])})
+        append(run / "validation.jsonl", {"step": step, "file": name, "ema_rate": 0.9, "M": M})
+    (run / "config.yaml").write_text("image_size: [64, 48]\n")
+    done = run_tool("average", "--best", 2, "--by", "M", run, "--output", output)
+    assert done.returncode == 0, done.stderr
+    assert read_state(output)[0]["w"].tolist() == [250]
+    best, second, mean, last = done.stdout.splitlines()
+    assert best == f"{run}/ema-0000200.safetensors: M 80" and second == f"{run}/ema-0000300.safetensors: M 70"
+    assert mean.startswith(f"{output}: not measured (") and "latent" in mean
+    assert last == f"{output}: 1 tensors, 1 parameters, the mean of 2 checkpoints"
+    for bad, words in ((["--best", 4, "--by", "M", run], ("has 3 checkpoints with 'M', 4 are needed",)),
+                       (["--best", 2, run], ("has 0 checkpoints with 'loss'", "holds M")),
+                       (["--best", 0, run], ("--best 0",)),
+                       (["--best", 2, run, run], ("the folder of one run",))):
+        one_error(run_tool("average", *bad, "--output", tmp_path / "no"), *words)
     assert not (tmp_path / "no").exists()

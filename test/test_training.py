@@ -1,4 +1,4 @@
-"""Training end to end on a tiny model: order, resuming bit for bit, what a run leaves, what stops it."""
+"""Training end to end on a tiny model: resuming bit for bit, validation, what a run leaves, what stops it."""
 import json
 import os
 import signal
@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
-from tiny import CONFIG, make_model, make_pairs, one_error, run_tool
+from tiny import CONFIG as TINY
+from tiny import make_model, make_pairs, one_error, run_tool
 
 from ldm import config as configs
 from ldm import weights
 from ldm.training.order import batch_indices
+
+CONFIG = configs.override(TINY, ["training.held_out=2", "training.metrics_every=8"])
 
 
 @pytest.fixture(scope="module")
@@ -44,23 +47,79 @@ def undisturbed(folder):
 
 
 def log(run):
-    return [{k: v for k, v in json.loads(line).items() if k != "samples_per_second"}
-            for line in (run / "train.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (run / "train.jsonl").read_text().splitlines()]
 
 
 def same_state(a, b):
     (first, _), (second, _) = (weights.read_state(run / "state-0000008.safetensors") for run in (a, b))
-    return first.keys() == second.keys() and all(np.array_equal(first[k], second[k]) for k in first)
+    validation = [(run / "validation.jsonl").read_text() for run in (a, b)]
+    return (first.keys() == second.keys() and all(np.array_equal(first[k], second[k]) for k in first)
+            and validation[0] == validation[1])
 
 
 def test_what_a_run_leaves(undisturbed):
     names = {p.name for p in undisturbed.iterdir()}
     assert {"config.yaml", "latents", "train.jsonl", "state-0000004.safetensors", "state-0000008.safetensors",
-            "ema-0000004.safetensors", "ema-0000008.safetensors", "samples-0000008.jpg"} == names
+            "ema-0000004.safetensors", "ema-0000008.safetensors", "samples-0000008.jpg", "validation.jsonl",
+            ".lock"} == names
     lines = log(undisturbed)
     assert [line["step"] for line in lines] == [2, 4, 6, 8] and all(line["mse"] > 0 for line in lines)
     state, config = weights.read_state(undisturbed / "ema-0000008.safetensors")
     assert config["unet"] == CONFIG["unet"] and abs(state["out.2.weight"]).max() > 0
+
+
+def test_validation_of_a_run(undisturbed):
+    text = (undisturbed / "validation.jsonl").read_text()
+    losses, thorough = (json.loads(line) for line in text.splitlines())
+    assert (losses["step"], losses["file"], losses["ema_rate"]) == (4, "ema-0000004.safetensors", 0.9)
+    assert losses.keys() == {"step", "file", "ema_rate", "loss", "loss_q1", "loss_q2", "loss_q3", "loss_q4"}
+    assert thorough.keys() - losses.keys() == {"M", "FD-seg", "S"} and 0 <= thorough["M"] <= 100
+
+
+def test_the_best_two_and_their_average(undisturbed, tmp_path):
+    done = run_tool("average", "--best", 2, undisturbed, "--output", tmp_path / "best.safetensors")
+    assert done.returncode == 0, done.stderr
+    names, losses = zip(*(line.split(": loss ") for line in done.stdout.splitlines()[:3]))
+    one, two, both = map(float, losses)
+    assert names[2] == str(tmp_path / "best.safetensors") and one <= two and 0 < both < 2 * two
+    first, second = (weights.read_state(undisturbed / f"ema-000000{step}.safetensors")[0] for step in (4, 8))
+    for name, averaged in weights.read_state(tmp_path / "best.safetensors")[0].items():
+        mean = (first[name].astype(np.float64) + second[name]) / 2
+        np.testing.assert_array_equal(averaged, mean.astype(np.float32))
+
+
+def test_dry_run_says_what_it_will_need(folder, tmp_path):
+    done = train(folder, tmp_path, "--dry-run", "training.checkpointing=blocks")
+    assert done.returncode == 0 and list(tmp_path.iterdir()) == [], done.stderr
+    count = sum(a.size for a in weights.read_state(folder / "model/unet.safetensors")[0].values())
+    first, *others = done.stdout.splitlines()
+    assert first.startswith(f"{count:,} parameters")
+    assert [line.split(":")[0] for line in others] == ["memory", "disk", "time"]
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["training.lerning_rate=1.0"], ("training.lerning_rate", "sets no option")),
+    (["training.learning_rate=fast"], ("training.learning_rate", "a float")),
+    (["training.batch_size=0"], ("training.batch_size: is 0", "above 0")),
+    (["training.ema_rate=1.0"], ("training.ema_rate: is 1.0", "below 1")),
+    (["image_size=[60,48]"], ("image_size: is [60, 48]", "multiples of 8")),
+    (["--config", "missing.yaml"], ("missing.yaml", "cannot be read")),
+    (["--data", "missing"], ("missing",)),
+    (["--output", "/dev/null/run"], ("/dev/null/run", "cannot be written")),
+])
+def test_bad_input_is_one_line(folder, tmp_path, arguments, words):
+    one_error(train(folder, tmp_path / "run", *arguments), *words)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["training.loss=mae"], ("training.loss", "'mae' is none")),
+    (["schedule=log"], ("schedule", "'log' is none")),
+    (["--autoencoder", "missing.safetensors"], ("missing.safetensors",)),
+    (["training.held_out=5"], ("held_out", "takes 5 of 5 images")),
+])
+def test_bad_input_found_later_is_one_line_too(folder, tmp_path, arguments, words):
+    one_error(train(folder, tmp_path / "run", *arguments), *words)
 
 
 def test_stopped_and_resumed_is_bit_for_bit_the_same(folder, undisturbed, tmp_path):
@@ -107,14 +166,18 @@ def test_a_run_can_be_given_more_steps(folder, undisturbed, tmp_path):
     assert (tmp_path / "state-0000010.safetensors").exists()
 
 
-def test_truncated_state_is_refused(folder, undisturbed, tmp_path):
+def test_truncated_state_falls_back_and_says_so(folder, undisturbed, tmp_path):
     for path in undisturbed.iterdir():
         if path.is_file():
             os.link(path, tmp_path / path.name)
     whole = (tmp_path / "state-0000008.safetensors").read_bytes()
     (tmp_path / "state-0000008.safetensors").unlink()
     (tmp_path / "state-0000008.safetensors").write_bytes(whole[:-100])
-    one_error(train(folder, tmp_path), "state-0000008.safetensors", "truncated")
+    done = train(folder, tmp_path)
+    assert done.returncode == 0 and "continuing at step 4" in done.stderr, done.stderr
+    assert any(line.startswith("warning: ") and "state-0000008.safetensors" in line and "truncated" in line
+               for line in done.stderr.splitlines())
+    assert same_state(undisturbed, tmp_path)
 
 
 def test_exploding_loss_stops_the_run(folder, tmp_path):
@@ -129,7 +192,7 @@ def test_missing_partner_and_bad_labels(folder, tmp_path):
     (tmp_path / "data/imgs/m3.jpg").unlink()
     arguments = ("--config", folder / "config.yaml", "--data", tmp_path / "data",
                  "--output", tmp_path / "run")
-    one_error(run_tool("train_autoencoder", *arguments), "1 files have no partner", "labels/m3.png")
+    one_error(run_tool("train_autoencoder", *arguments), "labels/m3.png: has no partner")
     (tmp_path / "data/labels/m3.png").unlink()
     (tmp_path / "data/labels/m2.png").unlink()
     Image.fromarray(np.full((48, 64), 77, np.uint8)).save(tmp_path / "data/labels/m2.png")

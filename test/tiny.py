@@ -20,7 +20,8 @@ CONFIG = configs.merge(configs.DEFAULTS, {
     "training": {"batch_size": 2, "steps": 8, "save_every": 4, "sample_every": 8, "log_every": 2,
                  "ema_rate": 0.9},
     "autoencoder_training": {"batch_size": 2, "steps": 4, "crop": 32, "quantize_after": 2, "save_every": 2,
-                             "sample_every": 4, "log_every": 2, "learning_rate": 1.0e-3},
+                             "sample_every": 4, "log_every": 2, "learning_rate": 1.0e-3,
+                             "discriminator_weight": 0.0},
 }, "test")
 ROUNDS = """
 rounds:

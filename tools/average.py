@@ -1,28 +1,80 @@
+#!/usr/bin/env python
 """Average checkpoints of one network into one file of weights (the paper's ensemble, Eq. 7)."""
+from pathlib import Path
+
 import cli
 
+from ldm import config as configs
+from ldm.errors import UserError
+from ldm.training import checkpoints
 from ldm.training.ensemble import average_files
 from ldm.weights import summary
 
 
-def main():
+def parse():
     parser = cli.Parser(description=__doc__)
     parser.add_argument("checkpoints", nargs="+", metavar="F",
-                        help="files of weights, of any kind that convert.py reads")
+                        help="files of weights, of any kind convert.py reads; a run's folder with --best")
     parser.add_argument("--weights", metavar="W1,W2,...", help="a number a checkpoint, relative to their sum "
                                                                "(all equal otherwise)")
     parser.add_argument("--container", metavar="KEY",
                         help="where the weights are, such as ema, if the files hold several sets")
+    parser.add_argument("--best", type=int, metavar="N", help="the N best checkpoints of a run")
+    parser.add_argument("--by", default="loss", metavar="METRIC",
+                        help="the number in its validation.jsonl that ranks them")
+    parser.add_argument("--latents", metavar="DIR",
+                        help="the run's latent cache, to measure the average of the best, if not RUN/latents")
+    parser.add_argument("--autoencoder", metavar="F", help="its weights, to measure more of it than losses")
+    parser.add_argument("--segformer", metavar="F",
+                        help="the segmenter to measure with, if not that in models/")
     parser.add_argument("--dtype", choices=["float16"], help="write floats in half the space of float32")
     parser.add_argument("--output", required=True, metavar="F", help="the .safetensors file to write")
     arguments = parser.parse_args()
     try:
-        weights = [float(w) for w in arguments.weights.split(",")] if arguments.weights else None
+        arguments.weights = arguments.weights and [float(w) for w in arguments.weights.split(",")]
     except ValueError:
         parser.error(f"--weights {arguments.weights}: numbers with commas between are needed")
-    state = average_files(arguments.checkpoints, arguments.output, weights, arguments.dtype,
-                          arguments.container)
-    print(f"{arguments.output}: {summary(state)}, the mean of {len(arguments.checkpoints)} checkpoints")
+    if arguments.best is not None and (arguments.best < 1 or len(arguments.checkpoints) > 1):
+        parser.error(f"--best {arguments.best} of {len(arguments.checkpoints)}: "
+                     "a number above 0 and the folder of one run are needed")
+    return arguments
+
+
+def measured(arguments, run):
+    """The number by which checkpoints are ranked, of their average; a UserError where it cannot be had."""
+    from ldm import weights
+    from ldm.networks import Autoencoder, UNet
+    from ldm.training import validation
+    config = configs.load(run / "config.yaml")
+    autoencoder = metrics = None
+    if arguments.autoencoder:
+        autoencoder, metrics = Autoencoder(**config["autoencoder"]), cli.metrics(arguments.segformer)
+        weights.load(arguments.autoencoder, autoencoder)
+    held_out = validation.of_run(config, arguments.latents or run / "latents", autoencoder, metrics)
+    network = UNet(**config["unet"])
+    weights.load(arguments.output, network)
+    numbers = held_out.measure(network, thorough=not arguments.by.startswith("loss"))
+    if arguments.by not in numbers:
+        raise UserError(arguments.by, "needs --autoencoder, and M and FD-seg a segmenter")
+    return numbers[arguments.by]
+
+
+def main():
+    arguments = parse()
+    paths, ranked = arguments.checkpoints, []
+    if arguments.best:
+        run = Path(paths[0])
+        ranked = checkpoints.best(run, arguments.by, arguments.best)
+        paths = [run / line["file"] for line in ranked]
+    state = average_files(paths, arguments.output, arguments.weights, arguments.dtype, arguments.container)
+    for line in ranked:
+        print(f"{run / line['file']}: {arguments.by} {line[arguments.by]:.6g}")
+    if ranked:
+        try:
+            print(f"{arguments.output}: {arguments.by} {measured(arguments, run):.6g}")
+        except UserError as e:
+            print(f"{arguments.output}: not measured ({e})")
+    print(f"{arguments.output}: {summary(state)}, the mean of {len(paths)} checkpoints")
 
 
 if __name__ == "__main__":

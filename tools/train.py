@@ -3,44 +3,68 @@
 from pathlib import Path
 
 import cli
-from tqdm import tqdm
 
 from ldm import config as configs
 from ldm import files
-from ldm.datasets import landscape
+from ldm.datasets import landscape, latents
+from ldm.training import options
 
 
-def main():
+def parse():
     parser = cli.Parser(description=__doc__)
     parser.add_argument("--config", default="configs/demo.yaml", help="what to train and how")
     parser.add_argument("--data", required=True,
                         help="folder in the contest's form (train_resized/imgs and /labels)")
     parser.add_argument("--autoencoder", required=True, help="the autoencoder's weights")
     parser.add_argument("--output", required=True,
-                        help="folder of the run: latents, states, averages, samples, log")
+                        help="folder of the run: latents, states, averages, samples, logs")
+    parser.add_argument("--latents", help="a cache that tools/encode_latents.py made; else OUTPUT/latents, "
+                        "which is made first")
+    parser.add_argument("--segformer", help="weights of the segmenter that validation measures with, if not "
+                        "those in models/")
+    parser.add_argument("--dry-run", action="store_true",
+                        help="check everything, say what it will need, and stop")
     parser.add_argument("overrides", nargs="*", help="training.key=value")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main():
+    args = parse()
     config = configs.load(args.config, args.overrides)
-    pairs = landscape.training_pairs(args.data)
+    options.check(config, "training")
+    options.check_size(config)
+    cache = args.latents or Path(args.output) / "latents"
+    size, training = config["image_size"], config["training"]
+    pairs = landscape.training_pairs(args.data, None if latents.is_whole(cache) else size, cli.checking)
     files.check_writable(args.output)
-    configs.save(Path(args.output) / "config.yaml", config)
 
     from ldm import weights
     from ldm.backend import jt
-    from ldm.datasets import latents
-    from ldm.diffusion import Schedule
-    from ldm.networks import Autoencoder, UNet
+    from ldm.diffusion import Schedule, losses
+    from ldm.networks import Autoencoder, UNet, checkpointing
+    from ldm.training import parallel
     from ldm.training.diffusion_task import DiffusionTask
     from ldm.training.trainer import Trainer
+    from ldm.training.validation import Validation
+    losses.check_kind(training["loss"])
+    schedule = Schedule.named(config["schedule"])
     autoencoder = Autoencoder(**config["autoencoder"])
     weights.load(args.autoencoder, autoencoder)
-    cache = Path(args.output) / "latents"
-    latents.build(pairs, autoencoder, config["image_size"], cache,
-                  progress=lambda steps: tqdm(steps, "encoding", unit="batch"))
-    jt.set_global_seed(config["training"]["seed"])         # of the new network's weights
-    task = DiffusionTask(UNet(**config["unet"]), latents.Latents(cache), Schedule.named(config["schedule"]),
-                         autoencoder, config["training"])
-    cli.train(Trainer(task, args.output, config, config["training"]))
+    jt.set_global_seed(training["seed"])                   # of the new network's weights
+    network = UNet(**config["unet"])
+    cli.show_estimate(network, [side // autoencoder.factor for side in size[::-1]], training, args.output)
+    if args.dry_run:
+        return
+    checkpointing.apply(network, training["checkpointing"])
+    if parallel.rank() == 0:
+        cli.encode(pairs, autoencoder, size, cache)
+    parallel.wait()
+    task = DiffusionTask(network, latents.Latents(cache), schedule, autoencoder, training)
+    validation = None
+    if len(task.held_out):
+        validation = Validation(task.latents, task.held_out, schedule, training, autoencoder,
+                                cli.metrics(args.segformer))
+    cli.train(Trainer(task, args.output, config, training, validation, training["more_ema_rates"]))
 
 
 if __name__ == "__main__":

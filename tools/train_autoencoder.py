@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import cli
-import numpy as np
-from tqdm import tqdm
 
 from ldm import config as configs
-from ldm import files, images, weights
+from ldm import files, weights
 from ldm.datasets import landscape
+from ldm.training.options import check
 
 
 def main():
@@ -20,25 +19,28 @@ def main():
     parser.add_argument("overrides", nargs="*", help="autoencoder_training.key=value")
     args = parser.parse_args()
     config = configs.load(args.config, args.overrides)
-    pairs = landscape.training_pairs(args.data)
+    check(config, "autoencoder_training")
+    pairs = landscape.training_pairs(args.data, config["image_size"], cli.checking)
     files.check_writable(args.output)
-    configs.save(Path(args.output) / "config.yaml", config)
-    pictures = np.stack([images.read_image(p, config["image_size"])
-                         for p, _ in tqdm(pairs, "reading", unit="image")])
 
     from ldm.backend import jt
-    from ldm.networks import Autoencoder
+    from ldm.networks import Autoencoder, checkpointing
+    from ldm.training import parallel
     from ldm.training.autoencoder_task import AutoencoderTask
     from ldm.training.linear_start import linear_start
+    from ldm.training.perceptual import open_lpips
     from ldm.training.trainer import Trainer
     options = config["autoencoder_training"]
     jt.set_global_seed(options["seed"])                    # of the new network's weights
     network = Autoencoder(**config["autoencoder"])
     if options["linear_start"]:
         linear_start(network, config["autoencoder"]["norm_groups"])
-    trainer = Trainer(AutoencoderTask(network, pictures, options), args.output, config, options)
+    checkpointing.apply(network, options["checkpointing"])
+    perceptual = open_lpips(options["lpips"]) if options["lpips"] else None
+    pictures = landscape.Pictures([picture for picture, _ in pairs], config["image_size"])
+    trainer = Trainer(AutoencoderTask(network, pictures, options, perceptual), args.output, config, options)
     cli.train(trainer)
-    if trainer.step == options["steps"]:
+    if trainer.step == options["steps"] and parallel.rank() == 0:
         with trainer.ema.applied() as network:
             trainer.task.finish()
             state = {name: p.numpy() for name, p in network.state_dict().items()}

@@ -1,24 +1,20 @@
-"""The latent cache: every training image encoded once, straight and flipped, with its label map."""
-import hashlib
+"""The latent cache: every training picture encoded once, straight and flipped, with its label map.
+
+A cache is a folder of shards, shard-00000.npy and so on, and an index.json. A shard is an array of records:
+latents 2 x C x h x w float32, straight and flipped, and labels h x w uint8. The index says of which pictures
+and which autoencoder they are, and lists the shards that stand, with their hashes. A shard is written first,
+then the index: a kill costs one shard, which is made again under the same name, so nothing is there twice.
+"""
 import json
 from pathlib import Path
 
 import numpy as np
 
-from ldm import images
-from ldm.backend import jt
+from ldm import files
 from ldm.errors import UserError
-from ldm.files import replacing
 
-FILES = {"latents": "latents.npy", "labels": "labels.npy"}
-
-
-def fingerprint(state, size):
-    """A hash of the autoencoder's weights and the image size: latents of another one must not be used."""
-    digest = hashlib.sha256(repr(tuple(size)).encode())
-    for name in sorted(state):
-        digest.update(name.encode() + np.ascontiguousarray(state[name]).tobytes())
-    return digest.hexdigest()[:16]
+VERSION = 2
+KEYS = {"autoencoder", "image_size", "pictures", "shard_size", "shards"}
 
 
 def to_network(image):
@@ -31,48 +27,71 @@ def from_network(array):
     return np.clip(np.round((array.transpose(1, 2, 0) + 1) * 127.5), 0, 255).astype(np.uint8)
 
 
-def build(pairs, autoencoder, size, folder, batch=8, progress=lambda iterable: iterable):
-    """Encode `pairs` into `folder`, unless it holds these pairs in these latents already.
+def shard_name(k):
+    return f"shard-{k:05d}.npy"
 
-    Written: latents.npy N x 2 x C x h x w float32 (straight, flipped),
-    labels.npy N x h x w uint8, index.json.
-    """
-    folder = Path(folder)
-    state = {name: p.numpy() for name, p in autoencoder.state_dict().items()}
-    index = {"autoencoder": fingerprint(state, size), "images": [p.stem for p, _ in pairs]}
-    if (folder / "index.json").exists() and json.loads((folder / "index.json").read_text()) == index:
-        return
-    small = (size[0] // autoencoder.factor, size[1] // autoencoder.factor)
-    latents, labels = [], []
-    for start in progress(range(0, len(pairs), batch)):
-        part = pairs[start:start + batch]
-        x = np.stack([to_network(images.read_image(p, size)) for p, _ in part])
-        both = np.stack([x, x[..., ::-1]], axis=1).reshape(-1, *x.shape[1:])
-        with jt.no_grad():
-            z = autoencoder.encode(jt.array(both)).numpy()
-        latents.append(z.reshape(len(part), 2, *z.shape[1:]))
-        labels += [images.read_labels(p, small) for _, p in part]
-    for name, array in (("latents", np.concatenate(latents)), ("labels", np.stack(labels))):
-        with replacing(folder / FILES[name]) as temporary:
-            np.save(temporary, array)
-    with replacing(folder / "index.json") as temporary:    # last: its presence says that the cache is whole
+
+def num_shards(index):
+    return -(-len(index["pictures"]) // index["shard_size"])
+
+
+def read_index(folder):
+    """The index of a cache, or None where there is no cache yet."""
+    path = Path(folder) / "index.json"
+    if not path.exists():
+        return None
+    try:
+        index = json.loads(path.read_text())
+    except (OSError, ValueError) as e:
+        raise UserError(path, f"cannot be read ({e})", "remove its folder, a latent cache")
+    if not isinstance(index, dict) or index.get("version") != VERSION or not KEYS <= index.keys():
+        raise UserError(path, "is no index of a latent cache of today's form", "remove its folder")
+    return index
+
+
+def is_whole(folder):
+    """Whether the cache in `folder` has all its shards. Whose latents they are, `encoding.build` compares."""
+    index = read_index(folder)
+    return index is not None and len(index["shards"]) == num_shards(index)
+
+
+def add_shard(folder, index, name, records):
+    """Write a shard, then the index that lists it."""
+    with files.replacing(folder / name) as temporary:
+        np.save(temporary, records)
+        index["shards"][name] = files.sha256(temporary)
+    with files.replacing(folder / "index.json") as temporary:
         temporary.write_text(json.dumps(index))
 
 
+def open_shard(path, expected):
+    """The records of a shard, memory-mapped; one that has not the expected hash is a UserError."""
+    found = files.sha256(path)
+    if found != expected:
+        raise UserError(path, f"is damaged (its hash is {found}, the index says {expected})",
+                        "remove it, and tools/encode_latents.py makes it again")
+    return np.load(path, mmap_mode="r")
+
+
 class Latents:
-    """A cache opened for training: memory-mapped, so that its size does not matter."""
+    """A cache opened for training, each shard compared with its hash. It is memory-mapped: its size does not
+    matter."""
 
     def __init__(self, folder):
-        try:
-            self.latents, self.labels = (np.load(Path(folder) / f, mmap_mode="r") for f in FILES.values())
-        except (OSError, ValueError) as e:
-            raise UserError(folder, f"is no latent cache ({e})", "let tools/train.py make it again")
+        folder = Path(folder)
+        if not is_whole(folder):
+            raise UserError(folder, "is no whole latent cache", "tools/encode_latents.py makes it or goes on")
+        index = read_index(folder)
+        self.count, self.shard_size = len(index["pictures"]), index["shard_size"]
+        self.shards = [open_shard(folder / name, index["shards"][name])
+                       for name in map(shard_name, range(num_shards(index)))]
 
     def __len__(self):
-        return len(self.labels)
+        return self.count
 
     def read(self, indices, flips):
         """-> (z N x C x h x w float32, labels N x h x w uint8), each straight or flipped."""
-        z = np.stack([self.latents[i, f] for i, f in zip(indices, flips)])
-        labels = np.stack([self.labels[i][:, ::-1] if f else self.labels[i] for i, f in zip(indices, flips)])
+        records = [self.shards[i // self.shard_size][i % self.shard_size] for i in indices]
+        z = np.stack([record["latents"][int(f)] for record, f in zip(records, flips)])
+        labels = np.stack([r["labels"][:, ::-1] if f else r["labels"] for r, f in zip(records, flips)])
         return z, labels

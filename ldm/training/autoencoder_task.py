@@ -1,14 +1,16 @@
-"""Training the VQ-GAN autoencoder: reconstruction, gradients, codebook; unused codes are revived."""
-import cv2
+"""Training the VQ-GAN autoencoder: reconstruction, codebook, and a discriminator from a given step on."""
 import numpy as np
 
 from ldm import images
 from ldm.backend import jt
 from ldm.datasets.latents import from_network, to_network
+from ldm.training.adversary import Adversary, adaptive_weight
+from ldm.training.codebook import Codebook, usage
 from ldm.training.order import batch_indices, generator
 
 REVIVE_EVERY = 100          # steps; a code not chosen in so many starts anew at a latent of the last batch
-KMEANS_SAMPLE = 50_000      # latents
+MEASURED = 1000             # pictures at most, whose latents are measured
+ADVERSARIAL = ("adversarial", "adaptive_weight", "discriminator")       # what is logged of it
 
 
 def flat(z):
@@ -16,103 +18,129 @@ def flat(z):
     return z.transpose(0, 2, 3, 1).reshape(-1, z.shape[1])
 
 
+def gradient_loss(x, y):
+    """|grad x - grad y|: it asks for edges, where L1 alone is content with blur."""
+    d = x - y
+    return (d[:, :, 1:] - d[:, :, :-1]).abs().mean() + (d[:, :, :, 1:] - d[:, :, :, :-1]).abs().mean()
+
+
 class AutoencoderTask:
-    """Random crops of `pictures` (N x H x W x 3 uint8), each flipped at random."""
+    """Random crops of `pictures` (a sequence of H x W x 3 uint8), each flipped at random.
+
+    perceptual: an LPIPS; without one the gradient loss stands in for it.
+    """
 
     sections = ("image_size", "autoencoder", "autoencoder_training")
 
-    def __init__(self, network, pictures, options):
+    def __init__(self, network, pictures, options, perceptual=None):
         self.network, self.pictures, self.options = network, pictures, options
-        self.used = np.zeros(network.quantize.embedding.weight.shape[0], np.int64)
+        self.perceptual = perceptual
+        self.codebook = Codebook(network.quantize, options["seed"])
         self.quantizes = options["quantize_after"] == 0
+        self.adversary = Adversary(options) if options["discriminator_weight"] else None
+        self.opposed = options["discriminator_start"] == 0
+        self.seen = []                      # (images, reconstructions, codes, latents) of a batch's parts
 
     def batch(self, step):
         o = self.options
         rng = generator(step, o["seed"], 0)
         crops = []
         for i in batch_indices(step, o["batch_size"], len(self.pictures), o["seed"]):
-            H, W = self.pictures[i].shape[:2]
+            picture = self.pictures[i]
+            H, W = picture.shape[:2]
             side = min(o["crop"], H, W)
             y, x = rng.integers(H - side + 1), rng.integers(W - side + 1)
-            crop = self.pictures[i][y:y + side, x:x + side]
+            crop = picture[y:y + side, x:x + side]
             crops.append(to_network(crop[:, ::-1] if rng.random() < 0.5 else crop))
         return np.stack(crops)
 
     def loss(self, batch):
-        """|x - x'| + weight |grad x - grad x'| + weight codebook loss. The gradient term stands in for a
-        perceptual one: it asks for edges, where L1 alone is content with blur."""
-        x = jt.array(batch)
+        """|x - x'| + weight LPIPS(x, x') + weight codebook loss + weight lambda adversarial loss."""
+        o, x = self.options, jt.array(batch)
+        y, codebook, codes, z = self.reconstruct(x)
+        l1 = (x - y).abs().mean()
+        if self.perceptual:
+            name, detail = "perceptual", self.perceptual(x, y).mean()
+        else:
+            name, detail = "gradient", gradient_loss(x, y)
+        reconstruction = l1 + o[f"{name}_weight"] * detail
+        loss = reconstruction + o["codebook_weight"] * codebook
+        used, perplexity = usage(codes, len(self.codebook.used)) if self.quantizes else (0, 0)
+        terms = {"l1": l1, name: detail, "codebook": codebook,
+                 "codes_used": jt.array(np.float32([used])), "perplexity": jt.array(np.float32([perplexity]))}
+        if self.adversary:
+            added, more = self.adversarial(reconstruction, y)
+            loss, terms = loss + added, {**terms, **more}
+        self.seen.append((batch, y.detach(), codes, z.detach()))
+        return loss, terms
+
+    def reconstruct(self, x):
+        """-> (reconstruction, codebook loss, codes as numpy, latents); before there is a codebook the latents
+        are decoded as they are, and there are no codes."""
         if self.quantizes:
             y, codebook, codes, z = self.network(x)
-            self.codes = codes.detach()
-        else:
-            z = self.network.encode(x)
-            y, codebook = self.network.decode_quantized(z), jt.zeros(1)
-        self.latents = z.detach()
-        l1 = (x - y).abs().mean()
-        d = x - y
-        gradient = (d[:, :, 1:] - d[:, :, :-1]).abs().mean() + (d[:, :, :, 1:] - d[:, :, :, :-1]).abs().mean()
-        o = self.options
-        loss = l1 + o["gradient_weight"] * gradient + o["codebook_weight"] * codebook
-        return loss, {"l1": l1, "gradient": gradient, "codebook": codebook}
+            return y, codebook, codes.numpy(), z
+        z = self.network.encode(x)
+        return self.network.decode_quantized(z), jt.zeros(1), None, z
+
+    def adversarial(self, reconstruction, y):
+        """(what the discriminator adds to the loss, what is logged of it); nothing before its time."""
+        if not self.opposed:
+            return jt.zeros(1), {name: jt.zeros(1) for name in ADVERSARIAL}
+        fooled = self.adversary.against(y)
+        balance = adaptive_weight(reconstruction, fooled, self.network.decoder.conv_out.weight)
+        logged = fooled, balance, jt.array(np.float32([self.adversary.loss]))      # its loss in the last step
+        return self.options["discriminator_weight"] * balance * fooled, dict(zip(ADVERSARIAL, logged))
 
     def after_step(self, step):
+        """The discriminator's own step, on the reconstructions that the network's was made with; codes."""
+        if self.adversary and self.opposed:
+            self.adversary.update([(x, y) for x, y, _, _ in self.seen])
+        self.opposed = step >= self.options["discriminator_start"]
         if self.quantizes:
-            self.used += np.bincount(self.codes.numpy().reshape(-1), minlength=len(self.used))
+            for _, _, codes, _ in self.seen:
+                self.codebook.count(codes)
             if step % REVIVE_EVERY == 0:
-                self.revive(step)
-        elif step == self.options["quantize_after"] < self.options["steps"]:
-            self.fit_codebook(self.all_latents())
+                self.codebook.revive(step, np.concatenate([flat(z.numpy()) for *_, z in self.seen]))
+        elif self.options["quantize_after"] <= step < self.options["steps"]:
+            self.codebook.fit(self.all_latents())
             self.quantizes = True
-
-    def revive(self, step):
-        """Move the codes that no latent chose lately to random latents of the last batch."""
-        dead = np.flatnonzero(self.used == 0)
-        z = flat(self.latents.numpy())
-        book = self.network.quantize.embedding.weight
-        entries = book.numpy()
-        entries[dead] = z[generator(step, self.options["seed"], 1).integers(len(z), size=len(dead))]
-        book.assign(jt.array(entries))
-        self.used[:] = 0
+        self.seen = []
 
     def all_latents(self):
-        """Latents of all pictures before quantisation, M x dim."""
+        """Latents before quantisation, M x dim, of all pictures or a random thousand of them."""
+        chosen = sorted(generator(0, self.options["seed"], 3).permutation(len(self.pictures))[:MEASURED])
+        pictures = (jt.array(to_network(self.pictures[i])[None]) for i in chosen)
         with jt.no_grad():
-            return np.concatenate([flat(self.network.encode(jt.array(to_network(p)[None])).numpy())
-                                   for p in self.pictures])
-
-    def fit_codebook(self, latents):
-        """Set the codebook to the k-means centres of a sample of the latents."""
-        book = self.network.quantize.embedding.weight
-        rng = generator(0, self.options["seed"], 2)
-        sample = latents[rng.permutation(len(latents))[:KMEANS_SAMPLE]]
-        cv2.setRNGSeed(self.options["seed"])
-        criteria = (cv2.TERM_CRITERIA_MAX_ITER, 10, 0)
-        _, _, centres = cv2.kmeans(sample, min(book.shape[0], len(sample)), None, criteria, 1,
-                                   cv2.KMEANS_RANDOM_CENTERS)
-        entries = book.numpy()
-        entries[:len(centres)] = centres
-        book.assign(jt.array(entries))
+            return np.concatenate([flat(self.network.encode(x).numpy()) for x in pictures])
 
     def finish(self):
         """Make the network what is handed over: a codebook, if training never used one, and latents
         of mean 0 and one standard deviation of 1, which the diffusion's noise levels assume; that
         changes no reconstruction."""
         z = self.all_latents()
-        if self.options["quantize_after"] >= self.options["steps"]:
-            self.fit_codebook(z)
+        if not self.quantizes:
+            self.codebook.fit(z)
         mean = z.mean(0, dtype=np.float64)
         self.network.rescale(mean.astype(np.float32), float(np.sqrt(np.mean((z - mean) ** 2))))
 
     def sample(self):
         """Four pictures above their reconstructions."""
-        x = np.stack([to_network(p) for p in self.pictures[:4]])
+        pictures = [self.pictures[i] for i in range(min(4, len(self.pictures)))]
         decode = self.network.decode if self.quantizes else self.network.decode_quantized
-        y = decode(self.network.encode(jt.array(x))).numpy()
-        return images.grid([list(self.pictures[:4]), [from_network(p) for p in y]])
+        y = decode(self.network.encode(jt.array(np.stack(list(map(to_network, pictures)))))).numpy()
+        return images.grid([pictures, [from_network(p) for p in y]])
 
     def arrays(self):
-        return {"used": self.used, "quantizes": np.array([int(self.quantizes)])}
+        discriminator = self.adversary.arrays() if self.adversary else {}
+        return {"used": self.codebook.used, "quantizes": np.array([int(self.quantizes)]),
+                "opposed": np.array([int(self.opposed)]),
+                **{f"discriminator/{name}": array for name, array in discriminator.items()}}
 
     def restore(self, arrays):
-        self.used, self.quantizes = arrays["used"].copy(), bool(arrays["quantizes"][0])
+        self.codebook.used, self.quantizes = arrays["used"].copy(), bool(arrays["quantizes"][0])
+        self.opposed = bool(arrays["opposed"][0])
+        if self.adversary:
+            prefix = "discriminator/"
+            self.adversary.restore({name[len(prefix):]: array for name, array in arrays.items()
+                                    if name.startswith(prefix)})

@@ -1,4 +1,4 @@
-"""The training loop, for any task: batches, steps, averages, states, a log, samples.
+"""The training loop, for any task: steps, averages, states, validation, logs, samples.
 
 A task has
     network                     what is trained
@@ -9,59 +9,137 @@ A task has
     sample()                    -> an H x W x 3 uint8 picture, with the averaged network
     arrays() / restore(arrays)  numpy arrays of its own to keep in the state
 """
-import json
+import contextlib
 import signal
 import time
 from pathlib import Path
 
 import numpy as np
 
-from ldm import images, weights
+from ldm import config as configs
+from ldm import files, images, weights
 from ldm.backend import jt
-from ldm.errors import UserError
-from ldm.training import state
-from ldm.training.ema import EMA
+from ldm.datasets.reader import Reader
+from ldm.training import checkpoints, ema, journal, memory, parallel, state
+from ldm.training.step import optimize
+
+LOG = "train.jsonl"
 
 
 class Trainer:
-    """Trains `task` as `options` (a config's training section) say, in folder `run`; resumes by itself."""
+    """Trains `task` as `options` (a config's training section) say, in folder `run`; resumes by itself.
 
-    def __init__(self, task, run, config, options):
+    validation: has `measure(network, thorough) -> {name: number}` and ranks the checkpoints (`best_by`,
+    `keep_best`, `metrics_every` of the options); without one only the newest are kept. more_rates: averages
+    of further rates beside that of `ema_rate`.
+    """
+
+    def __init__(self, task, run, config, options, validation=None, more_rates=()):
         self.task, self.run, self.config, self.options = task, Path(run), config, options
+        self.validation, self.batch = validation, task.batch
         self.parameters = task.network.state_dict()
+        parallel.broadcast(list(self.parameters.values()))         # Jittor seeds each process for itself
         self.optimizer = jt.optim.AdamW(list(self.parameters.values()), options["learning_rate"],
                                         weight_decay=options["weight_decay"])
-        self.ema = EMA(task.network, options["ema_rate"])
+        self.averages = ema.several(task.network, [options["ema_rate"], *more_rates])
+        self.ema = self.averages[0]
         self.step = 0
-        self.stopping = False
+        self.recent, self.times = [], []           # terms and seconds of the steps since the log's last line
+        self.signalled = False                     # by the signal's handler, in this process
+        self.stopping = False                      # as all ranks have agreed at the end of a step
+
+    def alone(self):
+        """A context in which no other process trains in this folder."""
+        return files.alone(self.run) if parallel.rank() == 0 else contextlib.nullcontext()
+
+    # ---- the state -----------------------------------------------------------------------------------------
+
+    def _variables(self):
+        """(name in the state, Var) of all that a step changes."""
+        group = self.optimizer.param_groups[0]
+        for i, (name, p) in enumerate(self.parameters.items()):
+            yield f"network/{name}", p
+            yield f"m/{name}", group["m"][i]
+            yield f"v/{name}", group["values"][i]
+            for average in self.averages:
+                yield f"{average.label}/{name}", average.state[name]
 
     def resume(self):
-        """Continue from the newest state of this run, if there is one. -> the step."""
-        self.step, arrays = state.latest(self.run, self.config, self.task.sections)
+        """Continue from the newest whole state of this run, if there is one. -> what was wrong with newer
+        ones, as texts. What the logs say of later steps is removed: those are done again."""
+        self.step, arrays, problems = state.latest(self.run, self.config, self.task.sections)
         if arrays is not None:
-            moments = self.optimizer.param_groups[0]
-            for i, (name, p) in enumerate(self.parameters.items()):
-                p.assign(jt.array(arrays[f"network/{name}"]))
-                self.ema.state[name].assign(jt.array(arrays[f"ema/{name}"]))
-                moments["m"][i].assign(jt.array(arrays[f"m/{name}"]))
-                moments["values"][i].assign(jt.array(arrays[f"v/{name}"]))
-            self.optimizer.n_step = self.step
-            self.task.restore({k[5:]: v for k, v in arrays.items() if k.startswith("task/")})
-        return self.step
+            for name, variable in self._variables():
+                variable.assign(jt.array(arrays[name]))
+            self.task.restore(_below("task/", arrays))
+            logged = _below("log/", arrays)
+            self.recent = [dict(zip(logged, map(float, row))) for row in zip(*logged.values())]
+        if parallel.rank() == 0:
+            for name in (LOG, checkpoints.VALIDATION):
+                journal.cut(self.run / name, self.step)
+        return problems
 
     def save(self):
-        """Write the state, and the averaged weights alone for sampling and for ensembles."""
-        moments = self.optimizer.param_groups[0]
-        arrays = {f"task/{k}": v for k, v in self.task.arrays().items()}
-        for i, (name, p) in enumerate(self.parameters.items()):
-            arrays[f"network/{name}"], arrays[f"ema/{name}"] = p.numpy(), self.ema.state[name].numpy()
-            arrays[f"m/{name}"], arrays[f"v/{name}"] = moments["m"][i].numpy(), moments["values"][i].numpy()
-        state.save(self.run, self.step, arrays, self.config, keep=2)
-        slim = sorted(self.run.glob("ema-*.safetensors"))
-        averaged = {name: a.numpy() for name, a in self.ema.state.items()}
-        weights.save(self.run / f"ema-{self.step:07d}.safetensors", averaged, self.config)
-        for old in slim[:max(0, len(slim) + 1 - self.options["keep"])]:
-            old.unlink()
+        """Write the state, then remove the files that are not kept."""
+        arrays = {f"task/{name}": array for name, array in self.task.arrays().items()}
+        arrays.update((name, variable.numpy()) for name, variable in self._variables())
+        if self.recent:
+            for name in self.recent[0]:
+                arrays[f"log/{name}"] = np.array([terms[name] for terms in self.recent])
+        state.save(self.run, self.step, arrays, self.config, self.task.sections)
+        best = []
+        if self.validation:
+            lines = checkpoints.ranked(self.run, self.options["best_by"])
+            best = [line["step"] for line in lines[:self.options["keep_best"]]]
+        checkpoints.prune(self.run, self.step, self.options["keep"], best)
+
+    # ---- what a run leaves ---------------------------------------------------------------------------------
+
+    def publish(self):
+        """Write each average's weights alone, for sampling and ensembles; what validation says of them."""
+        for average in self.averages:
+            path = checkpoints.path_of(self.run, average.label, self.step)
+            weights.save(path, {name: a.numpy() for name, a in average.state.items()}, self.config)
+            if self.validation:
+                thorough = average is self.ema and self._metrics_are_due()
+                with average.applied() as network:
+                    measured = self.validation.measure(network, thorough)
+                journal.append(self.run / checkpoints.VALIDATION,
+                               {"step": self.step, "file": path.name, "ema_rate": average.rate, **measured})
+
+    def log(self):
+        """One line of train.jsonl: means since the last line."""
+        seconds = sum(self.times) / len(self.times)
+        journal.append(self.run / LOG, {
+            "step": self.step, "learning_rate": self.optimizer.lr,
+            **{name: float(np.mean([r[name] for r in self.recent])) for name in self.recent[0]},
+            "samples_per_second": round(self.options["batch_size"] / seconds, 2),
+            "memory_gb": round(memory.peak() / 1e9, 2),
+            "hours_left": round(seconds * (self.options["steps"] - self.step) / 3600, 3)})
+        self.recent, self.times = [], []
+
+    def write_what_is_due(self):
+        """Log, samples, averages; the state last, since it says that all else of its step is there."""
+        if self._due("log_every"):
+            self.log()
+        if self._due("sample_every"):
+            with self.ema.applied():
+                images.write_image(self.run / f"samples-{self.step:07d}.jpg", self.task.sample())
+        if self._due("save_every"):
+            self.publish()
+        if self._due("save_every") or self.stopping:
+            self.save()
+
+    def _due(self, interval):
+        return self.step % self.options[interval] == 0 or self.step == self.options["steps"]
+
+    def _metrics_are_due(self):
+        """At the first save from each multiple of `metrics_every` on, and at the end."""
+        o = self.options
+        last_save = (self.step - 1) // o["save_every"] * o["save_every"]
+        return self.step // o["metrics_every"] > last_save // o["metrics_every"] or self.step == o["steps"]
+
+    # ---- the loop ------------------------------------------------------------------------------------------
 
     def learning_rate(self):
         """Linear warm-up, then constant or down to zero along a cosine."""
@@ -73,14 +151,10 @@ class Trainer:
     def train_step(self):
         """One optimiser step. -> the logged terms as floats. A loss that is not finite stops the run."""
         self.optimizer.lr = self.learning_rate()
-        loss, terms = self.task.loss(self.task.batch(self.step))
-        self.optimizer.step(loss)
-        self.ema.update()
+        values = optimize(self.task, self.batch(self.step), self.optimizer, self.step, self.options)
+        for average in self.averages:
+            average.update()
         jt.sync_all()
-        values = {name: float(v.item()) for name, v in {"loss": loss, **terms}.items()}
-        if not np.isfinite(values["loss"]):
-            raise UserError("training", f"the loss is {values['loss']} at step {self.step}",
-                            f"lower the learning rate; the last good state is in {self.run}")
         self.step += 1
         self.task.after_step(self.step)
         return values
@@ -88,32 +162,32 @@ class Trainer:
     def train(self, progress=None):
         """Train to the configured number of steps, or until SIGTERM, saving as configured and at the end.
         `progress(step, terms)` is called after each step."""
-        self.run.mkdir(parents=True, exist_ok=True)
-        previous = signal.signal(signal.SIGTERM, lambda *_: setattr(self, "stopping", True))
-        last, since, recent = self.options["steps"], time.time(), []
+        if parallel.rank() == 0:
+            configs.save(self.run / "config.yaml", self.config)
+        stop = parallel.stop_signal()
+        previous = signal.signal(stop, lambda *_: setattr(self, "signalled", True))
+        signal.siginterrupt(stop, False)           # Jittor's waiting for its lock dies of an interruption
         try:
-            while self.step < last and not self.stopping:
-                recent.append(self.train_step())
-                if progress:
-                    progress(self.step, recent[-1])
-                if self._due("log_every"):
-                    self.log(recent, time.time() - since)
-                    since, recent = time.time(), []
-                if self._due("save_every") or self.stopping:
-                    self.save()
-                if self._due("sample_every"):
-                    with self.ema.applied():
-                        images.write_image(self.run / f"samples-{self.step:07d}.jpg", self.task.sample())
+            with Reader(self.task.batch, self.options["steps"]) as self.batch:
+                self.steps(progress)
         finally:
-            signal.signal(signal.SIGTERM, previous)
+            self.batch = self.task.batch
+            signal.signal(stop, previous)
 
-    def _due(self, interval):
-        return self.step % self.options[interval] == 0 or self.step == self.options["steps"]
+    def steps(self, progress):
+        """Step by step. A signal is heeded where all ranks agree on it, once a step, and nowhere else: it comes
+        at any moment, and a rank that stopped by itself would leave the others waiting for ever."""
+        while self.step < self.options["steps"] and not self.stopping:
+            begin = time.time()
+            terms = self.train_step()
+            self.times.append(time.time() - begin)
+            self.recent.append({name: float(np.float32(v)) for name, v in terms.items()})   # as states keep
+            if progress:
+                progress(self.step, terms)
+            self.stopping = parallel.any_rank(self.signalled)
+            if parallel.rank() == 0:
+                self.write_what_is_due()
 
-    def log(self, recent, seconds):
-        """One line of train.jsonl: means since the last line."""
-        line = {"step": self.step, "learning_rate": self.learning_rate(),
-                "samples_per_second": round(len(recent) * self.options["batch_size"] / seconds, 2),
-                **{k: float(np.mean([r[k] for r in recent])) for k in recent[0]}}
-        with open(self.run / "train.jsonl", "a") as f:
-            f.write(json.dumps(line) + "\n")
+
+def _below(prefix, arrays):
+    return {name[len(prefix):]: array for name, array in arrays.items() if name.startswith(prefix)}

@@ -1,0 +1,84 @@
+"""Filling a latent cache (latents.py) with what an autoencoder makes of a folder of pictures."""
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from ldm import images
+from ldm.backend import jt
+from ldm.datasets.latents import VERSION, add_shard, num_shards, read_index, shard_name, to_network
+from ldm.datasets.reader import Reader
+from ldm.errors import UserError
+
+
+def fingerprint(autoencoder):
+    """A hash of the autoencoder's weights: latents of another one must not be used."""
+    digest = hashlib.sha256()
+    for name, value in sorted(autoencoder.state_dict().items()):
+        digest.update(name.encode() + np.ascontiguousarray(value.numpy()).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def index_of(folder, pairs, autoencoder, size, shard_size):
+    """The index of the cache in `folder`, or a new one; a cache of anything else is a UserError."""
+    fresh = {"version": VERSION, "autoencoder": fingerprint(autoencoder), "image_size": list(size),
+             "shard_size": shard_size, "shards": {},
+             "pictures": [[p.name, p.stat().st_size, q.stat().st_size] for p, q in pairs]}      # bytes
+    index = read_index(folder) or fresh
+    for key, what in (("autoencoder", "another autoencoder"), ("image_size", "another image size"),
+                      ("pictures", "other pictures")):
+        if index[key] != fresh[key]:
+            raise UserError(folder, f"holds latents of {what}", "another folder is needed for these")
+    return index
+
+
+def batches_to_do(folder, index, batch):
+    """[(shard, first, end)]: the pictures of each batch still to be encoded. None spans two shards."""
+    todo = []
+    for k in range(num_shards(index)):
+        end = min((k + 1) * index["shard_size"], len(index["pictures"]))
+        if shard_name(k) not in index["shards"] or not (folder / shard_name(k)).exists():
+            todo += [(k, first, min(first + batch, end))
+                     for first in range(k * index["shard_size"], end, batch)]
+    return todo
+
+
+def encode(autoencoder, x, labels):
+    """Images N x 3 x H x W and label maps N x h x w -> N records."""
+    both = np.stack([x, x[..., ::-1]], axis=1).reshape(-1, *x.shape[1:])
+    with jt.no_grad():
+        z = autoencoder.encode(jt.array(both)).numpy()
+    z = z.reshape(len(x), 2, *z.shape[1:])
+    records = np.empty(len(x), [("latents", "<f4", z.shape[1:]), ("labels", "u1", labels.shape[1:])])
+    records["latents"], records["labels"] = z, labels
+    return records
+
+
+def build(pairs, autoencoder, size, folder, shard_size=256, batch=4, progress=lambda iterable: iterable):
+    """Encode what of `pairs` the cache in `folder` does not hold yet, `batch` pictures at a time.
+
+    size: (width, height) of the pictures; `progress` wraps the batches to show them. A cache of other
+    pictures or another autoencoder is a UserError. Memory holds one shard at a time.
+    """
+    folder = Path(folder)
+    if any(side % autoencoder.factor for side in size):
+        raise UserError("image_size", f"is {size[0]} x {size[1]}",
+                        f"multiples of {autoencoder.factor} are needed")
+    small = tuple(side // autoencoder.factor for side in size)
+    index = index_of(folder, pairs, autoencoder, size, shard_size)
+    todo = batches_to_do(folder, index, batch)
+    for leftover in folder.glob(".*.tmp.*"):                # half a file of a run that was killed
+        leftover.unlink()
+
+    def read(k):
+        part = pairs[slice(*todo[k][1:])]
+        return (np.stack([to_network(images.read_image(p, size)) for p, _ in part]),
+                np.stack([images.read_labels(q, small) for _, q in part]))
+
+    records = []
+    with Reader(read, len(todo)) as read_ahead:
+        for k in progress(range(len(todo))):
+            records.append(encode(autoencoder, *read_ahead(k)))
+            if k + 1 == len(todo) or todo[k + 1][0] != todo[k][0]:
+                add_shard(folder, index, shard_name(todo[k][0]), np.concatenate(records))
+                records = []

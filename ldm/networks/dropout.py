@@ -1,0 +1,59 @@
+"""Dropout whose masks are a function of an item's key: the same in every pass, process and micro-batch.
+
+The framework's draws from one global stream, when the graph is executed: no two computations of a block see
+the same mask, and no resumed run continues the stream.
+"""
+import contextlib
+
+import numpy as np
+
+from ldm.backend import jt, nn
+
+WORD = 0x7fffffff           # hashes are integers of 31 bits
+
+
+def mix(x):
+    """A hash of each integer in 0..WORD, in int64; works on numpy arrays and Vars."""
+    for _ in range(2):
+        x = (x ^ (x >> 16)) * 0x45d9f3b & WORD
+    return x ^ (x >> 16)
+
+
+class Dropout(nn.Module):
+    """Sets a share `p` of the activations to 0 and divides the others by 1 - p; does nothing without keys."""
+
+    def __init__(self, p):
+        self.p, self._keys = p, None
+
+    def execute(self, x):
+        if self._keys is None or self.p == 0:
+            return x
+        positions = jt.arange(x.numel() // x.shape[0]).int64()
+        hashes = mix(mix(self._keys).reshape(-1, 1) + positions.reshape(1, -1) & WORD)
+        kept = (hashes >= int(self.p * WORD)).cast(x.dtype).reshape(x.shape)
+        return x * kept * (1 / (1 - self.p))
+
+
+def layers(network):
+    """The layers of `network` that can drop anything."""
+    return [m for m in network.modules() if isinstance(m, Dropout) and m.p > 0]
+
+
+@contextlib.contextmanager
+def using(dropouts, keys):
+    """While this is open each of these layers has its Var of keys, or None, of the list `keys`."""
+    before = [layer._keys for layer in dropouts]
+    for layer, own in zip(dropouts, keys):
+        layer._keys = own
+    try:
+        yield
+    finally:
+        for layer, own in zip(dropouts, before):
+            layer._keys = own
+
+
+def keyed(network, keys):
+    """A context in which dropout is on in `network`, with these keys: N integers in 0..WORD, one an item."""
+    found, keys = layers(network), np.asarray(keys, np.int64)
+    return using(found, [jt.array((mix(keys) + mix(np.int64(i + 1))) & WORD).int64()
+                         for i in range(len(found))])

@@ -1,0 +1,113 @@
+"""What a training of the U-Net will need, from the shapes of one pass: nothing of the network is computed.
+
+Jittor builds a graph first and computes it when asked, so that a pass that nobody asks for costs nothing and
+has all its shapes.
+"""
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+from ldm.backend import jt, nn
+from ldm.networks.attention import AttentionBlock, Projection
+from ldm.networks.blocks import GroupNorm, ResBlock
+from ldm.networks.spade import SPADENorm, SPADEResBlock
+
+FLOAT = 4                                   # bytes
+LAYERS = (nn.Conv, nn.Linear, Projection, GroupNorm, SPADENorm)
+BLOCKS = (ResBlock, SPADEResBlock, AttentionBlock)
+
+
+class Pass(NamedTuple):
+    """One pass of one picture: numbers kept for its gradients, in all, at the edges of blocks, and in the
+    largest block; multiply-accumulates."""
+    activations: int
+    edges: int
+    largest: int
+    macs: int
+
+
+def numbers(tensors):
+    """How many numbers the different ones of `tensors` hold."""
+    return sum(x.numel() for x in {id(x): x for x in tensors}.values())
+
+
+def one_pass(network, height, width):
+    """The `Pass` of a UNet for latents of this size.
+
+    Kept are the tensors that enter or leave a convolution, a linear layer or a norm, each once, and the two
+    matrices of an attention; what lies between is computed within them.
+    """
+    touched, matrices, macs = {}, {}, []                       # the first two by the id of their module
+
+    def touch(module, inputs, output):
+        touched[id(module)] = [inputs[0], output]
+        if isinstance(module, AttentionBlock):
+            _, C, H, W = output.shape
+            matrices[id(module)] = 2 * module._heads * (H * W) ** 2
+            macs.append(2 * C * (H * W) ** 2)
+        elif hasattr(module, "weight") and not isinstance(module, GroupNorm):
+            macs.append(output.numel() * int(np.prod(module.weight.shape[1:])))
+
+    def inside(modules):
+        modules = list(modules)
+        layers = [x for m in modules if isinstance(m, LAYERS) for x in touched[id(m)]]
+        return numbers(layers) + sum(matrices.get(id(m), 0) for m in modules)
+
+    modules = [m for m in network.modules() if isinstance(m, LAYERS + BLOCKS)]
+    for module in modules:
+        module.register_forward_hook(touch)
+    try:
+        network(jt.zeros((1, 3, height, width)), [0], jt.zeros((1, network.num_classes, height, width)))
+    finally:
+        for module in modules:
+            module.remove_forward_hook()
+    blocks = [m for m in modules if isinstance(m, BLOCKS)]
+    return Pass(inside(modules), numbers(x for block in blocks for x in touched[id(block)]),
+                max(inside(block.modules()) for block in blocks), sum(macs))
+
+
+def memory(parameters, one, options, processes=1):
+    """{part: bytes} of one process at the peak of a step, with the U-Net's training section as `options`.
+
+    Beside what is kept for the backward pass there are the gradients of one block's tensors.
+    """
+    weights = FLOAT * parameters
+    share = -(-options["batch_size"] // processes)
+    at_once = min(options["micro_batch"] or share, share)
+    sums = 2 if at_once < share else 1                         # those so far, and those of the part at hand
+    kept = one.edges + one.largest if options["checkpointing"] == "blocks" else one.activations
+    activations = (kept + one.largest) * at_once
+    return {"weights": weights, "gradients": sums * weights, "moments": 2 * weights,
+            "averages": (1 + len(options["more_ema_rates"])) * weights, "activations": FLOAT * activations}
+
+
+def disk(parameters, options):
+    """Bytes of all states and averages that a run keeps, and of the one that is being written."""
+    rates = 1 + len(options["more_ema_rates"])
+    kept = options["keep"] + options["keep_best"] + 1
+    return FLOAT * parameters * kept * (3 + rates + rates)     # a state has weights, two moments and averages
+
+
+def speed(seconds=0.2):
+    """Multiply-accumulates a second in a convolution of 256 channels here, in fp32."""
+    layer, batch = nn.Conv(256, 256, 3, padding=1), 1
+    with jt.no_grad():
+        while True:
+            x = jt.random((batch, 256, 32, 32))
+            times = []
+            for _ in range(3):                                 # the first may compile it
+                x.sync(True)
+                begin = time.perf_counter()
+                layer(x).sync(True)
+                times.append(time.perf_counter() - begin)
+            if min(times) > seconds / 3:
+                return batch * 32 * 32 * 256 * 256 * 9 / min(times)
+            batch *= 4
+
+
+def hours(one, options, macs_per_second, processes=1):
+    """Of all steps, if everything were as fast as such a convolution. A backward pass has two products for
+    each one of the forward pass, which `checkpointing` does twice."""
+    passes = 4 if options["checkpointing"] == "blocks" else 3
+    return options["steps"] * options["batch_size"] * passes * one.macs / (macs_per_second * processes) / 3600

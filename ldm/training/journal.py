@@ -1,0 +1,39 @@
+"""A run's logs: one JSON object a line, each with the `step` that it belongs to."""
+import json
+import os
+from pathlib import Path
+
+from ldm.errors import UserError
+from ldm.files import replacing
+
+
+def append(path, line):
+    """Write `line` (a dict with a "step") to the end, through to the disk; a failure is a UserError."""
+    try:
+        with open(path, "a") as file:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as e:
+        raise UserError(path, f"cannot be written ({e.strerror or e})",
+                        "a writable folder with free space is needed")
+
+
+def read(path):
+    """The lines so far, as dicts, [] without a file. A last line that is not whole yet is left out."""
+    path = Path(path)
+    try:
+        text = path.read_text() if path.exists() else ""
+        return [json.loads(line) for line in text[:text.rfind("\n") + 1].splitlines()]
+    except (OSError, ValueError) as e:
+        raise UserError(path, f"cannot be read ({e})", "a JSON object a line is needed")
+
+
+def cut(path, step):
+    """Remove what was written after `step`: a run that goes on from there will write it again."""
+    path = Path(path)
+    if not path.exists():
+        return
+    kept = [line for line in read(path) if line["step"] <= step]
+    with replacing(path) as temporary:
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))

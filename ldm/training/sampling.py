@@ -1,0 +1,57 @@
+"""Pictures while training: some maps of the latent cache, each in the style of the next one's image."""
+import numpy as np
+
+from ldm import images, labels
+from ldm.backend import jt
+from ldm.datasets.latents import from_network
+from ldm.diffusion.samplers import ddim
+from ldm.training.order import SAMPLES, generator
+
+STEPS, STRENGTH = 20, 0.6           # of DDIM, without guidance
+BATCH = 6                           # pictures at once
+
+
+class Sampler:
+    """The same pictures every time, but for the network: items `indices` of `latents`, with their own noise.
+
+    latents: a datasets.latents.Latents; schedule: that of training.
+    """
+
+    def __init__(self, latents, indices, schedule, autoencoder, seed):
+        self.latents, self.indices = latents, np.asarray(indices)
+        self.schedule, self.autoencoder, self.seed = schedule.window(STRENGTH, STEPS), autoencoder, seed
+
+    def __call__(self, network):
+        """-> (pictures N x H x W x 3 uint8, maps N x H x W uint8, references like the pictures)."""
+        parts = [self._some(network, range(start, min(start + BATCH, len(self.indices))))
+                 for start in range(0, len(self.indices), BATCH)]
+        return tuple(np.concatenate(arrays) for arrays in zip(*parts))
+
+    def _some(self, network, positions):
+        items = self.indices[list(positions)]
+        none = np.zeros(len(items), int)                                    # is flipped
+        _, maps = self.latents.read(items, none)
+        others = self.indices[[(p + 1) % len(self.indices) for p in positions]]
+        references, _ = self.latents.read(others, none)
+        noise = np.stack([generator(i, self.seed, SAMPLES).standard_normal(z.shape, np.float32)
+                          for i, z in zip(items, references)])
+        with jt.no_grad():
+            z = self._denoise(network, self.schedule.add_noise(references, STEPS - 1, noise), maps)
+            pictures, shown = (self._decode(x) for x in (z, jt.array(references)))
+        size = shown.shape[2:0:-1]
+        return pictures, np.stack([images.resize(m, size, smooth=False) for m in maps]), shown
+
+    def _denoise(self, network, z, maps):
+        modulations = network.modulate(jt.array(labels.one_hot(maps)))
+
+        def model(z, t):
+            return network.decode(*network.encode(z, [t] * len(maps)), modulations)[:, :3], None
+        return ddim(model, self.schedule, jt.array(z), STEPS, callback=lambda i, z: z.sync())
+
+    def _decode(self, z):
+        return np.stack([from_network(x) for x in self.autoencoder.decode(z).numpy()])
+
+    def grid(self, network):
+        """Maps, references and pictures, one row each: an H x W x 3 uint8 picture."""
+        pictures, maps, references = self(network)
+        return images.grid([[labels.colorize(m) for m in maps], list(references), list(pictures)])

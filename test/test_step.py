@@ -1,0 +1,70 @@
+"""One optimiser step: micro-batches equal the whole batch, hold no more memory, and nothing stays alive."""
+import numpy as np
+import pytest
+from tiny import CONFIG
+
+from ldm import config as configs
+from ldm.backend import jt
+from ldm.diffusion import Schedule
+from ldm.errors import UserError
+from ldm.networks import UNet, checkpointing
+from ldm.training.diffusion_task import DiffusionTask
+from ldm.training.rehearsal import RandomLatents
+from ldm.training.step import gradients
+from ldm.training.trainer import Trainer
+
+
+def trainer(tmp_path, **options):
+    """Of the tiny network, on random latents of 16 x 12."""
+    unet = {"dropout": options.pop("dropout", 0.0)}
+    config = configs.merge(CONFIG, {"unet": unet, "training": options}, "test")
+    jt.set_global_seed(1)
+    network = UNet(**config["unet"])
+    jt.sync_all()                               # random weights are drawn when they are computed
+    checkpointing.apply(network, config["training"]["checkpointing"])
+    task = DiffusionTask(network, RandomLatents(16, (16, 12), 29), Schedule.linear(1000), None,
+                         config["training"])
+    return Trainer(task, tmp_path, config, config["training"])
+
+
+def parameters(trainer):
+    return np.concatenate([p.numpy().ravel() for p in trainer.parameters.values()])
+
+
+@pytest.mark.parametrize("micro_batch", [1, 3])
+def test_micro_batches_equal_the_whole(tmp_path, micro_batch):
+    """With dropout, whose masks must not depend on the division."""
+    whole, parted = (trainer(tmp_path, batch_size=8, micro_batch=m, dropout=0.2) for m in (0, micro_batch))
+    batch, size = whole.task.batch(0), 8
+    both = [gradients(t.task.loss, batch, size, list(t.parameters.values()), m or size)
+            for t, m in ((whole, 0), (parted, micro_batch))]
+    (a, terms), (b, parts) = [([g.numpy() for g in grads], {k: v.item() for k, v in terms.items()})
+                              for grads, terms in both]
+    largest = max(np.linalg.norm(g) for g in a)
+    assert all(np.linalg.norm(x - y) < 1e-5 * max(np.linalg.norm(x), 1e-3 * largest) for x, y in zip(a, b))
+    assert parts == pytest.approx(terms, rel=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, pytest.param({"micro_batch": 1, "checkpointing": "blocks"},
+                                                      marks=pytest.mark.slow)])
+def test_nothing_stays_alive(tmp_path, options):
+    run = trainer(tmp_path, **options)
+    seen = {}
+    for step in range(1, 61):
+        run.train_step()
+        if step in (10, 60):
+            seen[step] = jt.liveness_info()
+    assert seen[10] == seen[60]
+
+
+def test_a_step_that_fails_changes_nothing(tmp_path):
+    run = trainer(tmp_path)
+    run.train_step()
+    before, batch = parameters(run), run.task.batch
+    run.batch = lambda step: {**batch(step), "z_t": np.full((2, 3, 12, 16), np.nan, np.float32)}
+    with pytest.raises(UserError, match="training: the loss is nan at step 1, "):
+        run.train_step()
+    assert run.step == 1 and np.array_equal(parameters(run), before)
+    run.batch = batch
+    run.train_step()
+    assert np.isfinite(parameters(run)).all() and not np.array_equal(parameters(run), before)

@@ -1,0 +1,47 @@
+#!/usr/bin/env python
+"""Encode a folder of landscapes into a latent cache, once for many runs; the same command again continues."""
+import cli
+
+from ldm import config as configs
+from ldm import files
+from ldm.datasets import landscape, latents
+from ldm.errors import UserError
+
+
+def parse():
+    parser = cli.Parser(description=__doc__)
+    parser.add_argument("--config", default="configs/demo.yaml", help="image size and autoencoder")
+    parser.add_argument("--data", required=True,
+                        help="folder in the contest's form (train_resized/imgs and /labels)")
+    parser.add_argument("--autoencoder", required=True, help="the autoencoder's weights")
+    parser.add_argument("--output", required=True, help="folder of the cache, for tools/train.py --latents")
+    parser.add_argument("--batch-size", type=int, default=4, help="pictures encoded at once")
+    parser.add_argument("--shard-size", type=int, default=256,
+                        help="pictures in a file, what a kill may cost")
+    parser.add_argument("overrides", nargs="*", help="key=value of the config")
+    args = parser.parse_args()
+    for option in ("batch_size", "shard_size"):
+        if getattr(args, option) < 1:
+            raise UserError(f"--{option.replace('_', '-')}", f"is {getattr(args, option)}",
+                            "1 or more is needed")
+    return args
+
+
+def main():
+    args = parse()
+    config = configs.load(args.config, args.overrides)
+    pairs = landscape.training_pairs(args.data, config["image_size"], cli.checking)
+    files.check_writable(args.output)
+
+    from ldm import weights
+    from ldm.networks import Autoencoder
+    autoencoder = Autoencoder(**config["autoencoder"])
+    weights.load(args.autoencoder, autoencoder)
+    cli.encode(pairs, autoencoder, config["image_size"], args.output, args.shard_size, args.batch_size)
+    cache = latents.Latents(args.output)
+    print(f"{args.output}: {len(cache)} pictures, straight and flipped, in {len(cache.shards)} shards, "
+          "all as their hashes say")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,21 @@
+#!/usr/bin/env python
+"""Draw a run's losses, held-out losses and learning rate; also while it trains. Needs matplotlib."""
+from pathlib import Path
+
+import cli
+
+from ldm.training import plots
+
+
+def main():
+    parser = cli.Parser(description=__doc__)
+    parser.add_argument("run", help="the folder that training writes to")
+    parser.add_argument("--output", metavar="F", help="a .png, .pdf or .svg file, if not RUN/curves.png")
+    args = parser.parse_args()
+    path = Path(args.output or Path(args.run) / "curves.png")
+    plots.draw(args.run, path)
+    print(path)
+
+
+if __name__ == "__main__":
+    cli.run(main)
