@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -171,6 +172,24 @@ def test_the_tool_in_two_processes(tmp_path):
     assert all(np.array_equal(picture, made[name]) for name, picture in results(tmp_path / "two").items())
     standing = run_tool("infer", *arguments, "--output", tmp_path / "two", "--processes", 2)
     assert "1 to make, 5 stand already" in standing.stdout and standing.returncode == 2
+
+
+def test_an_interrupt_waits_for_the_start_of_a_process():
+    """Also one that the system gives to another thread, such as a library's, which does not block it."""
+    released, reached = threading.Event(), []
+    thread = threading.Thread(target=released.wait)
+    thread.start()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)      # ignored in a job in the background
+    try:
+        with pytest.raises(KeyboardInterrupt), workers.interrupts_held():
+            signal.pthread_kill(thread.ident, signal.SIGINT)
+            time.sleep(0.1)
+            reached.append(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+        assert signal.SIGINT in reached[0]
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+        released.set()
 
 
 def test_an_interrupt_ends_all(tmp_path):

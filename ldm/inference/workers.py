@@ -9,6 +9,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+from functools import partial
 from multiprocessing import connection
 from pathlib import Path
 from typing import NamedTuple
@@ -36,11 +37,11 @@ def devices(gpus):
     return [{**share, "CUDA_VISIBLE_DEVICES": device} for share, device in zip(cores(gpus), found)]
 
 
-def load(model, settings, seed, memory_limit=None):
+def load(model, settings, seed, memory_limit=None, precision="fp32"):
     """What a worker begins with: the model -> make(batch, on_step), as job.make."""
     from ldm.inference import Pipeline
-    pipeline = Pipeline.load(model, settings, memory_limit=memory_limit)
-    return lambda batch, on_step: job.make(batch, pipeline, seed, on_step)
+    pipeline = Pipeline.load(model, settings, memory_limit=memory_limit, precision=precision)
+    return job.Halving(partial(job.make, pipeline=pipeline, seed=seed))
 
 
 def _work(pipe, load, environment):
@@ -58,13 +59,23 @@ def _work(pipe, load, environment):
 
 
 @contextlib.contextmanager
-def _interrupts_held():
-    """A process started inside never sees Ctrl-C, which reaches the whole group: its parent ends it."""
+def interrupts_held():
+    """A process started inside never sees Ctrl-C, which reaches the whole group: its parent ends it. The parent
+    heeds it at the end: a start that is cut off leaves a process that has not been told what to do.
+
+    The process inherits the mask. Here that is not enough, since Python's handler runs whichever thread of the
+    libraries' gets the signal.
+    """
+    held = []
+    handler = signal.signal(signal.SIGINT, lambda *arguments: held.append(arguments))
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, handler)
+        if held and callable(handler):
+            handler(*held[0])
 
 
 class Batch(NamedTuple):
@@ -79,7 +90,7 @@ class Worker:
         context = multiprocessing.get_context("spawn")      # a fork would share open devices and threads
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, load, environment))
-        with _interrupts_held():
+        with interrupts_held():
             self.process.start()
         theirs.close()                                      # so that its death ends the pipe
         self.environment, self.ready, self.batch, self.steps = environment, False, None, 0
