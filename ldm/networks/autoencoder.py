@@ -1,7 +1,7 @@
 """The VQ-GAN f4 autoencoder (CompVis `vq-f4` layout): 512 x 384 images to 3 x 96 x 128 latents and back."""
 from ldm.backend import jt, nn
 from ldm.networks.attention import attend
-from ldm.networks.blocks import GroupNorm, SiLU, upsample
+from ldm.networks.blocks import GroupNorm, upsample
 
 ROWS = 4096                 # latents compared with the codebook at once: 134 MB of distances to 8192 entries
 
@@ -18,11 +18,11 @@ class Block(nn.Module):
         self.norm2, self.conv2 = norm(out_channels, groups), nn.Conv(out_channels, out_channels, 3, padding=1)
         if channels != out_channels:
             self.nin_shortcut = nn.Conv(channels, out_channels, 1)
-        self._silu, self._widens = SiLU(), channels != out_channels
+        self._widens = channels != out_channels
 
     def execute(self, x):
-        h = self.conv1(self._silu(self.norm1(x)))
-        h = self.conv2(self._silu(self.norm2(h)))
+        h = self.conv1(self.norm1(x, silu=True))
+        h = self.conv2(self.norm2(h, silu=True))
         return (self.nin_shortcut(x) if self._widens else x) + h
 
 
@@ -96,13 +96,12 @@ class Encoder(nn.Module):
         self.down = nn.ModuleList(levels)
         self.mid = Middle(c, groups)
         self.norm_out, self.conv_out = norm(c, groups), nn.Conv(c, z_channels, 3, padding=1)
-        self._silu = SiLU()
 
     def execute(self, x):
         h = self.conv_in(x)
         for level in self.down:
             h = level(h)
-        return self.conv_out(self._silu(self.norm_out(self.mid(h))))
+        return self.conv_out(self.norm_out(self.mid(h), silu=True))
 
 
 class Decoder(nn.Module):
@@ -116,13 +115,12 @@ class Decoder(nn.Module):
             c = channels * mult
         self.up = nn.ModuleList(levels[::-1])       # named from fine to coarse, run from coarse to fine
         self.norm_out, self.conv_out = norm(c, groups), nn.Conv(c, 3, 3, padding=1)
-        self._silu = SiLU()
 
     def execute(self, z):
         h = self.mid(self.conv_in(z))
         for level in list(self.up)[::-1]:
             h = level(h)
-        return self.conv_out(self._silu(self.norm_out(h)))
+        return self.conv_out(self.norm_out(h, silu=True)).float32()
 
 
 class Quantizer(nn.Module):
@@ -180,7 +178,7 @@ class Autoencoder(nn.Module):
 
     def encode(self, images):
         """-> latents before quantisation."""
-        return self.quant_conv(self.encoder(images))
+        return self.quant_conv(self.encoder(images)).float32()
 
     def decode(self, latents):
         """Quantise, then decode: -> N x 3 x H x W, about -1..1."""

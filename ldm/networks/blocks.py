@@ -2,6 +2,7 @@
 import numpy as np
 
 from ldm.backend import jt, nn
+from ldm.networks import cuda
 from ldm.networks.dropout import Dropout
 
 
@@ -11,27 +12,43 @@ def normalize(x, groups, eps):
     The framework's E[x^2] - E[x]^2 loses all digits once |mean| >> std (2.6 off at a ratio of 1000). Here a
     first pass finds the mean, whose own rounding error the second one corrects: both moments are taken of
     what is left after it. The result does not depend on the shift, so no gradient has to pass through it.
-    Statistics are fp32 whatever the dtype of x.
+    All is fp32 whatever the dtype of x, the result too.
     """
     N, C, H, W = x.shape
     grouped = x.float32().reshape(N, groups, -1)
     centred = grouped - grouped.mean(-1, keepdims=True).detach()
     mean = centred.mean(-1, keepdims=True)
     variance = (centred * centred).mean(-1, keepdims=True) - mean * mean
-    return ((centred - mean) * jt.rsqrt(variance + eps)).reshape(N, C, H, W).cast(x.dtype)
+    return ((centred - mean) * jt.rsqrt(variance + eps)).reshape(N, C, H, W)
+
+
+def modulated(x, groups, eps, gain, offset, emb=None, silu=False):
+    """act((norm(x) gain + offset) (1 + scale) + shift): what stands between two convolutions, in fp32.
+
+    gain and offset are maps of x's shape, or 1 where they are the same; emb is N x 2C, the timestep's scale
+    and shift of each channel; act is SiLU or nothing.
+    """
+    if cuda.usable():
+        return cuda.modulated(x, groups, eps, gain, offset, emb, silu)
+    h = normalize(x, groups, eps) * gain.float32() + offset.float32()     # so that gradients of half are half
+    if emb is not None:
+        scale, shift = emb[:, :, None, None].chunk(2, dim=1)
+        h = h * (1 + scale) + shift
+    return h * jt.sigmoid(h) if silu else h
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation with a learned scale and shift a channel."""
+    """Group normalisation with a learned scale and shift a channel, and what follows it (see `modulated`)."""
 
     def __init__(self, channels, groups, eps=1e-5):
         self.groups, self.eps = groups, eps
         self.weight = jt.ones(channels)
         self.bias = jt.zeros(channels)
 
-    def execute(self, x):
+    def execute(self, x, emb=None, silu=False):
         channel = (1, -1, 1, 1)
-        return normalize(x, self.groups, self.eps) * self.weight.reshape(channel) + self.bias.reshape(channel)
+        return modulated(x, self.groups, self.eps, self.weight.reshape(channel), self.bias.reshape(channel),
+                         emb, silu)
 
 
 class SiLU(nn.Module):
@@ -68,7 +85,10 @@ def timestep_embedding(t, dim, max_period=10000):
 
 
 class ResBlock(nn.Module):
-    """Residual block of the encoder (guided-diffusion): plain GroupNorm, timestep by scale and shift."""
+    """Residual block of the encoder (guided-diffusion): plain GroupNorm, timestep by scale and shift.
+
+    The SiLU layers stand for the places that they have in the entry's state-dict names; the norms compute them.
+    """
 
     def __init__(self, channels, out_channels, emb_channels, groups, dropout, down=False):
         self._resample = downsample if down else None
@@ -81,12 +101,8 @@ class ResBlock(nn.Module):
                                 else nn.Identity())
 
     def execute(self, x, emb):
-        h = self.in_layers[1](self.in_layers[0](x))
+        h = self.in_layers[0](x, silu=True)
         if self._resample:
             h, x = self._resample(h), self._resample(x)
-        h = self.in_layers[2](h)
-        scale, shift = self.emb_layers(emb)[:, :, None, None].chunk(2, dim=1)
-        h = self.out_layers[0](h) * (1 + scale) + shift
-        for layer in self.out_layers[1:]:
-            h = layer(h)
-        return self.skip_connection(x) + h
+        h = self.out_layers[0](self.in_layers[2](h), self.emb_layers(emb), silu=True)
+        return self.skip_connection(x) + self.out_layers[3](self.out_layers[2](h))

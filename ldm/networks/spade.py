@@ -1,11 +1,24 @@
 """SPADE: the label map enters as a scale and a shift for each position of a normalised activation."""
-from ldm.backend import nn
-from ldm.networks.blocks import SiLU, normalize, upsample, zero
+from ldm.backend import jt, nn
+from ldm.networks.blocks import SiLU, modulated, upsample, zero
 from ldm.networks.dropout import Dropout
 
 
+def fold(tree):
+    """Of maps that are constant inside, such as the empty map's modulations, in nested sequences: the first, an
+    inner and the last row and column of each, 3 x 3. Their third and fourth axis are rows and columns."""
+    if not isinstance(tree, jt.Var):
+        return [fold(branch) for branch in tree]
+    for dim in (2, 3):
+        last = tree.shape[dim] - 1
+        if last > 2:
+            tree = jt.concat([tree[(slice(None),) * dim + (slice(i, i + 1),)] for i in (0, 1, last)], dim=dim)
+    return tree.sync()
+
+
 class SPADENorm(nn.Module):
-    """norm(x) (1 + gamma(m)) + beta(m), gamma and beta from two convolutions over the label map m.
+    """norm(x) (1 + gamma(m)) + beta(m), gamma and beta from two convolutions over the label map m, and the
+    SiLU that follows it in every block, after the timestep's scale and shift where these are given.
 
     `downsampling` is the factor between the map's size and that of x.
     """
@@ -19,12 +32,12 @@ class SPADENorm(nn.Module):
     def modulation(self, one_hot):
         """N x classes x H x W -> (1 + gamma, beta), each N x C x H/d x W/d: depends on neither z nor t."""
         d = self.downsampling
-        h = self.mlp_shared(one_hot[:, :, ::d, ::d])       # nearest: the upper left label of each d x d
+        h = self.mlp_shared[0](one_hot[:, :, ::d, ::d])    # nearest: the upper left label of each d x d
+        h = self.mlp_shared[1](h.float32())                # comparing bfloat16 with 0 does not compile
         return 1 + self.mlp_gamma(h), self.mlp_beta(h)
 
-    def execute(self, x, modulation):
-        scale, shift = modulation
-        return normalize(x, self.groups, 1e-5) * scale + shift
+    def execute(self, x, modulation, emb=None):
+        return modulated(x, self.groups, 1e-5, *modulation, emb, silu=True)
 
 
 class SPADEResBlock(nn.Module):
@@ -48,10 +61,8 @@ class SPADEResBlock(nn.Module):
 
     def execute(self, x, emb, modulations):
         first, second = modulations
-        h = self.in_layers[0](self.in_norm(x, first))
+        h = self.in_norm(x, first)
         if self._resample:
             h, x = self._resample(h), self._resample(x)
-        h = self.in_layers[1](h)
-        scale, shift = self.emb_layers(emb)[:, :, None, None].chunk(2, dim=1)
-        h = self.out_norm(h, second) * (1 + scale) + shift
-        return self.skip_connection(x) + self.out_layers(h)
+        h = self.out_norm(self.in_layers[1](h), second, self.emb_layers(emb))
+        return self.skip_connection(x) + self.out_layers[2](self.out_layers[1](h))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ldm.backend import jt, nn
+from ldm.networks import precision
 from ldm.networks.attention import AttentionBlock, Projection
 from ldm.networks.blocks import GroupNorm, ResBlock
 from ldm.networks.spade import SPADENorm, SPADEResBlock
@@ -40,7 +41,7 @@ def one_pass(network, height, width):
     """
     touched, matrices, macs = {}, {}, []                       # the first two by the id of their module
 
-    def touch(module, inputs, output):
+    def touch(module, inputs, output, keywords=None):
         touched[id(module)] = [inputs[0], output]
         if isinstance(module, AttentionBlock):
             _, C, H, W = output.shape
@@ -77,9 +78,9 @@ def memory(parameters, one, options, processes=1):
     at_once = min(options["micro_batch"] or share, share)
     sums = 2 if at_once < share else 1                         # those so far, and those of the part at hand
     kept = one.edges + one.largest if options["checkpointing"] == "blocks" else one.activations
-    activations = (kept + one.largest) * at_once
+    activations = (kept + one.largest) * at_once * precision.BYTES[options["precision"]]
     return {"weights": weights, "gradients": sums * weights, "moments": 2 * weights,
-            "averages": (1 + len(options["more_ema_rates"])) * weights, "activations": FLOAT * activations}
+            "averages": (1 + len(options["more_ema_rates"])) * weights, "activations": activations}
 
 
 def disk(parameters, options):
@@ -89,9 +90,10 @@ def disk(parameters, options):
     return FLOAT * parameters * kept * (3 + rates + rates)     # a state has weights, two moments and averages
 
 
-def speed(seconds=0.2):
-    """Multiply-accumulates a second in a convolution of 256 channels here, in fp32."""
+def speed(kind="fp32", seconds=0.2):
+    """Multiply-accumulates a second in a convolution of 256 channels here, in this precision."""
     layer, batch = nn.Conv(256, 256, 3, padding=1), 1
+    precision.apply(layer, kind)
     with jt.no_grad():
         while True:
             x = jt.random((batch, 256, 32, 32))

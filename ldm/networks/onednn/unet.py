@@ -4,16 +4,7 @@ from ldm.backend import jt, nn
 from ldm.networks.blocks import timestep_embedding
 from ldm.networks.onednn.layers import Norm, Residual, SPADEResidual, Translator
 from ldm.networks.onednn.operators import from_blocks, to_blocks
-
-
-def fold(modulation):
-    """Of a map that is constant inside, such as the empty map's: first, inner and last row and column."""
-    for dim in (2, 3):
-        last = modulation.shape[dim] - 1
-        if last > 2:
-            modulation = jt.concat([modulation[(slice(None),) * dim + (slice(i, i + 1),)]
-                                    for i in (0, 1, last)], dim=dim)
-    return modulation.sync()
+from ldm.networks.spade import fold
 
 
 class BlockedUNet:
@@ -46,8 +37,7 @@ class BlockedUNet:
 
     def modulate_empty(self, height, width):
         """The modulations of the empty map, for every image: folded to 3 x 3, as only the border differs."""
-        whole = self.modulate(jt.zeros((1, self._num_classes, height, width)))
-        return [[tuple(tuple(fold(m) for m in norm) for norm in layer) for layer in whole[0]]]
+        return fold(self.modulate(jt.zeros((1, self._num_classes, height, width))))
 
     def encode(self, z, t):
         """z N x 3 x h x w, t N integers of the original 0..999 scale -> (skips, embs)."""
