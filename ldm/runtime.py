@@ -25,6 +25,7 @@ from ldm.errors import UserError
 
 ONEDNN_FOLDER = "dnnl_lnx_2.2.0_cpu_gomp"       # the name that Jittor 1.3.11 looks for on x86-64 Linux
 CACHE_NAME = "main"                             # Jittor's default is the git branch: a switch compiles anew
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")       # of the networks, see ldm/networks/precision.py
 RESTARTS = "IIDM_RESTARTS"                      # counts the restarts of one process, so that they end
 
 
@@ -103,6 +104,14 @@ def link_onednn():
 def has_cuda_device():
     """True where the kernel driver shows an NVIDIA device; a toolkit may be there without one."""
     return any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+def check_precision(kind, where):
+    """Refuse a precision that there is not, or not without a GPU; `where` it was asked for."""
+    if kind not in PRECISIONS:
+        raise UserError(where, f"'{kind}' is none", f"one of {', '.join(PRECISIONS)} is")
+    if kind != "fp32" and not has_cuda_device():
+        raise UserError(where, f"is {kind} without a GPU", "fp32 is possible there")
 
 
 def run(command):

@@ -7,7 +7,7 @@ from ldm import config as configs
 from ldm.backend import jt
 from ldm.diffusion import Schedule
 from ldm.errors import UserError
-from ldm.networks import UNet, checkpointing
+from ldm.networks import UNet, checkpointing, precision
 from ldm.training.diffusion_task import DiffusionTask
 from ldm.training.rehearsal import RandomLatents
 from ldm.training.step import gradients
@@ -21,6 +21,7 @@ def trainer(tmp_path, **options):
     jt.set_global_seed(1)
     network = UNet(**config["unet"])
     jt.sync_all()                               # random weights are drawn when they are computed
+    precision.apply(network, config["training"]["precision"])
     checkpointing.apply(network, config["training"]["checkpointing"])
     task = DiffusionTask(network, RandomLatents(16, (16, 12), 29), Schedule.linear(1000), None,
                          config["training"])

@@ -82,7 +82,7 @@ def show_estimate(network, latent_size, options, folder):
     parameters = sum(p.numel() for p in network.parameters())
     one = estimate.one_pass(network, *latent_size)
     parts = estimate.memory(parameters, one, options, parallel.count())
-    speed = estimate.speed()
+    speed = estimate.speed(options["precision"])
     print(f"{parameters:,} parameters; a pass of a picture has {one.macs / 1e9:.3g} GMAC and "
           f"{one.activations / 1e6:.3g} M activations")
     print(f"memory: about {sum(parts.values()) / 1e9:.3g} GB a process ("

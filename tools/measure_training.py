@@ -18,6 +18,8 @@ def main():
     if args.steps < 1:
         parser.error("--steps must be 1 or more")
 
+    from ldm.training import options
+    options.check(config, "training")
     from ldm.training.rehearsal import rehearse
     figures = rehearse(config, args.steps)
     if args.json:

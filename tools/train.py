@@ -41,7 +41,7 @@ def main():
     from ldm import weights
     from ldm.backend import jt
     from ldm.diffusion import Schedule, losses
-    from ldm.networks import Autoencoder, UNet, checkpointing
+    from ldm.networks import Autoencoder, UNet, checkpointing, precision
     from ldm.training import parallel
     from ldm.training.diffusion_task import DiffusionTask
     from ldm.training.trainer import Trainer
@@ -55,6 +55,7 @@ def main():
     cli.show_estimate(network, [side // autoencoder.factor for side in size[::-1]], training, args.output)
     if args.dry_run:
         return
+    precision.apply(network, training["precision"])
     checkpointing.apply(network, training["checkpointing"])
     if parallel.rank() == 0:
         cli.encode(pairs, autoencoder, size, cache)

@@ -21,7 +21,7 @@ def attend(q, k, v):
     rows = L if L <= MAX_POSITIONS else MAX_POSITIONS // 4
     chunks = []
     for start in range(0, L, rows):
-        weights = nn.softmax(bmm(q[:, start:start + rows], k), dim=-1)
+        weights = nn.softmax(bmm(q[:, start:start + rows], k).float32(), dim=-1).cast(v.dtype)
         chunk = bmm(weights, v.transpose(0, 2, 1))
         if rows < L:
             chunk.sync()            # or every chunk's weights would be alive at once

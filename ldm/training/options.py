@@ -1,4 +1,5 @@
 """The values that a training section of a config may have; its keys and types ldm/config.py knows."""
+from ldm import runtime
 from ldm.errors import UserError
 
 DECAYS = ("none", "cosine")
@@ -21,6 +22,8 @@ def check(config, section):
     need("learning_rate", lambda v: v > 0, "a number above 0")
     need("crop", lambda v: v >= 32 and v % 16 == 0, "a multiple of 16 from 32 on")
     need("discriminator_channels", lambda v: v >= 8 and v % 8 == 0, "a multiple of 8")
+    if "precision" in o:
+        runtime.check_precision(o["precision"], f"{section}.precision")
     need("decay", lambda v: v in DECAYS, f"one of {', '.join(DECAYS)}")
     need("label_drop", lambda v: 0 <= v <= 1, "a share of 0 to 1")
     need("ema_rate", lambda v: 0 <= v < 1, "a rate of 0 to below 1")

@@ -5,7 +5,7 @@ import numpy as np
 
 from ldm.backend import jt
 from ldm.diffusion import Schedule
-from ldm.networks import UNet, checkpointing
+from ldm.networks import UNet, checkpointing, precision
 from ldm.training import memory
 from ldm.training.diffusion_task import DiffusionTask
 from ldm.training.trainer import Trainer
@@ -37,6 +37,7 @@ def rehearse(config, steps, progress=None):
     factor = 2 ** (len(config["autoencoder"]["channel_mult"]) - 1)
     size = [side // factor for side in config["image_size"]]
     network = UNet(**config["unet"])
+    precision.apply(network, options["precision"])
     checkpointing.apply(network, options["checkpointing"])
     latents = RandomLatents(options["batch_size"], size, network.num_classes)
     task = DiffusionTask(network, latents, Schedule.named(config["schedule"]), None, options)

@@ -58,22 +58,35 @@ def apply(optimizer, grads, step):
     del group["grads"]
 
 
-def optimize(task, batch, optimizer, step, options):
+def optimize(task, batch, optimizer, step, options, scale):
     """Take optimiser step `step` (from 0) of `task` on its `batch`, with the `batch_size` and `micro_batch`
-    (0: the whole batch at once) of `options`. -> the logged terms as floats, with the gradient's norm.
+    (0: the whole batch at once) of `options` and the LossScale `scale`. -> the logged terms as floats, with the
+    gradient's norm.
 
-    A loss or a gradient that is not finite is a UserError, raised before anything has changed.
+    A loss or a gradient that is not finite is a UserError, raised before anything has changed; in fp16 the
+    gradient is tried with smaller scales before.
     """
-    size = options["batch_size"]
-    sums, terms = gradients(task.loss, batch, size, optimizer.param_groups[0]["params"],
-                            options["micro_batch"] or size)
-    sums = parallel.total(sums)
-    squares = jt.concat([(g * g).sum().reshape(1) for g in sums])
-    names, terms = list(terms), parallel.total([jt.concat(list(terms.values()))])[0].numpy()
-    values = {**dict(zip(names, map(float, terms))), "grad_norm": float(np.sqrt(squares.numpy().sum()))}
-    for name, what in (("loss", "loss"), ("grad_norm", "norm of the gradient")):
-        if not np.isfinite(values[name]):
-            raise UserError("training", f"the {what} is {values[name]} at step {step}",
-                            "lower the learning rate; the last saved state is good")
+    while True:
+        sums, values = summed(scale.scaled(task.loss), batch, optimizer.param_groups[0]["params"], options)
+        sums, values["loss"] = scale.unscaled(sums), values["loss"] / scale.value
+        squares = jt.concat([(g * g).sum().reshape(1) for g in sums])
+        values["grad_norm"] = float(np.sqrt(squares.numpy().sum()))
+        for name, what in (("loss", "loss"), ("grad_norm", "norm of the gradient")):
+            if not np.isfinite(values[name]) and (name == "loss" or not scale.dynamic):
+                raise UserError("training", f"the {what} is {values[name]} at step {step}",
+                                "lower the learning rate; the last saved state is good")
+        if np.isfinite(values["grad_norm"]):
+            break
+        scale.overflow(step)
+    scale.calm_step()
     apply(optimizer, sums, step)
     return values
+
+
+def summed(loss, batch, parameters, options):
+    """The gradients of a whole batch, and {name: float} of what `loss` logs, as all ranks together have them."""
+    size = options["batch_size"]
+    sums, terms = gradients(loss, batch, size, parameters, options["micro_batch"] or size)
+    sums = parallel.total(sums)
+    names, terms = list(terms), parallel.total([jt.concat(list(terms.values()))])[0].numpy()
+    return sums, dict(zip(names, map(float, terms)))

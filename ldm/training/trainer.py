@@ -21,6 +21,7 @@ from ldm import files, images, weights
 from ldm.backend import jt
 from ldm.datasets.reader import Reader
 from ldm.training import checkpoints, ema, journal, memory, parallel, state
+from ldm.training.scaling import LossScale
 from ldm.training.step import optimize
 
 LOG = "train.jsonl"
@@ -43,6 +44,7 @@ class Trainer:
                                         weight_decay=options["weight_decay"])
         self.averages = ema.several(task.network, [options["ema_rate"], *more_rates])
         self.ema = self.averages[0]
+        self.scale = LossScale(options.get("precision") == "fp16")
         self.step = 0
         self.recent, self.times = [], []           # terms and seconds of the steps since the log's last line
         self.signalled = False                     # by the signal's handler, in this process
@@ -72,6 +74,7 @@ class Trainer:
             for name, variable in self._variables():
                 variable.assign(jt.array(arrays[name]))
             self.task.restore(_below("task/", arrays))
+            self.scale.restore(arrays)
             logged = _below("log/", arrays)
             self.recent = [dict(zip(logged, map(float, row))) for row in zip(*logged.values())]
         if parallel.rank() == 0:
@@ -83,6 +86,7 @@ class Trainer:
         """Write the state, then remove the files that are not kept."""
         arrays = {f"task/{name}": array for name, array in self.task.arrays().items()}
         arrays.update((name, variable.numpy()) for name, variable in self._variables())
+        arrays.update(self.scale.arrays())
         if self.recent:
             for name in self.recent[0]:
                 arrays[f"log/{name}"] = np.array([terms[name] for terms in self.recent])
@@ -151,7 +155,7 @@ class Trainer:
     def train_step(self):
         """One optimiser step. -> the logged terms as floats. A loss that is not finite stops the run."""
         self.optimizer.lr = self.learning_rate()
-        values = optimize(self.task, self.batch(self.step), self.optimizer, self.step, self.options)
+        values = optimize(self.task, self.batch(self.step), self.optimizer, self.step, self.options, self.scale)
         for average in self.averages:
             average.update()
         jt.sync_all()

@@ -7,7 +7,7 @@ import numpy as np
 from ldm.backend import jt, nn
 from ldm.evaluation.networks.layers import mean_pool
 from ldm.networks.attention import attend
-from ldm.networks.blocks import SiLU, downsample, normalize, upsample
+from ldm.networks.blocks import SiLU, downsample, modulated, normalize, upsample
 from ldm.networks.dropout import mix
 
 ALL, FULL = ("fp32", "tf32", "fp16", "bf16"), ("fp32", "tf32")
@@ -28,6 +28,10 @@ class Operator:
                 else rng.standard_normal(shape).astype(np.float32) for shape in self.shapes]
 
 
+def before_convolution(x, gain, offset, emb):
+    return modulated(x, 8, 1e-5, gain, offset, emb.float32(), silu=True)
+
+
 MAP, TOKENS = (2, 32, 12, 16), (4, 48, 64)
 OPERATORS = {
     "convolution 3 x 3": Operator(lambda x, w, b: nn.conv2d(x, w, b, padding=1),
@@ -46,6 +50,9 @@ OPERATORS = {
     "softmax of a long row": Operator(lambda x: nn.softmax(x, dim=-1), ((2, 12288),)),
     "normalisation": Operator(lambda x: normalize(x, 8, 1e-5), (MAP,)),
     "normalisation far from zero": Operator(lambda x: normalize(x + 100, 8, 1e-5), (MAP,), ("fp32",)),
+    "norm, modulation, timestep, SiLU": Operator(before_convolution, (MAP, MAP, MAP, (2, 64))),
+    "the same without gradients": Operator(jt.no_grad()(before_convolution), (MAP, MAP, MAP, (2, 64)),
+                                           gradient=False),
     "batch normalisation": Operator(lambda x: nn.BatchNorm(32, is_train=False)(x), (MAP,), FULL,
                                     gradient=False),
     "SiLU": Operator(SiLU(), (MAP,)),

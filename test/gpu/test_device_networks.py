@@ -15,32 +15,39 @@ from ldm.diffusion import Schedule
 from ldm.diffusion.guidance import guide
 from ldm.diffusion.losses import training_loss
 from ldm.diffusion.samplers import ddim
+from ldm.networks import precision
 
 pytestmark = needs_gpu
 LINEAR = Schedule.linear(1000)
-PRECISIONS = [name for name in ("fp32", "tf32") if name in HERE]
+PRECISIONS = list(HERE)
 # Some forty convolutions deep, errors of the single operators add up; the golden numbers are fp32 themselves.
-GOLDEN = {"fp32": 1e-4, "tf32": 2.0 ** -5}
+GOLDEN = {"fp32": 1e-4, "tf32": 2.0 ** -5, "fp16": 2.0 ** -5, "bf16": 2.0 ** -3}
 
 
 # ---- golden parity -----------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_unet_equals_reference(precision):
+def converted(network, kind):
+    """`network` for inference in this precision."""
+    precision.apply(network, kind, inference=True)
+    return network
+
+
+@pytest.mark.parametrize("kind", PRECISIONS)
+def test_unet_equals_reference(kind):
     g = golden("unet_small")
-    with computing("cuda", precision), jt.no_grad():
-        network, y = small_unet(), jt.array(one_hot(g["labels"]))
-        assert distance(network(jt.array(g["x"]), g["t"], y).numpy(), g["out_torch"]) < GOLDEN[precision]
+    with computing("cuda", kind), jt.no_grad():
+        network, y = converted(small_unet(), kind), jt.array(one_hot(g["labels"]))
+        assert distance(network(jt.array(g["x"]), g["t"], y).numpy(), g["out_torch"]) < GOLDEN[kind]
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_autoencoder_equals_reference(precision):
+@pytest.mark.parametrize("kind", PRECISIONS)
+def test_autoencoder_equals_reference(kind):
     g = golden("vqgan_small")
-    with computing("cuda", precision), jt.no_grad():
-        network = small_autoencoder()
-        assert distance(network.encode(jt.array(g["x"])).numpy(), g["z_pre"]) < GOLDEN[precision]
+    with computing("cuda", kind), jt.no_grad():
+        network = converted(small_autoencoder(), kind)
+        assert distance(network.encode(jt.array(g["x"])).numpy(), g["z_pre"]) < GOLDEN[kind]
         decoded = network.decode_quantized(jt.array(g["z_pre"])).numpy()
-        assert distance(decoded, g["dec_noquant"]) < GOLDEN[precision]
+        assert distance(decoded, g["dec_noquant"]) < GOLDEN[kind]
 
 
 def test_codes_equal_the_references():
@@ -51,13 +58,13 @@ def test_codes_equal_the_references():
         assert np.array_equal(found, g["codes"])
 
 
-def guided_loop():
+def guided_loop(kind="fp32"):
     """The golden DDIM loop under guidance. -> its last latent."""
-    g, network, schedule = golden("ddim_loop"), small_unet(), LINEAR.respace("ddim50")
+    g, network, schedule = golden("ddim_loop"), converted(small_unet(), kind), LINEAR.respace("ddim50")
     y, start = jt.array(one_hot(g["labels"])), int(g["t_start"])
     x_T = schedule.add_noise(g["z0"], start, g["noise"]).astype("float32")
     with jt.no_grad():
-        masked, empty = network.modulate(y), network.modulate(jt.zeros(y.shape))
+        masked, empty = network.modulate(y), network.modulate_empty(*y.shape[2:])
 
         def model(z, t):
             encoded = network.encode(z, [t] * len(x_T))
@@ -67,15 +74,16 @@ def guided_loop():
         return ddim(model, schedule, jt.array(x_T), start, callback=lambda i, z: z.sync()).numpy()
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_guided_ddim_loop_equals_reference(precision):
-    with computing("cuda", precision):
-        assert distance(guided_loop(), golden("ddim_loop")["final"]) < GOLDEN[precision]
+@pytest.mark.parametrize("kind", PRECISIONS)
+def test_guided_ddim_loop_equals_reference(kind):
+    with computing("cuda", kind):
+        assert distance(guided_loop(kind), golden("ddim_loop")["final"]) < GOLDEN[kind]
 
 
-def training_step():
+def training_step(kind="fp32"):
     """Loss and gradients of the golden training step, the latter by name."""
     g, network = golden("train_step"), small_unet()
+    precision.apply(network, kind)
     network.train()
     z_t = LINEAR.add_noise(g["x_start"], g["t"], g["noise"]).astype("float32")
     out = network(jt.array(z_t), g["t"], jt.array(one_hot(g["labels"])))
@@ -85,15 +93,15 @@ def training_step():
     return loss.numpy(), {name: grad.numpy() for name, grad in zip(parameters, gradients)}
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_training_step_equals_reference(precision):
+@pytest.mark.parametrize("kind", [kind for kind in PRECISIONS if kind != "fp16"])     # that one needs its scale
+def test_training_step_equals_reference(kind):
     g = golden("train_step")
-    with computing("cuda", precision):
-        loss, gradients = training_step()
-    assert distance(loss, g["loss"]) < GOLDEN[precision]
+    with computing("cuda", kind):
+        loss, gradients = training_step(kind)
+    assert distance(loss, g["loss"]) < GOLDEN[kind]
     for key in (k for k in g if k.startswith("grad/")):
         apart = np.linalg.norm(gradients[key[5:]] - g[key]) / np.linalg.norm(g[key])
-        assert apart < GOLDEN[precision], key
+        assert apart < GOLDEN[kind], key
 
 
 # ---- placement ---------------------------------------------------------------------------------------------

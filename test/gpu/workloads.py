@@ -12,8 +12,9 @@ from ldm.diffusion import Schedule
 from ldm.diffusion.losses import training_loss
 from ldm.evaluation.networks import NIMA, FIDInception, SegFormer
 from ldm.evaluation.networks.nima import LAYOUTS
-from ldm.networks import UNet, checkpointing
+from ldm.networks import UNet, checkpointing, precision
 from ldm.training import step
+from ldm.training.scaling import LossScale
 
 LINEAR = Schedule.linear(1000)
 OPTIONS = {"batch_size": 2, "micro_batch": 1}
@@ -26,11 +27,12 @@ class Task:
         self.batch, self.loss = (lambda step: batch), loss
 
 
-def steps(task, network, count=1):
-    """So many optimiser steps. -> their losses."""
+def steps(task, network, count=1, dynamic=False):
+    """So many optimiser steps, with a dynamic scale of the loss or none. -> their losses."""
     network.train()
     optimizer = jt.optim.AdamW(list(network.state_dict().values()), 1e-4, weight_decay=0.01)
-    return [step.optimize(task, task.batch(i), optimizer, i, OPTIONS)["loss"] for i in range(count)]
+    scale = LossScale(dynamic)
+    return [step.optimize(task, task.batch(i), optimizer, i, OPTIONS, scale)["loss"] for i in range(count)]
 
 
 # ---- diffusion ---------------------------------------------------------------------------------------------
@@ -43,7 +45,7 @@ def wide_unet(kind):
     return network
 
 
-def training_steps(network, side=8, count=3):
+def training_steps(network, side=8, count=3, dynamic=False):
     """Training on noise of side x side. -> the losses."""
     rng = np.random.default_rng(0)
     z0, eps = rng.standard_normal((2, 2, 3, side, side)).astype(np.float32)
@@ -56,7 +58,7 @@ def training_steps(network, side=8, count=3):
         terms = training_loss(out, b["z0"], b["z_t"], b["eps"], b["t"], LINEAR, "mse+vb")
         return terms["loss"].mean(), {"mse": terms["mse"].mean()}
 
-    return steps(Task(batch, loss), network, count)
+    return steps(Task(batch, loss), network, count, dynamic)
 
 
 def unet():
@@ -73,10 +75,20 @@ def checkpointed_training():
     training_steps(network, count=1)
 
 
+def half_precision():
+    """Sampling, the autoencoder and training in fp16 and bf16."""
+    for kind in ("fp16", "bf16"):
+        test_device_networks.guided_loop(kind)
+        autoencoder(kind)
+        network = small_unet()
+        precision.apply(network, kind)
+        training_steps(network, count=1, dynamic=kind == "fp16")
+
+
 # ---- the autoencoder ---------------------------------------------------------------------------------------
 
-def autoencoder():
-    g, network = golden("vqgan_small"), small_autoencoder()
+def autoencoder(kind="fp32"):
+    g, network = golden("vqgan_small"), test_device_networks.converted(small_autoencoder(), kind)
     with jt.no_grad():
         network.decode(network.encode(jt.array(g["x"]))).sync()
 

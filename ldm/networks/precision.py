@@ -1,0 +1,37 @@
+"""Less than fp32: convolutions and attention in fp16 or bf16, or products of fp32 numbers in TF32.
+
+Convolutions round their inputs and weights where they use them, so that what is kept between blocks takes half the
+memory. Norms, modulation, the timestep, softmax and what a network returns stay fp32, and so do the parameters,
+unless they are for inference alone.
+"""
+from ldm.backend import jt, nn
+from ldm.networks.attention import Projection
+
+DTYPES = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}        # of a number between blocks
+
+
+def apply(network, kind, inference=False):
+    """Let `network` compute in this precision. `inference`: its weights are rounded once, in place.
+
+    TF32 is a switch of the whole process.
+    """
+    jt.flags.use_tensorcore = int(kind == "tf32")
+    if DTYPES[kind] == "float32":
+        return
+    for layer in network.modules():
+        if isinstance(layer, (nn.Conv, Projection)):
+            if inference:
+                for parameter in (layer.weight, layer.bias):
+                    parameter.assign(parameter.cast(DTYPES[kind]))
+            layer.execute = _rounding(layer, DTYPES[kind])
+
+
+def _rounding(layer, dtype):
+    """The pass of a convolution, or of a Projection, whose weight is O x I x 1, in `dtype`."""
+    geometry = (layer.stride, layer.padding) if isinstance(layer, nn.Conv) else ()
+
+    def execute(x):
+        weight = layer.weight if geometry else layer.weight.unsqueeze(-1)
+        return nn.conv2d(x.cast(dtype), weight.cast(dtype), layer.bias.cast(dtype), *geometry)
+    return execute
