@@ -30,7 +30,10 @@ def parse():
                              "beside the masks if there is one, else files of the same name")
     parser.add_argument("--output", default=ROOT / "results/demo", type=Path, help="folder for the results")
     parser.add_argument("--seed", default=0, type=int, help="of the noise, with each mask's name")
-    parser.add_argument("--batch-size", default=1, type=int, help="images at a time")
+    parser.add_argument("--batch-size", type=int, help="images at a time, or as many of these as the device's "
+                        "memory holds; if not given 1 on the CPU, 8 on a GPU")
+    parser.add_argument("--precision", default="fp32", choices=runtime.PRECISIONS,
+                        help="of convolutions and attention; on a GPU")
     several = parser.add_mutually_exclusive_group()
     several.add_argument("--processes", default=1, type=int,
                          help="so many at work at once, each with its share of the cores")
@@ -52,6 +55,8 @@ def parse():
     for option in ("batch_size", "processes", "gpus"):
         if (given := getattr(args, option)) is not None and given < 1:
             parser.error(f"--{option.replace('_', '-')}: is {given}, 1 or more is possible")
+    runtime.check_precision(args.precision, "--precision")
+    args.batch_size = args.batch_size or (8 if runtime.has_cuda_device() else 1)
     args.environments = workers.devices(args.gpus) if args.gpus else workers.cores(args.processes)
     if args.memory_limit is not None and args.memory_limit < 0:
         parser.error(f"--memory-limit: is {args.memory_limit}, 0 or more is possible")
@@ -79,7 +84,7 @@ def main():
     if args.dry_run:
         return cli.report(plan.failures)
     files.check_writable(args.output)
-    job.record(args.output, settings, args.model, args.seed, args.overwrite)
+    job.record(args.output, settings, args.model, args.seed, args.overwrite, precision=args.precision)
     if plan.todo:
         make(args, settings, config, plan, steps)
     overview = job.overview(plan, args.output)
@@ -95,11 +100,11 @@ def make(args, settings, config, plan, steps):
                                       "1 to 3 minutes on two cores, once ...")
     if args.gpus or args.processes > 1:
         runtime.compile_core()
-        load = partial(workers.load, args.model, settings, args.seed, args.memory_limit)
+        load = partial(workers.load, args.model, settings, args.seed, args.memory_limit, args.precision)
         run = partial(workers.run, plan, load, args.batch_size, args.environments, steps)
     else:
         from ldm.inference import Pipeline
-        pipeline = Pipeline.load(args.model, settings, memory_limit=args.memory_limit)
+        pipeline = Pipeline.load(args.model, settings, memory_limit=args.memory_limit, precision=args.precision)
         run = partial(job.run, plan, pipeline, args.seed, args.batch_size)
     dealt, total = 0, len(plan.todo)
     with tqdm(total=total * steps, unit="step", dynamic_ncols=True, desc=f"image 1 of {total}") as bar:

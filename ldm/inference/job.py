@@ -1,4 +1,6 @@
 """A folder of masks as a job: what is to do, what stands, what failed; all but the pipeline's arithmetic."""
+import logging
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +11,7 @@ from ldm import files, images, labels
 from ldm.datasets import landscape
 from ldm.errors import UserError
 
+log = logging.getLogger(__name__)
 OVERVIEW_ROWS, OVERVIEW_SIZE = 12, (256, 192)
 RECORD = "inference.yaml"
 
@@ -47,16 +50,16 @@ def check(plan, size):
             plan.failures.append(e)
 
 
-def record(output, settings, model, seed, overwrite=False, unet=None):
+def record(output, settings, model, seed, overwrite=False, unet=None, precision="fp32"):
     """Write beside the results what makes them: settings, seed, weights -> that. Results of other settings
     must not be mixed with these, unless all are made anew. `unet`: see Pipeline.load."""
     model = Path(model)
-    made_by = {"model": model.name, "seed": seed, **settings._asdict(),
+    made_by = {"model": model.name, "seed": seed, "precision": precision, **settings._asdict(),
                "weights": {"unet": files.sha256(unet or model / "unet.safetensors"),
                            "autoencoder": files.sha256(model / "autoencoder.safetensors")}}
     path = Path(output) / RECORD
     if path.exists() and not overwrite:
-        standing = configs.read_yaml(path)
+        standing = {"precision": "fp32", **configs.read_yaml(path)}      # which records of 0.1 do not say
         differing = sorted(k for k in made_by.keys() | standing.keys() if made_by.get(k) != standing.get(k))
         if differing:
             raise UserError(output, f"holds results made otherwise ({', '.join(differing)})",
@@ -73,11 +76,39 @@ def batches(todo, size):
 def run(plan, pipeline, seed, batch_size, on_step=lambda steps: None):
     """Make `plan.todo`, batch by batch; yields how many items each batch dealt with. What cannot be read is
     added to `plan.failures`, and the others are made all the same. `on_step` is as in `make`."""
+    make_parts = Halving(partial(make, pipeline=pipeline, seed=seed))
     for batch in batches(plan.todo, batch_size):
-        made, failures = make(batch, pipeline, seed, on_step)
+        made, failures = make_parts(batch, on_step=on_step)
         plan.done.extend(made)
         plan.failures.extend(failures)
         yield len(batch)
+
+
+class Halving:
+    """`make(batch, on_step=...)` in parts: whenever the device's memory does not hold so many images, in parts of
+    half as many, from then on."""
+
+    def __init__(self, make):
+        self.make, self.size = make, None               # None: whole batches
+
+    def __call__(self, batch, on_step):
+        made, failures = [], []
+        while batch:
+            part, steps = batch[:self.size], []
+            try:
+                results = self.make(part, on_step=lambda n: (steps.append(n), on_step(n)))
+            except MemoryError as e:
+                if len(part) == 1:
+                    raise UserError(part[0].mask, "does not fit into the device's memory",
+                                    "a GPU of more memory is needed, or --precision fp16 or bf16")
+                on_step(-sum(steps))                    # they are run again
+                self.size = len(part) // 2
+                log.warning("%s do not fit into the device's memory; trying %d", e, self.size)
+                continue
+            made += results[0]
+            failures += results[1]
+            batch = batch[len(part):]
+        return made, failures
 
 
 def make(batch, pipeline, seed, on_step=lambda steps: None):

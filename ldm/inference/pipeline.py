@@ -15,11 +15,14 @@ from ldm.inference.color_transfer import color_transfer
 from ldm.inference.noise import ImageNoise
 from ldm.networks import Autoencoder, UNet
 from ldm.networks.onednn import for_inference
+from ldm.networks.precision import apply as apply_precision
+
+OUT_OF_MEMORY = "Unable to alloc cuda device memory"        # in Jittor's words
 
 
 def mebibytes(tree):
-    """Memory of all the fp32 Vars in nested sequences."""
-    return tree.numel() / 2 ** 18 if isinstance(tree, jt.Var) else sum(map(mebibytes, tree))
+    """Memory of all the Vars in nested sequences."""
+    return tree.nbytes / 2 ** 20 if isinstance(tree, jt.Var) else sum(map(mebibytes, tree))
 
 
 class Pipeline:
@@ -35,9 +38,10 @@ class Pipeline:
         self.rounds, self.memory_limit = settings.for_schedule(schedule), memory_limit
 
     @classmethod
-    def load(cls, folder, settings, unet=None, memory_limit=None):
+    def load(cls, folder, settings, unet=None, memory_limit=None, precision="fp32"):
         """From a model folder: config.yaml, autoencoder.safetensors, unet.safetensors. `unet`: another file
-        of the U-Net's weights, such as one of the checkpoints that were averaged."""
+        of the U-Net's weights, such as one of the checkpoints that were averaged. precision: one of
+        runtime.PRECISIONS."""
         folder = Path(folder)
         config = configs.load(folder / "config.yaml")
         networks = UNet(**config["unet"]), Autoencoder(**config["autoencoder"])
@@ -49,6 +53,7 @@ class Pipeline:
         for network, path in zip(networks, paths):
             weights.load(path, network)
             network.eval()
+            apply_precision(network, precision, inference=True)
         width, height = config["image_size"]
         factor = networks[1].factor
         networks = (for_inference(networks[0], height // factor, width // factor),
@@ -64,8 +69,18 @@ class Pipeline:
     def __call__(self, masks, references, names, seed=0, on_step=lambda: None):
         """uint8 label maps N x h x w (latent size), references N x H x W x 3, N names -> uint8 N x H x W x 3.
 
-        Noise comes from (seed, name, round). `on_step()` is called after each step of the chain.
+        Noise comes from (seed, name, round). `on_step()` is called after each step of the chain. MemoryError: the
+        device's memory does not hold so many; all that was taken of it is free again.
         """
+        try:
+            return self.run(masks, references, names, seed, on_step)
+        except RuntimeError as e:
+            if OUT_OF_MEMORY not in str(e):
+                raise
+        jt.gc()                                 # here the error is gone, and with it the Vars of its frames
+        raise MemoryError(f"{len(names)} images at a time")
+
+    def run(self, masks, references, names, seed, on_step):
         with jt.no_grad():
             modulations = self.modulate(masks)
             pictures = references
