@@ -7,7 +7,6 @@ import json
 import subprocess
 from pathlib import Path
 
-
 from ldm.backend import jt, nn
 from ldm.benchmark import report
 from ldm.benchmark.clock import Peak, Time, best, timed
@@ -16,6 +15,7 @@ from ldm.benchmark.pipeline import TIMESTEP, inputs, random_weights
 from ldm.errors import UserError
 from ldm.networks import UNet
 from ldm.networks.attention import attend as plain_attend
+from ldm.networks.blocks import modulated
 from ldm.networks.blocks import normalize as plain_normalize
 from ldm.networks.onednn import for_inference
 from ldm.networks.onednn import operators as fused
@@ -32,9 +32,10 @@ class Torch:
         except OSError as e:
             raise UserError(python, f"cannot be run ({e.strerror})", "a Python that has PyTorch is needed")
         try:
-            self.version = self.ask(do="hello")["version"]
+            self.version = self.ask(do="hello", device="cuda" if jt.flags.use_cuda else "cpu")["version"]
         except (OSError, ValueError):
-            raise UserError(python, "does not answer", "a Python that has PyTorch and NumPy is needed")
+            raise UserError(python, "does not answer", "a Python that has NumPy and PyTorch, for a GPU where "
+                            "there is one, is needed")
 
     def ask(self, **question):
         print(json.dumps(question), file=self._child.stdin, flush=True)
@@ -72,6 +73,8 @@ def plain(o):
 
 def ours(o):
     """The same with the fused operators; None where there is none."""
+    if jt.flags.use_cuda:
+        return on_device(o) if o.kind == "norm" else None
     block = fused.block_size()
     if o.kind == "linear" or o.kind != "conv" and o.channels % block:
         return None
@@ -87,6 +90,12 @@ def ours(o):
     gain, offset = (fused.to_blocks(normal(1, o.channels, *size), block).sync() for _ in range(2))
     emb = jt.zeros((1, 2 * o.channels)).sync()
     return lambda: fused.normalize(x, gain, offset, emb, o.groups, 1e-5)
+
+
+def on_device(o):
+    x, size = normal(1, o.channels, o.height, o.width), (o.height, o.width) if o.modulated else (1, 1)
+    gain, offset = (normal(1, o.channels, *size) for _ in range(2))
+    return lambda: modulated(x, o.groups, 1e-5, gain, offset, silu=True)
 
 
 def in_turn(sides, repeats):
@@ -144,14 +153,15 @@ def pass_table(config, repeats, torch, seed):
     unet.eval()
     found = operators(unet, lambda: unet(z, [TIMESTEP], one_hot))
     fast = for_inference(unet, *z.shape[2:])
-    sides = {"Jittor, plain": of_jittor(lambda: unet(z, [TIMESTEP], one_hot)),
+    sides = {"Jittor, ours" if jt.flags.use_cuda else "Jittor, plain":
+             of_jittor(lambda: unet(z, [TIMESTEP], one_hot)),
              "Jittor, ours": of_jittor(lambda: fast.decode(*fast.encode(z, [TIMESTEP]),
                                                            fast.modulate(one_hot)))}
     if torch:
         torch.ask(do="build", config=config["unet"], height=z.shape[2], width=z.shape[3])
         sides["PyTorch, eager"] = lambda: Time(**torch.ask(do="pass"))
     times = in_turn(sides, repeats)
-    against = times.get("PyTorch, eager", times["Jittor, plain"])
+    against = times.get("PyTorch, eager", next(iter(times.values())))
     return [{"side": name, "s": t.wall, "processor s": t.cpu, "ratio": t.wall / against.wall,
              "processor ratio": t.cpu / against.cpu} for name, t in times.items()], found
 

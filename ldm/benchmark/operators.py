@@ -73,7 +73,7 @@ def operators(network, run):
     """{Operator: how often} of what `run()` does with `network`, of batch 1. Its result is dropped."""
     found = Counter()
 
-    def note(module, inputs, out):
+    def note(module, inputs, out, keywords=None):
         if operator := _operator(module, inputs[0], out):
             found[operator] += 1
 

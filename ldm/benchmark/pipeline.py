@@ -1,7 +1,7 @@
 """Where an image's time goes: the entry's way, the network taken apart, and with the fused operators."""
 import numpy as np
 
-from ldm import labels
+from ldm import labels, runtime
 from ldm.backend import jt
 from ldm.benchmark import report
 from ldm.benchmark.clock import Peak, best, timed
@@ -10,8 +10,9 @@ from ldm.datasets.latents import from_network, to_network
 from ldm.diffusion.guidance import guide
 from ldm.inference.color_transfer import color_transfer
 from ldm.inference.pipeline import mebibytes
-from ldm.networks import Autoencoder, UNet
+from ldm.networks import Autoencoder, UNet, precision
 from ldm.networks.onednn import for_inference
+from ldm.training import memory as memory_used
 
 TIMESTEP, GUIDANCE = 500, 3.5
 
@@ -33,9 +34,8 @@ class EntrysWay:
     def keep(self):
         self.maps = self.one_hot, jt.zeros(self.one_hot.shape)
 
-    def step(self, z):
-        passes = [self.unet(z, [TIMESTEP], map_)[:, :3] for map_ in self.maps]
-        return guide(*passes, GUIDANCE)
+    def passes(self, z):
+        return [self.unet(z, [TIMESTEP], map_)[:, :3] for map_ in self.maps]
 
 
 class Apart:
@@ -47,10 +47,30 @@ class Apart:
     def keep(self):
         self.maps = self.unet.modulate(self.one_hot), self.unet.modulate_empty(*self.one_hot.shape[2:])
 
-    def step(self, z):
+    def passes(self, z):
         encoded = self.unet.encode(z, [TIMESTEP])
-        passes = [self.unet.decode(*encoded, map_)[:, :3] for map_ in self.maps]
-        return guide(*passes, GUIDANCE)
+        return [self.unet.decode(*encoded, map_)[:, :3] for map_ in self.maps]
+
+
+class InPrecision(Apart):
+    """The same in less than fp32, on a GPU."""
+
+    def __init__(self, unet, options, one_hot, kind):
+        own = UNet(**options)
+        own.load_state_dict(unet.state_dict())
+        own.eval()
+        precision.apply(own, kind, inference=True)
+        super().__init__(own, one_hot)
+        self.flag = jt.flags.use_tensorcore
+        precision.apply(unet, "fp32")               # TF32 is a switch of the process: off for the other ways
+
+    def passes(self, z):
+        with jt.flag_scope(use_tensorcore=self.flag):
+            return [out.sync() for out in super().passes(z)]
+
+
+def step(way, z):
+    return guide(*way.passes(z), GUIDANCE)
 
 
 def inputs(config, seed):
@@ -78,14 +98,18 @@ def measure(config, repeats, seed=0):
         fast, _ = timed(lambda: for_inference(unet, *z.shape[2:]))
         ways = {"the entry's way": EntrysWay(unet, one_hot), "kept and shared": Apart(unet, one_hot),
                 "and fused": Apart(direct, one_hot), "and Winograd (ours)": Apart(fast, one_hot)}
+        if jt.flags.use_cuda:
+            ways = {"the entry's way": ways["the entry's way"], "ours": Apart(unet, one_hot),
+                    **{f"ours, {kind}": InPrecision(unet, config["unet"], one_hot, kind)
+                       for kind in runtime.PRECISIONS[1:]}}
         peak = Peak()
         steps = steps_table(ways, z, 2 * macs, repeats, peak)
         phases = phases_table(config, image, repeats)
     machine = {**report.describe(), "peak GFLOP/s": round(peak.gflops, 1)}
-    whole, folded = (mebibytes(ways[name].maps) for name in ("kept and shared", "and fused"))
-    memory = {"GMAC a pass": macs / 1e9, "MiB of maps kept, both whole": whole,
-              "MiB of maps kept, the empty one folded": folded,
+    kept = {f"MiB of maps kept, {name}": mebibytes(way.maps) for name, way in list(ways.items())[1:]}
+    memory = {"GMAC a pass": macs / 1e9, **kept,
               "MiB of weights": sum(p.numel() for p in unet.parameters()) * 4 / 2**20,
+              "peak memory of it all, GB": memory_used.peak() / 1e9,
               "MiB of packed weights": getattr(direct, "bytes", 0) / 2**20,
               "MiB of weights packed for Winograd": getattr(fast, "bytes", 0) / 2**20,
               "processor seconds to pack": translation.cpu}
@@ -105,11 +129,11 @@ def steps_table(ways, z, multiplications, repeats, peak):
     results, times = {}, {name: [] for name in ways}
     for repeat in range(1 + repeats):               # at first operators are compiled
         for name, way in ways.items():
-            results[name], time = timed(lambda: way.step(z))
+            results[name], time = timed(lambda: step(way, z))
             times[name] += [time] if repeat else []
         peak.measure()
     first = next(iter(ways))
-    exact, base = results[first].numpy(), best(times[first])
+    base, passes = best(times[first]), {name: jt.concat(way.passes(z)) for name, way in ways.items()}
     rows = []
     for name, way in ways.items():
         time = best(times[name])
@@ -117,9 +141,14 @@ def steps_table(ways, z, multiplications, repeats, peak):
             "way": name, "maps, processor s": kept[name].cpu, "step, s": time.wall, "processor s": time.cpu,
             "ratio": time.wall / base.wall, "processor ratio": time.cpu / base.cpu,
             "share of the peak": peak.share(multiplications, time),
-            "largest difference, of the largest value":
-                float(np.abs(results[name].numpy() - exact).max() / np.abs(exact).max())})
+            "passes differ by": apart(passes[name], passes[first]),
+            "the step by": apart(results[name], results[first])})
     return rows
+
+
+def apart(result, exact):
+    """The largest difference of two Vars, as a part of the second's largest value."""
+    return float(((result - exact).abs().max() / exact.abs().max()).item())
 
 
 def phases_table(config, image, repeats):

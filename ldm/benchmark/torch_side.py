@@ -1,6 +1,6 @@
 """PyTorch's side of a comparison: a script for another Python, which answers JSON with JSON, line by line.
 
-    {"do": "hello"}                                         -> {"version": ..., "threads": ...}
+    {"do": "hello", "device": "cpu" or "cuda"}              -> {"version": ..., "threads": ...}
     {"do": "operator", "operator": {...}}                   -> {"wall": s, "cpu": s}, one run of it
     {"do": "build", "config": {...}, "height": h, "width": w}   the U-Net with random weights
     {"do": "pass"}                                          -> {"wall": s, "cpu": s}, one pass of that
@@ -17,9 +17,14 @@ from torch_unet import UNet
 
 
 def timed(run):
+    on_gpu = torch.get_default_device().type == "cuda"
+    wait = torch.cuda.synchronize if on_gpu else (lambda: None)
+    wait()
     wall, cpu = time.perf_counter(), time.process_time()
     run()
-    return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+    wait()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return {"wall": wall, "cpu": wall if on_gpu else cpu}           # as ldm.benchmark.clock
 
 
 class Side:
@@ -27,6 +32,9 @@ class Side:
         self.made = {}
 
     def hello(self, ask):
+        torch.set_default_device(ask["device"])
+        torch.backends.cudnn.allow_tf32 = False                     # fp32 is compared with fp32
+        torch.zeros(1)                                              # fails here where there is no such device
         return {"version": torch.__version__, "threads": torch.get_num_threads()}
 
     def operator(self, ask):

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <mutex>
 #include <set>
 
@@ -16,6 +17,29 @@ static cudaError_t allocate(void **place, size_t size) {
     *place = calloc(size ? size : 1, 1);
     return *place ? cudaSuccess : cudaErrorMemoryAllocation;
 }
+
+// The device's memory: as `allocate`, within $STAND_IN_MEMORY bytes if that is set.
+struct Device {
+    std::mutex lock;
+    std::map<void *, size_t> sizes;
+    size_t used = 0;
+    cudaError_t take(void **place, size_t size) {
+        std::lock_guard<std::mutex> held(lock);
+        const char *limit = getenv("STAND_IN_MEMORY");
+        if (limit && used + size > strtoull(limit, nullptr, 10)) return cudaErrorMemoryAllocation;
+        cudaError_t status = allocate(place, size);
+        if (status == cudaSuccess) used += sizes[*place] = size;
+        return status;
+    }
+    cudaError_t give(void *place) {
+        std::lock_guard<std::mutex> held(lock);
+        auto found = sizes.find(place);
+        if (found != sizes.end()) used -= found->second, sizes.erase(found);
+        free(place);
+        return cudaSuccess;
+    }
+};
+static Device &device() { static Device all; return all; }
 
 static cudaError_t copy(void *to, const void *from, size_t size) {
     memmove(to, from, size);
@@ -83,12 +107,12 @@ const char *cudaGetErrorString(cudaError_t) { return "an error of the stand-in";
 const char *cudaGetErrorName(cudaError_t) { return "stand-in"; }
 
 // ---- memory ----------------------------------------------------------------------------------------------
-cudaError_t cudaMalloc(void **p, size_t size) { return allocate(p, size); }
+cudaError_t cudaMalloc(void **p, size_t size) { return device().take(p, size); }
 cudaError_t cudaMallocHost(void **p, size_t size) { return allocate(p, size); }
 cudaError_t cudaHostAlloc(void **p, size_t size, unsigned) { return allocate(p, size); }
 cudaError_t cudaMallocManaged(void **p, size_t size, unsigned) { return allocate(p, size); }
 cudaError_t cudaMallocAsync(void **p, size_t size, cudaStream_t) { return allocate(p, size); }
-cudaError_t cudaFree(void *p) { free(p); return cudaSuccess; }
+cudaError_t cudaFree(void *p) { return device().give(p); }
 cudaError_t cudaFreeHost(void *p) { free(p); return cudaSuccess; }
 cudaError_t cudaFreeAsync(void *p, cudaStream_t) { free(p); return cudaSuccess; }
 cudaError_t cudaMemcpy(void *to, const void *from, size_t n, cudaMemcpyKind) { return copy(to, from, n); }

@@ -1,4 +1,6 @@
 """What the networks do, each piece small and once: every kernel of theirs is met."""
+import os
+
 import numpy as np
 import operators
 import test_device_networks
@@ -12,6 +14,9 @@ from ldm.diffusion import Schedule
 from ldm.diffusion.losses import training_loss
 from ldm.evaluation.networks import NIMA, FIDInception, SegFormer
 from ldm.evaluation.networks.nima import LAYOUTS
+from ldm.inference import Pipeline
+from ldm.inference.job import Halving
+from ldm.inference.rounds import ROUND, Settings
 from ldm.networks import UNet, checkpointing, precision
 from ldm.training import step
 from ldm.training.scaling import LossScale
@@ -83,6 +88,28 @@ def half_precision():
         network = small_unet()
         precision.apply(network, kind)
         training_steps(network, count=1, dynamic=kind == "fp16")
+
+
+def running_out_of_memory():
+    """A pipeline with three times the memory that one image takes is given eight; only the stand-in can do that."""
+    settings = Settings("ddim", 0.0, 0, [{**ROUND, "strength": 0.5, "steps": 2, "guidance": 3.5}])
+    pipeline, sizes = Pipeline(small_unet(), small_autoencoder(), LINEAR, settings, (256, 192)), []
+    rng = np.random.default_rng(3)
+
+    def make(batch, on_step=lambda n: None):
+        sizes.append(len(batch))
+        masks = rng.integers(0, 29, (len(batch), 48, 64)).astype(np.uint8)
+        pictures = rng.integers(0, 256, (len(batch), 192, 256, 3)).astype(np.uint8)
+        return list(pipeline(masks, pictures, batch)), []
+
+    before = jt.get_mem_info().total_cuda_used
+    make("a")
+    taken = jt.get_mem_info().total_cuda_used
+    os.environ["STAND_IN_MEMORY"] = str(before + 3 * (taken - before))
+    made, _ = Halving(make)(list("abcdefgh"), on_step=lambda n: None)
+    del os.environ["STAND_IN_MEMORY"]
+    assert len(made) == 8 and sizes[:2] == [1, 8] and sizes[-1] < 8, sizes
+    print("images at a time:", *sizes)
 
 
 # ---- the autoencoder ---------------------------------------------------------------------------------------
