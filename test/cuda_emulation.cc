@@ -1,4 +1,5 @@
-// The kernels of ldm/networks/cuda on the CPU: a thread of the machine for each thread of a block, block by block.
+// The kernels of ldm/networks/cuda on the CPU: block by block, with a thread of the machine for each of
+// a block's.
 #include <barrier>
 #include <cmath>
 #include <cstdint>

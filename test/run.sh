@@ -7,7 +7,7 @@ install_open_mpi() {                            # for the tests of several proce
     command -v mpicc >/dev/null && command -v mpirun >/dev/null && return
     printf 'Installing Open MPI ...\n' >&2
     { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-        openmpi-bin libopenmpi-dev; } </dev/null >/dev/null 2>&1 || printf 'Open MPI cannot be had here.\n' >&2
+        openmpi-bin libopenmpi-dev; } </dev/null >/dev/null 2>&1 || printf 'No Open MPI can be had.\n' >&2
 }
 
 # Only a CI machine is given a system package unasked.

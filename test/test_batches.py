@@ -42,6 +42,6 @@ def test_a_batch_is_halved_until_it_fits(plan, caplog):
 
 
 def test_one_image_that_does_not_fit_ends_the_job(plan):
-    with pytest.raises(UserError, match=f"{plan.todo[0].mask}: does not fit into the device's memory, a GPU of"):
+    with pytest.raises(UserError, match=f"{plan.todo[0].mask}: does not fit into the device's memory"):
         list(job.run(plan, Pipeline(holds=0), 0, 4))
     assert plan.done == []

@@ -2,12 +2,11 @@
 import numpy as np
 import pytest
 from conftest import golden, golden_weights, one_hot
-from test_networks import CONFIG, small_autoencoder
+from test_networks import CONFIG
 
 from ldm.backend import jt
 from ldm.diffusion import Schedule
 from ldm.diffusion.losses import training_loss
-from ldm.errors import UserError
 from ldm.networks import UNet, checkpointing, dropout
 
 LINEAR = Schedule.linear(1000)

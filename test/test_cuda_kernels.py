@@ -1,4 +1,4 @@
-"""The CUDA kernels' own source, compiled for the CPU with threads for its threads, against the plain operators."""
+"""The CUDA kernels' own source, compiled for the CPU with threads for its threads, against the definition."""
 import ctypes
 import shutil
 import subprocess
@@ -41,7 +41,7 @@ def expected(x, gain, offset, emb, groups, silu):
     h = (grouped - grouped.mean(-1, keepdims=True)) / np.sqrt(grouped.var(-1, keepdims=True) + 1e-5)
     h = h.reshape(x.shape) * gain + offset
     if emb is not None:
-        scale, shift = emb.astype(np.float64)[:, :, None, None].reshape(N, 2, C, 1, 1).transpose(1, 0, 2, 3, 4)
+        scale, shift = emb.astype(np.float64).reshape(N, 2, C, 1, 1).transpose(1, 0, 2, 3, 4)
         h = h * (1 + scale) + shift
     return h / (1 + np.exp(-h)) if silu else h
 

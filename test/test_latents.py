@@ -39,7 +39,8 @@ def folder(tmp_path_factory):
 
 def arguments(folder, output):
     return ["--config", folder / "config.yaml", "--data", folder / "data", "--output", output,
-            "--autoencoder", folder / "model/autoencoder.safetensors", "--shard-size", SHARD, "--batch-size", 1]
+            "--autoencoder", folder / "model/autoencoder.safetensors", "--shard-size", SHARD,
+            "--batch-size", 1]
 
 
 def content(folder):

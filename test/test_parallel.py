@@ -14,8 +14,8 @@ from ldm import config as configs
 from ldm import runtime, weights
 
 found = runtime.mpi()
-needs_mpi = pytest.mark.skipif(not (found and found[1] and shutil.which("mpirun")), reason="no Open MPI here: "
-                               "`apt-get install openmpi-bin libopenmpi-dev`")
+needs_mpi = pytest.mark.skipif(not (found and found[1] and shutil.which("mpirun")),
+                               reason="no Open MPI: `apt-get install openmpi-bin libopenmpi-dev`")
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +34,9 @@ def folder(tmp_path_factory):
 
 
 def command(folder, output, processes, *more):
-    return ["bash", ROOT / "tools/train.sh", "--processes", str(processes), "--config", folder / "config.yaml",
-            "--data", folder / "data", "--autoencoder", folder / "model/autoencoder.safetensors",
-            "--output", output, *more]
+    return ["bash", ROOT / "tools/train.sh", "--processes", str(processes),
+            "--config", folder / "config.yaml", "--data", folder / "data", "--output", output,
+            "--autoencoder", folder / "model/autoencoder.safetensors", *more]
 
 
 def train(*arguments, **variables):
@@ -79,8 +79,8 @@ def test_a_run_goes_on_with_another_number(folder, alone, tmp_path, first, then)
 
 @needs_mpi
 def test_sigterm_saves_once_and_ends_well(folder, tmp_path):
-    process = subprocess.Popen(command(folder, tmp_path, 2, "training.steps=100000", "training.save_every=100000",
-                                       "training.sample_every=100000"), stdout=subprocess.DEVNULL,
+    never = (f"training.{key}=100000" for key in ("steps", "save_every", "sample_every"))
+    process = subprocess.Popen(command(folder, tmp_path, 2, *never), stdout=subprocess.DEVNULL,
                                stderr=subprocess.PIPE, text=True)
     deadline = time.time() + 300
     while not (tmp_path / "train.jsonl").exists() and time.time() < deadline:

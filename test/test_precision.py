@@ -12,14 +12,14 @@ from ldm.networks import attention, precision
 from ldm.training import scaling
 from ldm.training.scaling import LossScale
 
-# A rounding is half of 2^-10 or 2^-7 of a number; in networks of some forty convolutions there are a hundred one
-# after the other, whose squares add up: ten roundings, of which the worst of thousands of numbers has a few times more.
+# A rounding is half of 2^-10 or 2^-7 of a number. In networks of some forty convolutions there are a hundred
+# one after the other, whose squares add up to ten; the worst of thousands of numbers has a few times more.
 TOLERANCE = {"fp16": 2.0 ** -7, "bf16": 2.0 ** -4}
 slow = pytest.mark.slow                         # a minute to compile each kind of pass
 
 
 def wide(product):
-    """`product` of half-precision Vars with sums in fp32, as a GPU has them; the CPU's own rounds each addition."""
+    """`product` of half-precision Vars with sums in fp32, as a GPU has; the CPU rounds each addition."""
     def run(*arguments):
         dtype = arguments[0].dtype
         return product(*(a.float32() if isinstance(a, jt.Var) else a for a in arguments)).cast(dtype)
@@ -94,7 +94,7 @@ def test_without_a_gpu_it_is_refused(monkeypatch):
 # ---- the scale of the loss ---------------------------------------------------------------------------------
 
 def overflowing(t, times):
-    """Let the first `times` losses of trainer `t` have infinite gradients, as fp16's do when they overflow."""
+    """Let the first `times` losses of trainer `t` have infinite gradients, as fp16's are that overflow."""
     loss, calls = t.task.loss, []
 
     def run(batch):
@@ -127,7 +127,7 @@ def test_gradients_that_always_overflow_end_the_run(tmp_path):
     t = scaled_trainer(tmp_path)
     before = [p.numpy() for p in t.parameters.values()]
     overflowing(t, 10 ** 6)
-    with pytest.raises(UserError, match="the gradients overflow at step 0, whatever the loss is scaled by"):
+    with pytest.raises(UserError, match="the gradients overflow at step 0, however small the scale"):
         t.train_step()
     for a, p in zip(before, t.parameters.values()):
         np.testing.assert_array_equal(a, p.numpy())

@@ -199,7 +199,8 @@ def program(path, body):
     return path
 
 
-OPEN_MPI, OTHER_MPI = "echo 'mpicc: Open MPI 4.1.4 (Language: C)'", "echo 'unknown option: Open MPI 4'; exit 1"
+OPEN_MPI = "echo 'mpicc: Open MPI 4.1.4 (Language: C)'"
+OTHER_MPI = "echo 'unknown option: Open MPI 4'; exit 1"
 
 
 @pytest.mark.parametrize("body, version", [(OPEN_MPI, "4.1.4"), (OTHER_MPI, None)])
@@ -215,7 +216,8 @@ def test_a_rank_of_a_run_needs_open_mpi(home, monkeypatch):
     monkeypatch.setenv("mpicc_path", str(program(home / "mpicc", OPEN_MPI)))
     runtime.prepare()
     assert os.environ["use_mpi"] == "1"
-    for body, message in ((OTHER_MPI, f"{home}/mpicc: is not Open MPI's"), (None, "mpicc: is not on the PATH")):
+    for body, message in ((OTHER_MPI, f"{home}/mpicc: is not Open MPI's"),
+                          (None, "mpicc: is not on the PATH")):
         if body:
             program(home / "mpicc", body)
         else:

@@ -9,7 +9,7 @@ from tiny import one_error, run_tool
 from ldm import config as configs
 from ldm import images
 from ldm.datasets.procedural import make_scene
-from ldm.evaluation import frechet_distance, networks, published, quick, style_similarity
+from ldm.evaluation import frechet_distance, networks, quick, style_similarity
 from ldm.evaluation.networks import SegFormer
 from ldm.training import segmenter_task
 from ldm.training.segmenter_task import SegmenterTask, cut
@@ -36,7 +36,7 @@ def fine(tmp_path_factory):
 
 
 def pairs(count=7):
-    """Pictures that are eight times their labels, which climb to the lower right: (pictures, maps), 24 x 32."""
+    """Pictures that are eight times their labels, which climb to the lower right: pictures, maps, 24 x 32."""
     rows, columns = np.linspace(0, 1, 24)[:, None], np.linspace(0, 1, 32)
     maps = np.stack([28 * (0.4 * rows + 0.6 * columns) ** (1 + i / 7) for i in range(count)]).astype(np.uint8)
     return np.stack([maps * 8] * 3, -1), maps
@@ -127,7 +127,8 @@ def test_quick_metrics(fine):
 def test_what_a_user_can_cause(tmp_path):
     absent = run_tool("train_segmenter", "--data", tmp_path / "absent", "--output", tmp_path / "run")
     one_error(absent, tmp_path / "absent")
-    unknown = run_tool("train_segmenter", "--data", tmp_path, "--output", tmp_path / "run", "segmenter.size=b0")
+    unknown = run_tool("train_segmenter", "--data", tmp_path, "--output", tmp_path / "run",
+                       "segmenter.size=b0")
     one_error(unknown, "segmenter.size=b0: sets no option")
 
 
@@ -140,8 +141,8 @@ def test_training_by_the_tool(tmp_path):
             "segmenter_training": {"learning_rate": 5.0e-3, "batch_size": 8, "steps": 60, "warmup_steps": 5,
                                    "ema_rate": 0.8, "least_crop": 1.0, "save_every": 30, "sample_every": 60}}
     configs.save(tmp_path / "small.yaml", tree)
-    command = ["train_segmenter", "--config", tmp_path / "small.yaml", "--data", tmp_path / "data", "--output",
-               tmp_path / "run"]
+    command = ["train_segmenter", "--config", tmp_path / "small.yaml", "--data", tmp_path / "data",
+               "--output", tmp_path / "run"]
     for steps in (30, 60):                                              # the second goes on with the first
         done = run_tool(*command, f"segmenter_training.steps={steps}")
         assert done.returncode == 0, done.stderr
@@ -154,5 +155,6 @@ def test_training_by_the_tool(tmp_path):
     pairs = [make_scene(0, i, (128, 96)) for i in range(8)]
     pictures = np.stack([images.resize(picture, (64, 48)) for picture, _ in pairs])
     found, _ = segmenter.segment(pictures)
-    share = np.mean([(f == images.resize(m, (64, 48), smooth=False)).mean() for f, (_, m) in zip(found, pairs)])
+    share = np.mean([(f == images.resize(m, (64, 48), smooth=False)).mean()
+                     for f, (_, m) in zip(found, pairs)])
     assert share > lines[0]["accuracy"] + 0.1

@@ -69,8 +69,8 @@ def test_sigterm_between_saves_keeps_the_log_whole(whole, tmp_path):
 
 @pytest.mark.parametrize("where, last", [("parallel.any_rank", 2), ("journal.append", 3)])
 def test_a_signal_at_any_moment_of_a_step_is_kept(tmp_path, monkeypatch, where, last):
-    """While ranks agree, when it is too late for that time, and after it, when none may end by itself: the run
-    ends after the next agreement, and each step has one."""
+    """While ranks agree, when it is too late for that time, and after it, when none may end by itself: the
+    run ends after the next agreement, and each step has one."""
     agreed, sent = [], []
     module, name = where.split(".")
     module = {"parallel": parallel, "journal": journal}[module]

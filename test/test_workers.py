@@ -179,7 +179,7 @@ def test_an_interrupt_waits_for_the_start_of_a_process():
     released, reached = threading.Event(), []
     thread = threading.Thread(target=released.wait)
     thread.start()
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)      # ignored in a job in the background
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)      # a job in the background has none
     try:
         with pytest.raises(KeyboardInterrupt), workers.interrupts_held():
             signal.pthread_kill(thread.ident, signal.SIGINT)

@@ -1,7 +1,7 @@
 """A training in milliseconds a step: two linear layers learn a sum. As a script it makes runs to be killed.
 
-`python toy.py RUN`: for each line of standard input a fresh process goes on with the run in RUN. Its number is
-printed, and when it has ended how.
+`python toy.py RUN`: for each line of standard input a fresh process goes on with the run in RUN. Its number
+is printed, and when it has ended how.
 """
 import copy
 import os

@@ -30,7 +30,7 @@ def parse():
                              "beside the masks if there is one, else files of the same name")
     parser.add_argument("--output", default=ROOT / "results/demo", type=Path, help="folder for the results")
     parser.add_argument("--seed", default=0, type=int, help="of the noise, with each mask's name")
-    parser.add_argument("--batch-size", type=int, help="images at a time, or as many of these as the device's "
+    parser.add_argument("--batch-size", type=int, help="images at a time, or as many of these as the GPU's "
                         "memory holds; if not given 1 on the CPU, 8 on a GPU")
     parser.add_argument("--precision", default="fp32", choices=runtime.PRECISIONS,
                         help="of convolutions and attention; on a GPU")
@@ -51,7 +51,11 @@ def parse():
     entry.add_argument("--img_path", type=Path, help="folder of the references, or one that holds imgs/")
     entry.add_argument("--output_path", type=Path, help="the same as --output")
     parser.add_argument("overrides", nargs="*", help="key=value of the rounds' file")
-    args = parser.parse_args()
+    return check(parser, parser.parse_args())
+
+
+def check(parser, args):
+    """Refuse values that no job can have, and set what others decide. -> args"""
     for option in ("batch_size", "processes", "gpus"):
         if (given := getattr(args, option)) is not None and given < 1:
             parser.error(f"--{option.replace('_', '-')}: is {given}, 1 or more is possible")
@@ -104,7 +108,8 @@ def make(args, settings, config, plan, steps):
         run = partial(workers.run, plan, load, args.batch_size, args.environments, steps)
     else:
         from ldm.inference import Pipeline
-        pipeline = Pipeline.load(args.model, settings, memory_limit=args.memory_limit, precision=args.precision)
+        pipeline = Pipeline.load(args.model, settings, memory_limit=args.memory_limit,
+                                 precision=args.precision)
         run = partial(job.run, plan, pipeline, args.seed, args.batch_size)
     dealt, total = 0, len(plan.todo)
     with tqdm(total=total * steps, unit="step", dynamic_ncols=True, desc=f"image 1 of {total}") as bar:

@@ -29,7 +29,10 @@ check_mpi() {                                   # Jittor compiles by mpicc: both
     for program in mpirun "${mpicc_path:-mpicc}"; do
         command -v "$program" >/dev/null ||
             fail "$program: is not on the PATH, \`apt-get install openmpi-bin libopenmpi-dev\`"
-        case $program in mpirun) said=$(mpirun --version 2>&1) ;; *) said=$("$program" --showme:version 2>&1) ;; esac
+        case $program in
+        mpirun) said=$(mpirun --version 2>&1) ;;
+        *) said=$("$program" --showme:version 2>&1) ;;
+        esac
         [[ $said == *"Open MPI"* ]] ||
             fail "$program: is another MPI's, Jittor works with Open MPI's alone:" \
                  "\`apt-get install openmpi-bin libopenmpi-dev\`"

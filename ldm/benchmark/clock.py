@@ -8,8 +8,8 @@ PEAK_SIDE = 2048                    # of the square matrices whose product is th
 
 
 class Time(NamedTuple):
-    """Seconds on the clock, and of processor time: of all threads, and less disturbed by other programs. On a GPU,
-    for which the processor only waits, both are of the clock."""
+    """Seconds on the clock, and of processor time: of all threads, and less disturbed by other programs. On a
+    GPU, for which the processor only waits, both are of the clock."""
 
     wall: float
     cpu: float

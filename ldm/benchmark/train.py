@@ -9,7 +9,8 @@ def measure(config, repeats):
     taken = rehearse(config, 1 + repeats)
     row = {"parameters": taken["parameters"], "batch": taken["batch_size"],
            "micro-batch": options["micro_batch"] or taken["batch_size"],
-           "checkpointing": options["checkpointing"], "precision": options["precision"], "s a step": taken["seconds"],
+           "checkpointing": options["checkpointing"], "precision": options["precision"],
+           "s a step": taken["seconds"],
            "samples a second": taken["batch_size"] / taken["seconds"], "peak GB": taken["peak_gb"]}
     return {"machine": report.describe(), "tables": [{"title": f"Training, median of {repeats} steps",
                                                       "rows": [row]}]}

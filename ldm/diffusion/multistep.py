@@ -72,7 +72,7 @@ def unipc(model, schedule, z, start, noise=None, callback=None, order=3):
 
     `order` is that of the predictor; both begin at lower orders, for want of predictions.
     """
-    steps, known = Steps(schedule), []                          # known: (index, z_0), the newest first
+    steps, known, base = Steps(schedule), [], z                 # known: (index, z_0), the newest first
     for i in reversed(range(start)):
         z0 = schedule.predict_z0(z, model(z, int(schedule.timesteps[i]))[0], i)
         if known:                                               # UniC: the step to i again, with z_0 at i

@@ -85,8 +85,8 @@ def run(plan, pipeline, seed, batch_size, on_step=lambda steps: None):
 
 
 class Halving:
-    """`make(batch, on_step=...)` in parts: whenever the device's memory does not hold so many images, in parts of
-    half as many, from then on."""
+    """`make(batch, on_step=...)` in parts: whenever the device's memory does not hold so many images, in
+    parts of half as many, from then on."""
 
     def __init__(self, make):
         self.make, self.size = make, None               # None: whole batches

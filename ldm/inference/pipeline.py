@@ -69,8 +69,8 @@ class Pipeline:
     def __call__(self, masks, references, names, seed=0, on_step=lambda: None):
         """uint8 label maps N x h x w (latent size), references N x H x W x 3, N names -> uint8 N x H x W x 3.
 
-        Noise comes from (seed, name, round). `on_step()` is called after each step of the chain. MemoryError: the
-        device's memory does not hold so many; all that was taken of it is free again.
+        Noise comes from (seed, name, round). `on_step()` is called after each step of the chain. MemoryError:
+        the device's memory does not hold so many; all that was taken of it is free again.
         """
         try:
             return self.run(masks, references, names, seed, on_step)

@@ -60,11 +60,11 @@ def _work(pipe, load, environment):
 
 @contextlib.contextmanager
 def interrupts_held():
-    """A process started inside never sees Ctrl-C, which reaches the whole group: its parent ends it. The parent
-    heeds it at the end: a start that is cut off leaves a process that has not been told what to do.
+    """A process started inside never sees Ctrl-C, which reaches the whole group: its parent ends it. The
+    parent heeds it at the end: a start cut off leaves a process that has not been told what to do.
 
-    The process inherits the mask. Here that is not enough, since Python's handler runs whichever thread of the
-    libraries' gets the signal.
+    The process inherits the mask. Here that is not enough, since Python's handler runs whichever thread of
+    the libraries' gets the signal.
     """
     held = []
     handler = signal.signal(signal.SIGINT, lambda *arguments: held.append(arguments))

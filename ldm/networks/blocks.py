@@ -7,7 +7,7 @@ from ldm.networks.dropout import Dropout
 
 
 def _mean(x):
-    """Over the last two axes, row by row: one sum of 100,000 numbers, as at full size, is off by 1e-5 in fp32."""
+    """Over the last two axes, row by row: one sum of 100,000 numbers, as at full size, is 1e-5 off."""
     return x.mean(-1, keepdims=True).mean(-2, keepdims=True)
 
 
@@ -92,7 +92,7 @@ def timestep_embedding(t, dim, max_period=10000):
 class ResBlock(nn.Module):
     """Residual block of the encoder (guided-diffusion): plain GroupNorm, timestep by scale and shift.
 
-    The SiLU layers stand for the places that they have in the entry's state-dict names; the norms compute them.
+    The SiLU layers stand for the places that they have in the entry's state-dict names; norms compute them.
     """
 
     def __init__(self, channels, out_channels, emb_channels, groups, dropout, down=False):

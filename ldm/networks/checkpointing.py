@@ -33,8 +33,8 @@ class Recomputed(jt.Function):
         with jt.enable_grad(), dropout.using(self.dropouts, self.keys):
             inputs = [x.clone() for x in self.inputs]
             moving = [x.start_grad() for x, fixed in zip(inputs, self.fixed) if not fixed]
-            product = (self.block(*inputs).float32() * above.detach().float32()).sum()     # half would overflow
-            found = [g.detach() for g in jt.grad(product, [*moving, *self.parameters], False)]
+            product = self.block(*inputs).float32() * above.detach().float32()
+            found = [g.detach() for g in jt.grad(product.sum(), [*moving, *self.parameters], False)]
         own = iter(found)
         return [None if fixed else next(own) for fixed in self.fixed] + list(own)
 

@@ -1,8 +1,8 @@
 """Less than fp32: convolutions and attention in fp16 or bf16, or products of fp32 numbers in TF32.
 
-Convolutions round their inputs and weights where they use them, so that what is kept between blocks takes half the
-memory. Norms, modulation, the timestep, softmax and what a network returns stay fp32, and so do the parameters,
-unless they are for inference alone.
+Convolutions round their inputs and weights where they use them, so that what is kept between blocks takes
+half the memory. Norms, modulation, the timestep, softmax and what a network returns stay fp32, and so do the
+parameters, unless they are for inference alone.
 """
 from ldm.backend import jt, nn
 from ldm.networks.attention import Projection

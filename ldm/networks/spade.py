@@ -5,8 +5,8 @@ from ldm.networks.dropout import Dropout
 
 
 def fold(tree):
-    """Of maps that are constant inside, such as the empty map's modulations, in nested sequences: the first, an
-    inner and the last row and column of each, 3 x 3. Their third and fourth axis are rows and columns."""
+    """Of maps that are constant inside, such as the empty map's modulations, in nested sequences: the first,
+    an inner and the last row and column of each, 3 x 3. Their third and fourth axis are rows and columns."""
     if not isinstance(tree, jt.Var):
         return [fold(branch) for branch in tree]
     for dim in (2, 3):

@@ -32,7 +32,7 @@ class LossScale:
     def overflow(self, step):
         """Take half the scale for another try of `step`; a UserError where none is small enough."""
         if self.value <= 1:
-            raise UserError("training", f"the gradients overflow at step {step}, whatever the loss is scaled by",
+            raise UserError("training", f"the gradients overflow at step {step}, however small the scale",
                             "lower the learning rate, or use precision bf16; the last saved state is good")
         self.value, self.calm = self.value / 2, 0
 

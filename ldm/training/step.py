@@ -60,8 +60,8 @@ def apply(optimizer, grads, step):
 
 def optimize(task, batch, optimizer, step, options, scale):
     """Take optimiser step `step` (from 0) of `task` on its `batch`, with the `batch_size` and `micro_batch`
-    (0: the whole batch at once) of `options` and the LossScale `scale`. -> the logged terms as floats, with the
-    gradient's norm.
+    (0: the whole batch at once) of `options` and the LossScale `scale`. -> the logged terms as floats, with
+    the gradient's norm.
 
     A loss or a gradient that is not finite is a UserError, raised before anything has changed; in fp16 the
     gradient is tried with smaller scales before.
@@ -84,7 +84,7 @@ def optimize(task, batch, optimizer, step, options, scale):
 
 
 def summed(loss, batch, parameters, options):
-    """The gradients of a whole batch, and {name: float} of what `loss` logs, as all ranks together have them."""
+    """The gradients of a whole batch, and {name: float} of what `loss` logs, of all ranks together."""
     size = options["batch_size"]
     sums, terms = gradients(loss, batch, size, parameters, options["micro_batch"] or size)
     sums = parallel.total(sums)

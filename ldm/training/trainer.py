@@ -155,7 +155,8 @@ class Trainer:
     def train_step(self):
         """One optimiser step. -> the logged terms as floats. A loss that is not finite stops the run."""
         self.optimizer.lr = self.learning_rate()
-        values = optimize(self.task, self.batch(self.step), self.optimizer, self.step, self.options, self.scale)
+        values = optimize(self.task, self.batch(self.step), self.optimizer, self.step, self.options,
+                          self.scale)
         for average in self.averages:
             average.update()
         jt.sync_all()
@@ -179,8 +180,8 @@ class Trainer:
             signal.signal(stop, previous)
 
     def steps(self, progress):
-        """Step by step. A signal is heeded where all ranks agree on it, once a step, and nowhere else: it comes
-        at any moment, and a rank that stopped by itself would leave the others waiting for ever."""
+        """Step by step. A signal is heeded where all ranks agree on it, once a step, and nowhere else: it
+        comes at any moment, and a rank that stopped by itself would leave the others waiting for ever."""
         while self.step < self.options["steps"] and not self.stopping:
             begin = time.time()
             terms = self.train_step()

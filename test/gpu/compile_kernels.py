@@ -23,7 +23,8 @@ from ldm.cuda import toolchain  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
 
 NAMES = ("unet", "unet_training", "checkpointed_training", "autoencoder", "autoencoder_training",
-         "half_precision", "running_out_of_memory", "custom_kernel", "judges", "single_operators")             # of workloads.py, which imports Jittor
+         "half_precision", "running_out_of_memory", "custom_kernel", "judges",
+         "single_operators")                    # of workloads.py, which imports Jittor
 
 
 def parse():

@@ -185,8 +185,8 @@ cudnnStatus_t cudnnFindConvolutionBackwardFilterAlgorithmEx(cudnnHandle_t, TENSO
     return found(count, result);
 }
 // From the hundredth size on Jittor asks for cuDNN's advice and does not search any more.
-cudnnStatus_t cudnnGetConvolutionForwardAlgorithm_v7(cudnnHandle_t, TENSOR, FILTER, CONV, TENSOR, int, int *count,
-        cudnnConvolutionFwdAlgoPerf_t *result) {
+cudnnStatus_t cudnnGetConvolutionForwardAlgorithm_v7(cudnnHandle_t, TENSOR, FILTER, CONV, TENSOR, int,
+        int *count, cudnnConvolutionFwdAlgoPerf_t *result) {
     return found(count, result);
 }
 cudnnStatus_t cudnnGetConvolutionBackwardDataAlgorithm_v7(cudnnHandle_t, FILTER, TENSOR, CONV, TENSOR, int,

@@ -93,7 +93,7 @@ def training_step(kind="fp32"):
     return loss.numpy(), {name: grad.numpy() for name, grad in zip(parameters, gradients)}
 
 
-@pytest.mark.parametrize("kind", [kind for kind in PRECISIONS if kind != "fp16"])     # that one needs its scale
+@pytest.mark.parametrize("kind", [kind for kind in PRECISIONS if kind != "fp16"])     # which needs a scale
 def test_training_step_equals_reference(kind):
     g = golden("train_step")
     with computing("cuda", kind):

@@ -7,7 +7,7 @@ import test_device_networks
 import test_device_operators
 from conftest import golden, golden_weights, one_hot
 from device import PRECISIONS
-from test_networks import CONFIG, small_autoencoder, small_unet
+from test_networks import small_autoencoder, small_unet
 
 from ldm.backend import jt
 from ldm.diffusion import Schedule
@@ -91,7 +91,7 @@ def half_precision():
 
 
 def running_out_of_memory():
-    """A pipeline with the memory that one image takes is given eight; only the stand-in's memory has an end."""
+    """A pipeline with the memory that one image takes is given eight; only the stand-in's has an end."""
     settings = Settings("ddim", 0.0, 0, [{**ROUND, "strength": 0.5, "steps": 2, "guidance": 3.5}])
     pipeline, sizes = Pipeline(small_unet(), small_autoencoder(), LINEAR, settings, (256, 192)), []
     rng = np.random.default_rng(3)

@@ -7,11 +7,12 @@ HEADER = Path(__file__).with_name("normalization.h").read_text()
 PART = 8192                 # numbers of a group that a block of threads takes the moments of, about
 LAUNCH = """
 int64_t images = in0_shape0, area = in0_shape2 * in0_shape3;
-iidm::Shape s {in0_shape1, in0_shape2, in0_shape3, int64_t(data["groups"]), out1_shape1, in1_shape2, in1_shape3,
-               in1_shape0 == 1, bool(data["has_emb"]), bool(data["silu"]), float(data["eps"])};
+iidm::Shape s {in0_shape1, in0_shape2, in0_shape3, int64_t(data["groups"]), out1_shape1, in1_shape2,
+               in1_shape3, in1_shape0 == 1, bool(data["has_emb"]), bool(data["silu"]), float(data["eps"])};
 int64_t size = s.channels / s.groups * area, blocks = (area + iidm::THREADS - 1) / iidm::THREADS;
 iidm::moments<<<dim3(images * s.groups, s.parts), iidm::THREADS>>>(in0_p, out1_p, size);
-iidm::modulate<<<dim3(blocks, s.channels, images), iidm::THREADS>>>(in0_p, out1_p, in1_p, in2_p, in3_p, out0_p, s);
+iidm::modulate<<<dim3(blocks, s.channels, images), iidm::THREADS>>>(
+    in0_p, out1_p, in1_p, in2_p, in3_p, out0_p, s);
 """
 
 
