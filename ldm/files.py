@@ -47,12 +47,13 @@ def check_writable(folder):
 @contextlib.contextmanager
 def alone(folder):
     """Hold `folder` (made if need be) against other processes that ask for it, UserError if one has it; half
-    files of `replacing` that a killed one left there are removed."""
+    files of `replacing` that a killed one left there are removed. The lock ends with this process: a process
+    forked from it, which may outlive it by a moment, does not hold it."""
     check_writable(folder)
     with open(Path(folder) / ".lock", "w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
             raise UserError(folder, "is in use by another process", "wait for that one or end it")
         for half in Path(folder).glob(".*.tmp.*"):
             half.unlink()

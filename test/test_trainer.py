@@ -330,3 +330,21 @@ def test_one_process_a_folder(tmp_path):
     assert "is in use by another process" in other.stderr
     with files.alone(tmp_path):
         pass
+
+
+def test_a_killed_process_gives_its_folder_back_at_once(tmp_path):
+    """Also while a process that it forked, such as the one that reads ahead, is still there."""
+    code = f"""
+import os, time
+from ldm import files
+with files.alone({str(tmp_path)!r}):
+    print(os.fork() or "child", flush=True)
+    time.sleep(60)
+"""
+    killed = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=toy.ROOT)
+    child = next(int(word) for word in (killed.stdout.readline(), killed.stdout.readline())
+                 if word.strip() != "child")
+    killed.kill()
+    killed.wait()
+    with files.alone(tmp_path):
+        os.kill(child, signal.SIGKILL)              # it is there: this would fail
