@@ -338,12 +338,12 @@ def test_a_killed_process_gives_its_folder_back_at_once(tmp_path):
 import os, time
 from ldm import files
 with files.alone({str(tmp_path)!r}):
-    print(os.fork() or "child", flush=True)
+    if child := os.fork():
+        print(child, flush=True)
     time.sleep(60)
 """
     killed = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=toy.ROOT)
-    child = next(int(word) for word in (killed.stdout.readline(), killed.stdout.readline())
-                 if word.strip() != "child")
+    child = int(killed.stdout.readline())
     killed.kill()
     killed.wait()
     with files.alone(tmp_path):
