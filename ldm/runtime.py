@@ -106,11 +106,16 @@ def has_cuda_device():
     return any(Path("/dev").glob("nvidia[0-9]*"))
 
 
+def on_gpu():
+    """Is a GPU to be used? `nvcc_path=` in the environment says that it is not, as docs/gpu.md has it."""
+    return has_cuda_device() and os.environ.get("nvcc_path") != ""
+
+
 def check_precision(kind, where):
     """Refuse a precision that there is not, or not without a GPU; `where` it was asked for."""
     if kind not in PRECISIONS:
         raise UserError(where, f"'{kind}' is none", f"one of {', '.join(PRECISIONS)} is")
-    if kind != "fp32" and not has_cuda_device():
+    if kind != "fp32" and not on_gpu():
         raise UserError(where, f"is {kind} without a GPU", "fp32 is possible there")
 
 

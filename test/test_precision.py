@@ -4,6 +4,7 @@ import pytest
 from conftest import golden, one_hot
 from test_networks import small_autoencoder, small_unet
 from test_step import trainer
+from tiny import one_error, run_tool
 
 from ldm import runtime
 from ldm.backend import jt, nn
@@ -82,13 +83,24 @@ def test_training_keeps_fp32_weights(tmp_path, kind, checkpointing):
 
 
 def test_without_a_gpu_it_is_refused(monkeypatch):
-    monkeypatch.setattr(runtime, "has_cuda_device", lambda: False)
+    monkeypatch.setattr(runtime, "on_gpu", lambda: False)
     for kind in ("tf32", "bf16", "fp16"):
         with pytest.raises(UserError, match=f"precision: is {kind} without a GPU, fp32 is possible there"):
             runtime.check_precision(kind, "precision")
     with pytest.raises(UserError, match="'fp8' is none, one of fp32, tf32, bf16, fp16 is"):
         runtime.check_precision("fp8", "precision")
     assert tuple(precision.DTYPES) == tuple(precision.BYTES) == runtime.PRECISIONS
+
+
+def test_the_tools_refuse_it(tmp_path):
+    cpu = {"nvcc_path": ""}
+    one_error(run_tool("infer", "--precision", "bf16", "--output", tmp_path, env=cpu),
+              "--precision: is bf16 without a GPU, fp32 is possible there")
+    one_error(run_tool("infer", "--precision", "half", env=cpu), "invalid choice: 'half'")
+    arguments = "--data", tmp_path, "--autoencoder", tmp_path, "--output", tmp_path
+    for value, message in (("fp16", "training.precision: is fp16 without a GPU"), ("fp8", "'fp8' is none")):
+        one_error(run_tool("train", *arguments, f"training.precision={value}", env=cpu), message)
+    assert not list(tmp_path.iterdir())
 
 
 # ---- the scale of the loss ---------------------------------------------------------------------------------

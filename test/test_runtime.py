@@ -199,6 +199,17 @@ def program(path, body):
     return path
 
 
+def test_a_gpu_that_is_not_to_be_used(monkeypatch):
+    monkeypatch.setattr(runtime, "has_cuda_device", lambda: True)
+    monkeypatch.delenv("nvcc_path", raising=False)
+    assert runtime.on_gpu()
+    runtime.check_precision("bf16", "--precision")
+    monkeypatch.setenv("nvcc_path", "")
+    assert not runtime.on_gpu()
+    with pytest.raises(UserError, match="--precision: is bf16 without a GPU"):
+        runtime.check_precision("bf16", "--precision")
+
+
 OPEN_MPI = "echo 'mpicc: Open MPI 4.1.4 (Language: C)'"
 OTHER_MPI = "echo 'unknown option: Open MPI 4'; exit 1"
 

@@ -60,7 +60,7 @@ def check(parser, args):
         if (given := getattr(args, option)) is not None and given < 1:
             parser.error(f"--{option.replace('_', '-')}: is {given}, 1 or more is possible")
     runtime.check_precision(args.precision, "--precision")
-    args.batch_size = args.batch_size or (8 if runtime.has_cuda_device() else 1)
+    args.batch_size = args.batch_size or (8 if runtime.on_gpu() else 1)
     args.environments = workers.devices(args.gpus) if args.gpus else workers.cores(args.processes)
     if args.memory_limit is not None and args.memory_limit < 0:
         parser.error(f"--memory-limit: is {args.memory_limit}, 0 or more is possible")
