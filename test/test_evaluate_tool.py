@@ -85,7 +85,7 @@ def test_bad_files_are_listed_and_left_out(folders):
     status, out, err = tool(folders)
     *listed, last = err.splitlines()
     assert status == 2
-    assert last == "4 failed, 1 of 5 pairs are in the numbers"
+    assert last == "error: 4 failed, 1 of 5 pairs are in the numbers"
     assert "references/0.jpg: cannot be read as an image" in listed[0]
     assert listed[1].endswith("results/1.png: is 64x48, its mask is 128x96")
     assert listed[2].endswith("masks/2.png: has no result, an image named 2 is needed")
@@ -183,7 +183,7 @@ def test_segmenter_alone(folders, weights):
     (folders / "train/3.jpg").write_bytes(whole[:200])
     status, out, err = tool(folders, *options)
     numbers = json.loads(out)["numbers"]
-    assert status == 2 and err.splitlines()[-1] == "1 failed, 5 of 5 pairs are in the numbers"
+    assert status == 2 and err.splitlines()[-1] == "error: 1 failed, 5 of 5 pairs are in the numbers"
     assert numbers["FID"]["value"] is None and numbers["T"]["value"] is None
     segmenter = runner.open_networks({"segformer": weights["segformer"]}, folders)["segformer"].run
     results = segmenter.features(np.stack([smooth_image(*SIZE, i) for i in range(5)]))

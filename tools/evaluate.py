@@ -5,6 +5,7 @@ aesthetic network and histogram are not public: compare these numbers with each 
 board.
 """
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from ldm import runtime
 from ldm.datasets.landscape import read_pairs
 from ldm.evaluation import runner
 from ldm.evaluation.style import VARIANTS
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def arguments():
@@ -28,7 +31,8 @@ def arguments():
     add("--segformer", metavar="FILE", help="weights of a SegFormer of the 29 classes, for M")
     add("--nima", metavar="FILE", help="weights of a NIMA, for A")
     add("--inception", metavar="FILE", help="weights of the FID's Inception")
-    add("--models", metavar="DIR", default="models", help="where weights that are not given are looked for")
+    add("--models", metavar="DIR", default=Path(os.path.relpath(ROOT / "models")), type=Path,
+        help="where weights that are not given are looked for")
     add("--style", choices=list(VARIANTS), default="contest_overflow", help="histogram of S")
     add("--cache", metavar="DIR", default=str(Path.home() / ".cache" / "iidm"),
         help="for the statistics of the training images")
@@ -76,8 +80,8 @@ def main():
     print(json.dumps(report, indent=1) if options.json else "\n".join(lines(report)), flush=True)
     failures = report["failures"]
     if failures:
-        print("\n".join(f"left out: {failure}" for failure in failures), file=sys.stderr)
-        print(f"{len(failures)} failed, {report['evaluated']} of {report['pairs']} pairs are in the numbers",
+        print("\n".join(f"error: {failure}" for failure in failures), file=sys.stderr)
+        print(f"error: {len(failures)} failed, {report['evaluated']} of {report['pairs']} pairs are in the numbers",
               file=sys.stderr)
         return 2
 
