@@ -36,24 +36,27 @@ def numbers(tensors):
 def one_pass(network, height, width):
     """The `Pass` of a UNet for latents of this size.
 
-    Kept are the tensors that enter or leave a convolution, a linear layer or a norm, each once, and the two
-    matrices of an attention; what lies between is computed within them.
+    Kept are the tensors that enter or leave a convolution, a linear layer or a norm, each once, what a norm
+    hands to its activation, and the two matrices of an attention; what else lies between is computed within
+    them.
     """
-    touched, matrices, macs = {}, {}, []                       # the first two by the id of their module
+    touched, inner, macs = {}, {}, []                          # the first two by the id of their module
 
     def touch(module, inputs, output, keywords=None):
         touched[id(module)] = [inputs[0], output]
         if isinstance(module, AttentionBlock):
             _, C, H, W = output.shape
-            matrices[id(module)] = 2 * module._heads * (H * W) ** 2
+            inner[id(module)] = 2 * module._heads * (H * W) ** 2
             macs.append(2 * C * (H * W) ** 2)
-        elif hasattr(module, "weight") and not isinstance(module, GroupNorm):
+        elif isinstance(module, (GroupNorm, SPADENorm)):
+            inner[id(module)] = output.numel()
+        elif hasattr(module, "weight"):
             macs.append(output.numel() * int(np.prod(module.weight.shape[1:])))
 
     def inside(modules):
         modules = list(modules)
         layers = [x for m in modules if isinstance(m, LAYERS) for x in touched[id(m)]]
-        return numbers(layers) + sum(matrices.get(id(m), 0) for m in modules)
+        return numbers(layers) + sum(inner.get(id(m), 0) for m in modules)
 
     modules = [m for m in network.modules() if isinstance(m, LAYERS + BLOCKS)]
     for module in modules:
