@@ -106,6 +106,14 @@ def has_cuda_device():
     return any(Path("/dev").glob("nvidia[0-9]*"))
 
 
+def devices():
+    """The NVIDIA devices that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return given.split(",") if given else []
+    return [str(i) for i in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
+
+
 def on_gpu():
     """Is a GPU to be used? `nvcc_path=` in the environment says that it is not, as docs/gpu.md has it."""
     return has_cuda_device() and os.environ.get("nvcc_path") != ""
@@ -138,6 +146,14 @@ def mpi():
 def in_mpi_run():
     """True in a process that Open MPI's mpirun started."""
     return "OMPI_COMM_WORLD_SIZE" in os.environ
+
+
+def take_device():
+    """Let this rank of an MPI run see the device of its number on this machine alone. Without NCCL, by which
+    Jittor chooses it, all would take the first."""
+    if found := devices():
+        local = int(os.environ.get("OMPI_COMM_WORLD_LOCAL_RANK", 0))
+        os.environ["CUDA_VISIBLE_DEVICES"] = found[local % len(found)]
 
 
 def _check_mpi():
@@ -189,6 +205,8 @@ def prepare():
         os.environ["use_mkl"] = "0"             # correct, but convolutions are 80 times slower
     if in_mpi_run():
         _check_mpi()
+        if os.environ.get("use_nccl") == "0":
+            take_device()
     # Elsewhere an mpicc must not matter: Jittor would compile against it, and end its import at another MPI.
     os.environ["use_mpi"] = str(int(in_mpi_run()))
     if found := python_config():

@@ -210,6 +210,15 @@ def test_a_gpu_that_is_not_to_be_used(monkeypatch):
         runtime.check_precision("bf16", "--precision")
 
 
+@pytest.mark.parametrize("given, rank, taken", [("4,7", 1, "7"), ("4,7", 2, "4"), ("", 1, "")])
+def test_without_nccl_each_rank_has_its_device(monkeypatch, given, rank, taken):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_RANK", str(rank))
+    for _ in range(2):                          # a process prepares more than once
+        runtime.take_device()
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == taken
+
+
 OPEN_MPI = "echo 'mpicc: Open MPI 4.1.4 (Language: C)'"
 OTHER_MPI = "echo 'unknown option: Open MPI 4'; exit 1"
 

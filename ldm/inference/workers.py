@@ -11,9 +11,9 @@ import os
 import signal
 from functools import partial
 from multiprocessing import connection
-from pathlib import Path
 from typing import NamedTuple
 
+from ldm import runtime
 from ldm.errors import UserError
 from ldm.inference import job
 
@@ -29,9 +29,7 @@ def cores(processes):
 
 def devices(gpus):
     """The environments of so many processes, each of which sees one GPU. UserError where there are fewer."""
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    found = (given.split(",") if given else
-             [str(i) for i in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))] if given is None else [])
+    found = runtime.devices()
     if gpus > len(found):
         raise UserError("--gpus", f"is {gpus}", f"{len(found)} are here")
     return [{**share, "CUDA_VISIBLE_DEVICES": device} for share, device in zip(cores(gpus), found)]
