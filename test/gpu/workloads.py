@@ -33,11 +33,17 @@ class Task:
 
 
 def steps(task, network, count=1, dynamic=False):
-    """So many optimiser steps, with a dynamic scale of the loss or none. -> their losses."""
+    """So many optimiser steps, with a scale of the loss or none. -> their losses. Not by `step.optimize`, which
+    checks numbers: the stand-in's are what was in the memory."""
     network.train()
     optimizer = jt.optim.AdamW(list(network.state_dict().values()), 1e-4, weight_decay=0.01)
-    scale = LossScale(dynamic)
-    return [step.optimize(task, task.batch(i), optimizer, i, OPTIONS, scale)["loss"] for i in range(count)]
+    scale, losses = LossScale(dynamic), []
+    for i in range(count):
+        sums, terms = step.summed(scale.scaled(task.loss), task.batch(i), optimizer.param_groups[0]["params"],
+                                  OPTIONS)
+        step.apply(optimizer, scale.unscaled(sums), i)
+        losses.append(terms["loss"] / scale.value)
+    return losses
 
 
 # ---- diffusion ---------------------------------------------------------------------------------------------
