@@ -1,4 +1,5 @@
 """A job in several processes: its bookkeeping with stand-ins for the model, then the tool itself."""
+import contextlib
 import os
 import signal
 import subprocess
@@ -24,10 +25,10 @@ STEPS = 3                                       # of each image of the stand-ins
 def stand_in(folder, deadly=None, times=0, at_start=False):
     """A `load` for workers: it makes files with its process' number, and dies at `deadly` so many times."""
     def die():
-        marks = list(folder.glob("died.*"))
-        if len(marks) < times:
-            (folder / f"died.{len(marks)}").touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+        for k in range(times):
+            with contextlib.suppress(FileExistsError):          # another process died that death
+                (folder / f"died.{k}").touch(exist_ok=False)
+                os.kill(os.getpid(), signal.SIGKILL)
 
     def make(batch, on_step):
         made, failures = [], []
