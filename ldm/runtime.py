@@ -20,7 +20,7 @@ import sys
 import threading
 from pathlib import Path
 
-from ldm import cuda
+from ldm import compile_hook, cuda
 from ldm.errors import UserError
 
 ONEDNN_FOLDER = "dnnl_lnx_2.2.0_cpu_gomp"       # the name that Jittor 1.3.11 looks for on x86-64 Linux
@@ -192,8 +192,7 @@ def compiler():
 def prepare():
     """Set the environment that Jittor reads at import. What the user has set stays, unless it cannot work."""
     os.environ.setdefault("log_silent", "1")
-    # Jittor compiles in a thread for each 3 GB of memory: on few cores that is slower, and once it ended in a
-    # segmentation fault of its compiler threads.
+    # Jittor compiles in a thread for each 3 GB of memory: on few cores that is slower.
     os.environ.setdefault("use_parallel_op_compiler", str(min(16, os.cpu_count() or 1)))
     os.environ.setdefault("cache_name", CACHE_NAME)
     if has_cuda_device():
@@ -387,5 +386,6 @@ def load():
     os.environ.pop(RESTARTS, None)
     _end_compilers()
     _take_signals_back()
+    compile_hook.install(jittor)
     jittor.flags.use_cuda = int(bool(jittor.has_cuda))
     return jittor

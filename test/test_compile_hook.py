@@ -1,0 +1,31 @@
+"""Many operators compiled at once."""
+import numpy as np
+
+from ldm.backend import jt, nn
+
+
+def test_the_hook_is_in_place():
+    found = jt.code([1], "float32", [], cpu_src="out0_p[0] = jittor::do_compile_hook != nullptr;",
+                    cpu_header="namespace jittor { extern jit_op_entry_t (*do_compile_hook)(Op*); }")
+    assert found.item() == 1
+
+
+def test_convolutions_of_one_variable_compiled_at_once():
+    """Each kind is an operator of its own; the tuner replaces each by oneDNN's and must leave x as it is."""
+    rng = np.random.default_rng(0)
+    x = jt.array(rng.standard_normal((2, 8, 9, 9), dtype=np.float32))
+    w = jt.array(rng.standard_normal((8, 8, 3, 3), dtype=np.float32))
+    kinds = [(1, 0), (1, 1), (2, 1), (3, 0)]
+    loss = sum((nn.conv2d(x, w, stride=s, padding=p) * (s + p)).sum() for s, p in kinds)
+    dx, dw = (v.numpy() for v in jt.grad(loss, [x, w]))
+
+    padded = np.pad(x.numpy(), ((0, 0), (0, 0), (1, 1), (1, 1)))
+    expected_dx, expected_dw = np.zeros_like(padded), np.zeros_like(w.numpy())
+    for s, p in kinds:
+        last = 9 + p - 2                            # of a kernel's first rows, in `padded`
+        for i in range(1 - p, last + 1, s):
+            for j in range(1 - p, last + 1, s):
+                expected_dx[:, :, i:i + 3, j:j + 3] += (s + p) * w.numpy().sum(axis=0)
+                expected_dw += (s + p) * padded[:, :, i:i + 3, j:j + 3].sum(axis=0)
+    np.testing.assert_allclose(dx, expected_dx[:, :, 1:-1, 1:-1], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(dw, expected_dw, rtol=1e-4, atol=1e-4)
