@@ -1,5 +1,6 @@
 """The one door to Jittor: `from ldm.backend import jt, nn`, so that the runtime is prepared first."""
-from ldm import runtime
+from ldm import compile_hook, runtime
 
 jt = runtime.load()
+compile_hook.install(jt)
 nn = jt.nn

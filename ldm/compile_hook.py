@@ -11,6 +11,7 @@ def install(jt):
     do was seen, rarely, and fits: an operator without its input ("Check failed: member.size() <= var_num"), a
     segmentation fault.
     """
-    with jt.flag_scope(use_cuda=0):
+    # Without the threads this very operator would start: a forked child would wait for them, and has none.
+    with jt.flag_scope(use_cuda=0, use_parallel_op_compiler=0):
         jt.code([1], "float32", [], cpu_header=HEADER,
                 cpu_src="jittor::do_compile_hook = iidm::compile; out0_p[0] = 1;").sync()

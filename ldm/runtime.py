@@ -20,7 +20,7 @@ import sys
 import threading
 from pathlib import Path
 
-from ldm import compile_hook, cuda
+from ldm import cuda
 from ldm.errors import UserError
 
 ONEDNN_FOLDER = "dnnl_lnx_2.2.0_cpu_gomp"       # the name that Jittor 1.3.11 looks for on x86-64 Linux
@@ -386,6 +386,5 @@ def load():
     os.environ.pop(RESTARTS, None)
     _end_compilers()
     _take_signals_back()
-    compile_hook.install(jittor)
     jittor.flags.use_cuda = int(bool(jittor.has_cuda))
     return jittor
