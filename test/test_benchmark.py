@@ -1,5 +1,6 @@
 """The benchmarks: what they count, that the ways they compare agree, that the tool prints what they say."""
 import json
+import os
 
 import numpy as np
 import pytest
@@ -57,3 +58,13 @@ def test_python_without_torch(tmp_path):
         kernels.Torch(tmp_path / "python")
     with pytest.raises(kernels.UserError, match="does not answer"):
         kernels.Torch("true")
+
+
+@pytest.mark.skipif("TORCH_PYTHON" not in os.environ, reason="set TORCH_PYTHON to a Python that has PyTorch")
+def test_every_way_is_near_the_exact_result(tmp_path):
+    configs.save(tmp_path / "tiny.yaml", tiny.CONFIG)
+    process = run_tool("benchmark", "accuracy", "--config", tmp_path / "tiny.yaml", "--json",
+                       "--torch-python", os.environ["TORCH_PYTHON"])
+    assert process.returncode == 0, process.stderr
+    rows = json.loads(process.stdout)["tables"][0]["rows"]
+    assert len(rows) == 4 and all(0 < row["passes"] < 5e-6 and row["the step"] < 2e-5 for row in rows)

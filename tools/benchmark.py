@@ -90,42 +90,44 @@ def real_images(folder, size):
     return folder and np.stack([images.read_image(path, size) for path in images.list_images(folder)])
 
 
-# ---- pipeline, kernels, train ------------------------------------------------------------------------------
+# ---- pipeline, kernels, accuracy, train --------------------------------------------------------------------
 
-def add_config(add, repeats, what):
+def add_config(add):
     add("--config", default=ROOT / "configs/demo.yaml", type=Path, metavar="FILE",
         help="sizes of the networks, whose weights are random")
-    add("--repeats", default=repeats, type=int, metavar="N", help=what)
     add("overrides", nargs="*", help="key=value of the config")
 
 
-def add_pipeline(commands):
-    add_config(command(commands, "pipeline", lambda args: in_room("pipeline", args),
-                       "seconds by phase, the entry's way against ours in turn").add_argument,
-               3, "the least time of so many counts")
+def add_room(commands, name, text, repeats=None):
+    """A command that is ldm.benchmark.<name>.measure. -> its `add_argument`."""
+    add = command(commands, name, lambda args: in_room(name, args), text).add_argument
+    add_config(add)
+    if repeats:
+        add("--repeats", default=3, type=int, metavar="N", help=repeats)
+    return add
 
 
-def add_kernels(commands):
-    add = command(commands, "kernels", lambda args: in_room("kernels", args, torch_python=args.torch_python),
-                  "each operator of the network and a whole pass: Jittor's own, ours, PyTorch's").add_argument
-    add_config(add, 3, "the least time of so many counts")
+def add_rooms(commands):
+    least = "the least time of so many counts"
+    add_room(commands, "pipeline", "seconds by phase, the entry's way against ours in turn", least)
+    add = add_room(commands, "kernels", "each operator of the network and a whole pass: Jittor's own, ours, "
+                                        "PyTorch's", least)
     add("--torch-python", type=Path, metavar="FILE", help="a Python with PyTorch to compare with")
+    add = add_room(commands, "accuracy", "errors of a guided step in each way, against PyTorch in float64")
+    add("--torch-python", type=Path, required=True, metavar="FILE", help="a Python with PyTorch")
+    add_room(commands, "train", "samples a second and memory of the U-Net's training",
+             "steps to take, after one that compiles")
 
 
-def add_train(commands):
-    add_config(command(commands, "train", lambda args: in_room("train", args),
-                       "samples a second and memory of the U-Net's training").add_argument,
-               3, "steps to take, after one that compiles")
-
-
-def in_room(name, args, **options):
+def in_room(name, args):
     """The report of ldm.benchmark.<name>.measure for the config of `args`."""
-    if args.repeats < 1:
+    options = {key: value for key, value in vars(args).items() if key in ("repeats", "torch_python")}
+    if options.get("repeats", 1) < 1:
         raise UserError("--repeats", f"is {args.repeats}", "1 or more is possible")
     config = configs.load(args.config, args.overrides)
     compiled = runtime.notice_compile(f"{name} {config['unet']} {config['autoencoder']}",
                                       "First use here: operators are compiled now, some minutes, once ...")
-    made = importlib.import_module(f"ldm.benchmark.{name}").measure(config, args.repeats, **options)
+    made = importlib.import_module(f"ldm.benchmark.{name}").measure(config, **options)
     compiled()
     return made
 
@@ -136,9 +138,7 @@ def main():
     parser = cli.Parser(description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_solvers(commands)
-    add_pipeline(commands)
-    add_kernels(commands)
-    add_train(commands)
+    add_rooms(commands)
     args = parser.parse_args()
     made = args.run(args)
     print(json.dumps(made, indent=1) if args.json else report.markdown(made), flush=True)

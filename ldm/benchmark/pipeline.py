@@ -69,6 +69,17 @@ class InPrecision(Apart):
             return [out.sync() for out in super().passes(z)]
 
 
+def ways_of(unet, direct, fast, options, one_hot):
+    """What is compared: {name: way}. `direct` and `fast` are `unet` translated, without and with Winograd's
+    algorithm; `options` are those that it was made with."""
+    if jt.flags.use_cuda:
+        return {"the entry's way": EntrysWay(unet, one_hot), "ours": Apart(unet, one_hot),
+                **{f"ours, {kind}": InPrecision(unet, options, one_hot, kind)
+                   for kind in runtime.PRECISIONS[1:]}}
+    return {"the entry's way": EntrysWay(unet, one_hot), "kept and shared": Apart(unet, one_hot),
+            "and fused": Apart(direct, one_hot), "and Winograd (ours)": Apart(fast, one_hot)}
+
+
 def step(way, z):
     return guide(*way.passes(z), GUIDANCE)
 
@@ -96,12 +107,7 @@ def measure(config, repeats, seed=0):
         macs = multiplications(operators(unet, lambda: unet(z, [TIMESTEP], one_hot)))
         direct, translation = timed(lambda: for_inference(unet, *z.shape[2:], winograd=False))
         fast, _ = timed(lambda: for_inference(unet, *z.shape[2:]))
-        ways = {"the entry's way": EntrysWay(unet, one_hot), "kept and shared": Apart(unet, one_hot),
-                "and fused": Apart(direct, one_hot), "and Winograd (ours)": Apart(fast, one_hot)}
-        if jt.flags.use_cuda:
-            ways = {"the entry's way": ways["the entry's way"], "ours": Apart(unet, one_hot),
-                    **{f"ours, {kind}": InPrecision(unet, config["unet"], one_hot, kind)
-                       for kind in runtime.PRECISIONS[1:]}}
+        ways = ways_of(unet, direct, fast, config["unet"], one_hot)
         peak = Peak()
         steps = steps_table(ways, z, 2 * macs, repeats, peak)
         phases = phases_table(config, image, repeats)

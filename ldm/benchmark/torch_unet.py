@@ -10,7 +10,7 @@ from torch.nn import functional as F
 def timestep_embedding(t, dim):
     frequencies = torch.exp(-math.log(10000) * torch.arange(dim // 2, dtype=torch.float64) / (dim // 2))
     angles = t[:, None].double() * frequencies
-    return torch.cat([angles.cos(), angles.sin()], dim=1).float()
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
 class SPADENorm(nn.Module):
@@ -115,7 +115,7 @@ class UNet(nn.Module):
                                  nn.Conv2d(c, 6 if learn_sigma else 3, 3, padding=1))
 
     def forward(self, z, t, one_hot):
-        emb = self.time_embed(timestep_embedding(t, self.channels))
+        emb = self.time_embed(timestep_embedding(t, self.channels).to(z.dtype))
 
         def through(block, h):
             for layer in block:

@@ -1,0 +1,61 @@
+"""How far the ways of `pipeline` are from the exact result, which PyTorch computes in float64."""
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from ldm.backend import jt
+from ldm.benchmark import report
+from ldm.benchmark.kernels import Torch
+from ldm.benchmark.pipeline import GUIDANCE, TIMESTEP, inputs, random_weights, ways_of
+from ldm.diffusion.guidance import guide
+from ldm.networks import UNet
+from ldm.networks.onednn import for_inference
+
+
+def measure(config, torch_python, seed=0):
+    """The report: for each way the error of a step's two passes and of the step that guidance makes of them.
+
+    Weights are random; both networks are never in memory at the same time, but on a disk (2 GB at full size).
+    """
+    torch = Torch(torch_python)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            results = passes(config, Path(folder), seed)
+            jt.gc()
+            files = {name: str(Path(folder, f"{name}.npz")) for name in ("weights", "inputs", "output")}
+            torch.ask(do="exact", config=config["unet"], **files)
+            with np.load(files["output"]) as made:
+                exact = made["out"][:, :3]
+    finally:
+        torch.close()
+    rows = [{"way": name, **errors(result, exact)} for name, result in results.items()]
+    return {"machine": {**report.describe(), "torch": torch.version},
+            "tables": [{"title": "Errors of one guided step, batch 1", "rows": rows}]}
+
+
+def passes(config, folder, seed):
+    """Write the weights and the inputs; -> {way: both passes, 2 x 3 x h x w}."""
+    jt.set_global_seed(seed)
+    with jt.no_grad():
+        z, one_hot, _ = inputs(config, seed)
+        unet = random_weights(UNet(**config["unet"]))
+        unet.eval()
+        np.savez(folder / "weights.npz", **{name: p.numpy() for name, p in unet.state_dict().items()})
+        maps = np.concatenate([one_hot.numpy(), np.zeros(one_hot.shape, np.float32)])
+        np.savez(folder / "inputs.npz", x=z.numpy().repeat(2, axis=0), t=np.repeat(TIMESTEP, 2), one_hot=maps)
+        direct, fast = (for_inference(unet, *z.shape[2:], winograd=winograd) for winograd in (False, True))
+        results = {}
+        for name, way in ways_of(unet, direct, fast, config["unet"], one_hot).items():
+            way.keep()
+            results[name] = np.concatenate([out.numpy() for out in way.passes(z)])
+        return results
+
+
+def errors(passes, exact):
+    """Of fp32 passes, in float64: the largest and the root of the mean square, relative to the exact ones'."""
+    step, exact_step = (guide(*both.astype(np.float64), GUIDANCE) for both in (passes, exact))
+    difference = passes - exact
+    return {"passes": np.abs(difference).max() / np.abs(exact).max(),
+            "passes, rms": np.sqrt((difference ** 2).mean() / (exact ** 2).mean()),
+            "the step": np.abs(step - exact_step).max() / np.abs(exact_step).max()}
