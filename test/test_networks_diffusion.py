@@ -8,7 +8,7 @@ from ldm.backend import jt
 from ldm.diffusion import Schedule
 from ldm.diffusion.guidance import guide
 from ldm.diffusion.losses import training_loss
-from ldm.diffusion.samplers import ddim
+from ldm.diffusion.samplers import SAMPLERS, ddim
 
 LINEAR = Schedule.linear(1000)
 
@@ -87,3 +87,13 @@ def test_bounds_gradient_stays_in_the_variance():
     terms = training_loss(out, g["in/x_start"], z_t, g["in/noise"], t, LINEAR, "mse+vb")
     grad = jt.grad(terms["vb"].sum(), out).numpy()
     assert np.isfinite(grad).all() and not grad[:, :3].any() and grad[:, 3:].any()
+
+
+@pytest.mark.parametrize("sampler", ["dpmpp_2m", "unipc_2", "unipc_3"])
+def test_a_solvers_graph_does_not_grow_with_its_steps(sampler):
+    """What it keeps is computed each step: else operators grow, and each is compiled anew."""
+    chain, alive = Schedule.named("linear").window(0.6, 9, "karras"), []
+    with jt.no_grad():
+        SAMPLERS[sampler](lambda z, t: (0.1 * z, None), chain, jt.ones((1, 3, 4, 4)), 9, settle=jt.sync,
+                          callback=lambda i, z: alive.append(jt.number_of_lived_ops()))
+    assert len(alive) == 9 and len(set(alive[4:8])) == 1, alive

@@ -9,6 +9,9 @@ with z_0(lambda) the network's prediction of the clean latent along the way; a s
 a polynomial through p predictions. They are samplers as in ldm.diffusion.samplers, and draw no noise. The
 step at index 0 ends at the clean latent, where lambda is infinite: it is of first order in all of them, which
 is the prediction itself. Latents are not clipped.
+
+`settle` is told, once a step, what later steps use again. A framework that puts computations off must do them
+then: else each step is computed from all before it, by an operator that grows with them.
 """
 from math import expm1, factorial
 
@@ -51,7 +54,7 @@ def phi(n, x):
     return value
 
 
-def dpmpp_2m(model, schedule, z, start, noise=None, callback=None):
+def dpmpp_2m(model, schedule, z, start, noise=None, callback=None, settle=lambda values: None):
     """DPM-Solver++(2M), Algorithm 2 of Lu et al. 2022b (arXiv 2211.01095): order 2, one prediction a step."""
     steps, before = Steps(schedule), None
     for i in reversed(range(start)):
@@ -61,12 +64,13 @@ def dpmpp_2m(model, schedule, z, start, noise=None, callback=None):
             r = (steps.lam[i] - steps.lam[i + 1]) / (steps.lam[i - 1] - steps.lam[i])
             aim = z0 + float(1 / (2 * r)) * (z0 - before)
         z, before = steps.first_order(z, aim, i, i - 1), z0
+        settle([z, before])
         if callback:
             callback(i, z)
     return z
 
 
-def unipc(model, schedule, z, start, noise=None, callback=None, order=3):
+def unipc(model, schedule, z, start, noise=None, callback=None, settle=lambda values: None, order=3):
     """UniPC (Zhao et al. 2023, arXiv 2302.04867), Algorithms 1 and 2 in data prediction: each prediction
     corrects the step that led to it (UniC), then serves the next step (UniP); one prediction a step.
 
@@ -79,6 +83,7 @@ def unipc(model, schedule, z, start, noise=None, callback=None, order=3):
             z = advance(steps, base, known[:order], i, [(i, z0)])
         known, base = [(i, z0), *known][:order], z
         z = advance(steps, base, known[:order if i > 0 else 1], i - 1, [])       # UniP
+        settle([z, base, z0])
         if callback:
             callback(i, z)
     return z

@@ -137,7 +137,7 @@ class Pipeline:
             z.sync()                                # the graph of one step at a time
             on_step()
 
-        options = {"eta": self.settings.eta} if self.settings.sampler == "ddim" else {}
+        options = {"ddim": {"eta": self.settings.eta}, "ddpm": {}}.get(self.settings.sampler, {"settle": jt.sync})
         return SAMPLERS[self.settings.sampler](model, r.chain, z, r.start,
                                                noise=lambda i: jt.array(noise(shape)),
                                                callback=after, **options)
