@@ -43,7 +43,8 @@ def passes(config, folder, seed):
         unet.eval()
         np.savez(folder / "weights.npz", **{name: p.numpy() for name, p in unet.state_dict().items()})
         maps = np.concatenate([one_hot.numpy(), np.zeros(one_hot.shape, np.float32)])
-        np.savez(folder / "inputs.npz", x=z.numpy().repeat(2, axis=0), t=np.repeat(TIMESTEP, 2), one_hot=maps)
+        np.savez(folder / "inputs.npz", x=z.numpy().repeat(2, axis=0), t=np.repeat(TIMESTEP, 2),
+                 one_hot=maps)
         direct, fast = (for_inference(unet, *z.shape[2:], winograd=winograd) for winograd in (False, True))
         results = {}
         for name, way in ways_of(unet, direct, fast, config["unet"], one_hot).items():
@@ -53,7 +54,7 @@ def passes(config, folder, seed):
 
 
 def errors(passes, exact):
-    """Of fp32 passes, in float64: the largest and the root of the mean square, relative to the exact ones'."""
+    """Relative to the exact ones: the passes' largest error and root mean square, the step's largest."""
     step, exact_step = (guide(*both.astype(np.float64), GUIDANCE) for both in (passes, exact))
     difference = passes - exact
     return {"passes": np.abs(difference).max() / np.abs(exact).max(),

@@ -4,8 +4,8 @@
     {"do": "operator", "operator": {...}}                   -> {"wall": s, "cpu": s}, one run of it
     {"do": "build", "config": {...}, "height": h, "width": w}   the U-Net with random weights
     {"do": "pass"}                                          -> {"wall": s, "cpu": s}, one pass of that
-    {"do": "exact", "config": {...}, "weights": npz, "inputs": npz, "output": npz}     passes in float64, one by
-                                                            one: x, t, one_hot of the inputs -> out
+    {"do": "exact", "config": {...}, "weights": npz, "inputs": npz, "output": npz}     one by one, in float64:
+                                                            x, t, one_hot of the inputs -> out
 """
 import json
 import sys

@@ -137,7 +137,8 @@ class Pipeline:
             z.sync()                                # the graph of one step at a time
             on_step()
 
-        options = {"ddim": {"eta": self.settings.eta}, "ddpm": {}}.get(self.settings.sampler, {"settle": jt.sync})
+        options = {"ddim": {"eta": self.settings.eta}, "ddpm": {}}
+        options = options.get(self.settings.sampler, {"settle": jt.sync})
         return SAMPLERS[self.settings.sampler](model, r.chain, z, r.start,
                                                noise=lambda i: jt.array(noise(shape)),
                                                callback=after, **options)
