@@ -1,7 +1,7 @@
 // Takes the place of Jittor 1.3.11's do_compile_inner (op_compiler.cc), which its compiler threads run at
-// the same time though it is not fit for that: to see what a convolution can be replaced by, the tuner makes nodes
-// on the graph's own variables, whose lists of users and counts have no lock. Only that is done one at a time
-// here; reading and writing sources, and the C++ compiler, still run side by side.
+// the same time though it is not fit for that: to see what a convolution can be replaced by, the tuner
+// makes nodes on the graph's own variables, whose lists of users and counts have no lock. Only that is done
+// one at a time here; reading and writing sources, and the C++ compiler, still run side by side.
 #include <mutex>
 #include "fused_op.h"
 #include "op_compiler.h"
