@@ -12,7 +12,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.9",
     packages=find_packages(include=["ldm", "ldm.*"]),
-    package_data={"ldm": ["*.h"], "ldm.networks.onednn": ["*.h"], "ldm.networks.cuda": ["*.h"]},
+    package_data={"ldm.platform": ["*.h"], "ldm.networks.onednn": ["*.h"], "ldm.networks.cuda": ["*.h"]},
     install_requires=[line for line in REQUIREMENTS if line],
     extras_require={"test": ["pytest"], "plots": ["matplotlib"]},
 )

@@ -48,7 +48,7 @@ DEFAULTS = {
         "micro_batch": 0, "checkpointing": "none", "decay": "none", "ema_rate": 0.999,
         "crop": 256,                        # pixels, a side
         "linear_start": False,              # begin as the linear autoencoder: for small ones from scratch
-        "lpips": [],                        # files with the weights of LPIPS, see ldm/training/perceptual.py
+        "lpips": [],                        # weights of LPIPS, see ldm/training/tasks/perceptual.py
         "perceptual_weight": 1.0,           # of LPIPS; without its files
         "gradient_weight": 1.0,             # of the edges instead
         "codebook_weight": 1.0,

@@ -12,10 +12,10 @@ import sys
 import time
 from pathlib import Path
 
-from ldm import runtime
-from ldm.cuda import environment, toolchain
-from ldm.cuda import toolkit as toolkits
 from ldm.errors import UserError
+from ldm.platform import runtime
+from ldm.platform.cuda import environment, toolchain
+from ldm.platform.cuda import toolkit as toolkits
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ((3, 9), (3, 12))                     # numpy 1.26, the last before 2, is built for these

@@ -96,3 +96,13 @@ def grid(rows, headings=None, gap=6):
             ImageDraw.Draw(picture).text((gap + c * (width + gap), 5), text, fill=(0, 0, 0))
         canvas = np.asarray(picture)
     return canvas
+
+
+def to_network(image):
+    """H x W x 3 uint8 -> 3 x H x W float32 in -1..1."""
+    return image.astype(np.float32).transpose(2, 0, 1) / 127.5 - 1
+
+
+def from_network(array):
+    """3 x H x W in about -1..1 -> H x W x 3 uint8, rounded and clipped."""
+    return np.clip(np.round((array.transpose(1, 2, 0) + 1) * 127.5), 0, 255).astype(np.uint8)

@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from ldm.ablation import rows
 from ldm.diffusion import Schedule
 from ldm.errors import UserError
-from ldm.inference import ablation, rounds
+from ldm.inference import rounds
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEDULE = Schedule.named("linear")
@@ -18,7 +19,7 @@ def settings_of(tmp_path, text):
 
 
 def test_rows_of_the_entry():
-    made = {row.name: row for row in ablation.rows(rounds.load(ROOT / "configs/infer/entry.yaml"), SCHEDULE)}
+    made = {row.name: row for row in rows.rows(rounds.load(ROOT / "configs/infer/entry.yaml"), SCHEDULE)}
     assert {name: row.settings.steps(SCHEDULE) for name, row in made.items()} == {
         "dm": 500, "i2i": 300, "refinement": 640, "color_transfer": 640, "ensemble": 640}
     noise_index, start = made["dm"].settings.for_schedule(SCHEDULE)[0][1:3]
@@ -31,7 +32,7 @@ def test_rows_of_the_entry():
 def test_rows_by_strength_keep_the_spacing(tmp_path):
     settings = settings_of(tmp_path, "rounds:\n  - {strength: 0.32, steps: 16}\n"
                                      "  - {strength: 0.32, steps: 16, color_transfer: exact}\n")
-    dm = ablation.rows(settings, SCHEDULE)[0].settings.rounds[0]
+    dm = rows.rows(settings, SCHEDULE)[0].settings.rounds[0]
     assert (dm["strength"], dm["steps"], dm["from"]) == (1.0, 50, "noise")
 
 
@@ -41,4 +42,4 @@ def test_rows_by_strength_keep_the_spacing(tmp_path):
     ("rounds:\n  - {strength: 0.5, steps: 5}\n  - {strength: 0.5, steps: 5}\n", "have no color_transfer")])
 def test_rounds_without_the_parts_are_refused(tmp_path, text, word):
     with pytest.raises(UserError, match=word):
-        ablation.rows(settings_of(tmp_path, text), SCHEDULE)
+        rows.rows(settings_of(tmp_path, text), SCHEDULE)

@@ -7,7 +7,7 @@ import pytest
 from tiny import make_model, make_pairs, one_error, run_tool
 
 from ldm import images
-from ldm.evaluation import report
+from ldm.ablation import report
 from ldm.evaluation.networks import SegFormer
 from ldm.weights import save
 

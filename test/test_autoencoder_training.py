@@ -13,9 +13,9 @@ from ldm.backend import jt
 from ldm.errors import UserError
 from ldm.networks.discriminator import PatchDiscriminator
 from ldm.networks.lpips import LPIPS
-from ldm.training.adversary import Adversary, adaptive_weight, hinge
-from ldm.training.codebook import Codebook, usage
-from ldm.training.perceptual import open_lpips, renamed
+from ldm.training.tasks.adversary import Adversary, adaptive_weight, hinge
+from ldm.training.tasks.codebook import Codebook, usage
+from ldm.training.tasks.perceptual import open_lpips, renamed
 
 PLACES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)              # of torchvision's VGG16
 SLICE = dict(zip(PLACES, (1, 1, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 5)))     # of lpips' module, by place

@@ -9,8 +9,8 @@ from conftest import ROOT, golden
 from tiny import one_error, run_tool
 
 from ldm.errors import UserError
-from ldm.training.ensemble import average, average_files
-from ldm.training.journal import append
+from ldm.training.run.ensemble import average, average_files
+from ldm.training.run.jsonl import append
 from ldm.weights import read_state, save
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from ldm import diagnosis, runtime
-from ldm.cuda import toolkit as toolkits
+from ldm import diagnosis
 from ldm.errors import UserError
+from ldm.platform import runtime
+from ldm.platform.cuda import toolkit as toolkits
 
 DOCTOR = ROOT / "tools" / "doctor.py"
 

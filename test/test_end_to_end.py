@@ -39,7 +39,7 @@ def test_the_whole_way(tmp_path):
 def test_latents_of_a_trained_autoencoder_have_unit_deviation(tmp_path):
     """What train_autoencoder hands over, on the data that it was trained on."""
     from ldm.backend import jt
-    from ldm.datasets.latents import to_network
+    from ldm.images import to_network
     from ldm.networks import Autoencoder
     data = tmp_path / "data"
     ran("make_landscapes", "--count", 4, "--seed", 3, "--output", data)

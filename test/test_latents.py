@@ -49,7 +49,7 @@ def content(folder):
 
 def test_a_cache_holds_every_picture_straight_and_flipped(folder):
     from ldm.backend import jt
-    from ldm.datasets.latents import to_network
+    from ldm.images import to_network
     from ldm.networks import Autoencoder
     assert set(content(folder / "cache")) == {"index.json", *(f"shard-{k:05d}.npy" for k in range(6))}
     cache = Latents(folder / "cache")

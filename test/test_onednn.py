@@ -11,8 +11,15 @@ from ldm.networks import UNet
 from ldm.networks import attention as plain_attention
 from ldm.networks import blocks as plain
 from ldm.networks.onednn import BlockedAutoencoder, BlockedUNet, for_inference
-from ldm.networks.onednn.operators import (Convolution, attend, available, block_size, from_blocks, normalize,
-                                           to_blocks)
+from ldm.networks.onednn.operators import (
+    Convolution,
+    attend,
+    available,
+    block_size,
+    from_blocks,
+    normalize,
+    to_blocks,
+)
 
 pytestmark = pytest.mark.skipif(not available(), reason="Jittor does not compute with oneDNN here")
 RNG = np.random.default_rng(0)

@@ -11,7 +11,8 @@ from conftest import ROOT
 from tiny import CONFIG, make_model, make_pairs, one_error
 
 from ldm import config as configs
-from ldm import runtime, weights
+from ldm import weights
+from ldm.platform import runtime
 
 found = runtime.mpi()
 needs_mpi = pytest.mark.skipif(not (found and found[1] and shutil.which("mpirun")),

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from ldm.errors import UserError
-from ldm.training import plots
+from ldm.training.run import plots
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from test_networks import small_autoencoder, small_unet
 from test_step import trainer
 from tiny import one_error, run_tool
 
-from ldm import runtime
 from ldm.backend import jt, nn
 from ldm.errors import UserError
 from ldm.networks import attention, precision
+from ldm.platform import runtime
 from ldm.training import scaling
 from ldm.training.scaling import LossScale
 

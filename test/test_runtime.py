@@ -12,8 +12,8 @@ from unittest import mock
 import pytest
 from conftest import ROOT
 
-from ldm import runtime
 from ldm.errors import UserError
+from ldm.platform import runtime
 
 STAND_IN = '''
 import ctypes, os, sys

@@ -11,8 +11,8 @@ from ldm import images
 from ldm.datasets.procedural import make_scene
 from ldm.evaluation import frechet_distance, networks, quick, style_similarity
 from ldm.evaluation.networks import SegFormer
-from ldm.training import segmenter_task
-from ldm.training.segmenter_task import SegmenterTask, cut
+from ldm.training.tasks import segmenter
+from ldm.training.tasks.segmenter import SegmenterTask, cut
 from ldm.weights import fill, save
 
 SMALL = dict(hidden=(8, 16, 24, 32), depths=(1, 1, 2, 1), decoder=24)
@@ -70,7 +70,7 @@ def test_batches_are_a_function_of_the_step():
 
 
 def test_picture_and_labels_are_cut_and_mirrored_alike(monkeypatch):
-    monkeypatch.setattr(segmenter_task, "disturb", lambda image, rng: image)
+    monkeypatch.setattr(segmenter, "disturb", lambda image, rng: image)
     batch = task(batch_size=40).batch(0)
     errors = np.abs(batch["images"][..., 0].astype(int) - 8 * batch["labels"].astype(int)).mean((1, 2))
     crossed = np.abs(batch["images"][..., 0].astype(int) - 8 * batch["labels"][:, :, ::-1].astype(int))
@@ -85,7 +85,7 @@ def test_cut_takes_the_part():
 
 def test_disturbed_images_keep_their_drawing():
     picture = smooth_image(48, 64, 5)
-    made = [segmenter_task.disturb(picture, np.random.default_rng(i)) for i in range(20)]
+    made = [segmenter.disturb(picture, np.random.default_rng(i)) for i in range(20)]
     correlations = [np.corrcoef(picture.ravel(), image.ravel())[0, 1] for image in made]
     assert all(image.dtype == np.uint8 and image.shape == picture.shape for image in made)
     assert min(correlations) > 0.9 and max(correlations) < 0.9999

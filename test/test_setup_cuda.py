@@ -11,9 +11,9 @@ from unittest import mock
 import pytest
 from conftest import ROOT
 
-from ldm import cuda, runtime
-from ldm.cuda import patches, setup, toolchain, toolkit
 from ldm.errors import UserError
+from ldm.platform import cuda, runtime
+from ldm.platform.cuda import patches, setup, toolchain, toolkit
 
 sys.path.insert(0, str(ROOT / "tools"))
 import cli  # noqa: E402

@@ -8,9 +8,9 @@ from ldm.backend import jt
 from ldm.diffusion import Schedule
 from ldm.errors import UserError
 from ldm.networks import UNet, checkpointing, precision
-from ldm.training.diffusion_task import DiffusionTask
 from ldm.training.rehearsal import RandomLatents
 from ldm.training.step import gradients
+from ldm.training.tasks.diffusion import DiffusionTask
 from ldm.training.trainer import Trainer
 
 

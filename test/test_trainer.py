@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import toy
 
-from ldm import files, weights
 from ldm import config as configs
+from ldm import files, weights
 from ldm.errors import UserError
-from ldm.training import checkpoints, journal, parallel, state
+from ldm.training import parallel
+from ldm.training.run import checkpoints, jsonl, state
 
 MEASURED = ("samples_per_second", "memory_gb", "hours_left")     # what differs from run to run
 
@@ -28,7 +29,7 @@ def whole(tmp_path_factory):
 
 
 def lines(run, name):
-    return [{k: v for k, v in line.items() if k not in MEASURED} for line in journal.read(run / name)]
+    return [{k: v for k, v in line.items() if k not in MEASURED} for line in jsonl.read(run / name)]
 
 
 def assert_equal(a, b):
@@ -66,13 +67,13 @@ def test_sigterm_between_saves_keeps_the_log_whole(whole, tmp_path):
     assert_equal(whole, tmp_path)
 
 
-@pytest.mark.parametrize("where, last", [("parallel.any_rank", 2), ("journal.append", 3)])
+@pytest.mark.parametrize("where, last", [("parallel.any_rank", 2), ("jsonl.append", 3)])
 def test_a_signal_at_any_moment_of_a_step_is_kept(tmp_path, monkeypatch, where, last):
     """While ranks agree, when it is too late for that time, and after it, when none may end by itself: the
     run ends after the next agreement, and each step has one."""
     agreed, sent = [], []
     module, name = where.split(".")
-    module = {"parallel": parallel, "journal": journal}[module]
+    module = {"parallel": parallel, "jsonl": jsonl}[module]
     function = getattr(module, name)
 
     def signals(*arguments):
@@ -179,7 +180,7 @@ def test_a_key_younger_than_the_state_is_as_by_default(whole, tmp_path):
 
 def test_metrics_at_the_next_save(tmp_path):
     toy.trainer(tmp_path, steps=13, save_every=3, metrics_every=4).train()
-    assert {line["step"]: "M" in line for line in journal.read(tmp_path / "validation.jsonl")} == {
+    assert {line["step"]: "M" in line for line in jsonl.read(tmp_path / "validation.jsonl")} == {
         3: False, 6: True, 9: True, 12: True, 13: True}
 
 
@@ -207,7 +208,7 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
 def test_ranking_by_a_score_and_by_a_distance(tmp_path):
     for step, rate, M, FD in ((4, 0.9, 50, 3), (8, 0.9, 70, 9), (8, 0.5, 60, 1), (12, 0.9, 80, 0)):
         name = f"ema-{rate}-{step:07d}.safetensors"
-        journal.append(tmp_path / "validation.jsonl",
+        jsonl.append(tmp_path / "validation.jsonl",
                        {"step": step, "file": name, "ema_rate": rate, "M": M, "FD": FD})
         if step < 12:                                # the file of 12 is gone
             (tmp_path / name).touch()
@@ -230,7 +231,7 @@ def test_several_rates_in_one_run(tmp_path):
     for rate, name in ((0.9, "ema-0000008"), (0.5, "ema-0.5-0000008")):
         averaged = weights.read_state(tmp_path / f"{name}.safetensors")[0]["0.weight"]
         np.testing.assert_allclose(averaged, own[rate], rtol=1e-6)
-    by_rate = {(line["step"], line["ema_rate"]) for line in journal.read(tmp_path / "validation.jsonl")}
+    by_rate = {(line["step"], line["ema_rate"]) for line in jsonl.read(tmp_path / "validation.jsonl")}
     assert by_rate == {(4, 0.9), (4, 0.5), (8, 0.9), (8, 0.5)}
 
 
@@ -274,25 +275,25 @@ def test_disk_full_while_saving(small_disk, tmp_path):
 
 
 def test_log_on_a_full_disk(small_disk):
-    journal.append(small_disk / "log.jsonl", {"step": 1})
+    jsonl.append(small_disk / "log.jsonl", {"step": 1})
     (small_disk / "other").write_bytes(bytes(shutil.disk_usage(small_disk).free))
     with pytest.raises(UserError, match="log.jsonl: cannot be written .No space left"):
-        journal.append(small_disk / "log.jsonl", {"step": 2, "text": "x" * 5000})
-    assert journal.read(small_disk / "log.jsonl") == [{"step": 1}]
+        jsonl.append(small_disk / "log.jsonl", {"step": 2, "text": "x" * 5000})
+    assert jsonl.read(small_disk / "log.jsonl") == [{"step": 1}]
 
 
 def test_half_a_line_is_left_out_and_cut(tmp_path):
     log = tmp_path / "log.jsonl"
     for step in (1, 2, 3):
-        journal.append(log, {"step": step})
+        jsonl.append(log, {"step": step})
     with open(log, "a") as f:
         f.write('{"step": 4, "lo')
-    assert [line["step"] for line in journal.read(log)] == [1, 2, 3]
-    journal.cut(log, 2)
+    assert [line["step"] for line in jsonl.read(log)] == [1, 2, 3]
+    jsonl.cut(log, 2)
     assert log.read_text() == '{"step": 1}\n{"step": 2}\n'
     log.write_text("no JSON\n")
     with pytest.raises(UserError, match="a JSON object a line is needed"):
-        journal.read(log)
+        jsonl.read(log)
 
 
 def test_one_process_a_folder(tmp_path):

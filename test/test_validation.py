@@ -6,10 +6,10 @@ from ldm import config as configs
 from ldm.backend import jt
 from ldm.diffusion import Schedule
 from ldm.errors import UserError
-from ldm.training.diffusion_task import DiffusionTask
 from ldm.training.order import split
-from ldm.training.sampling import Sampler
-from ldm.training.validation import Validation
+from ldm.training.tasks.diffusion import DiffusionTask
+from ldm.training.tasks.previews import Sampler
+from ldm.training.tasks.validation import Validation
 
 OPTIONS = {**configs.DEFAULTS["training"], "batch_size": 4, "loss": "mse", "held_out": 6.0}
 SCHEDULE = Schedule.linear()

@@ -14,12 +14,15 @@ import yaml
 from tqdm import tqdm
 
 from ldm import config as configs
-from ldm import files, images, labels, runtime
+from ldm import files, images, labels
+from ldm.ablation import report
+from ldm.ablation.rows import rows as table_rows
 from ldm.datasets.landscape import contest_folder, read_pairs
 from ldm.diffusion import Schedule
 from ldm.errors import UserError
-from ldm.evaluation import report, runner
-from ldm.inference import ablation, job, rounds
+from ldm.evaluation import runner
+from ldm.inference import job, rounds
+from ldm.platform import runtime
 
 ROOT = Path(__file__).resolve().parents[1]
 SHOWN = 8               # pairs whose pictures are in the report
@@ -152,7 +155,7 @@ def main():
     args = parse()
     settings, config = rounds.load(args.rounds), configs.load(args.model / "config.yaml")
     schedule = Schedule.named(config["schedule"])
-    rows = ablation.rows(settings, schedule)
+    rows = table_rows(settings, schedule)
     masks, pairs_file = contest_folder(args.data)
     images.list_images(args.train_images)
     compiled = runtime.notice_compile(f"inference {config['unet']} {config['autoencoder']}",

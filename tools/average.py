@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import cli
+import train_common
 
 from ldm import config as configs
 from ldm.errors import UserError
-from ldm.training import checkpoints
-from ldm.training.ensemble import average_files
+from ldm.training.run import checkpoints
+from ldm.training.run.ensemble import average_files
 from ldm.weights import summary
 
 
@@ -44,11 +45,11 @@ def measured(arguments, run):
     """The number by which checkpoints are ranked, of their average; a UserError where it cannot be had."""
     from ldm import weights
     from ldm.networks import Autoencoder, UNet
-    from ldm.training import validation
+    from ldm.training.tasks import validation
     config = configs.load(run / "config.yaml")
     autoencoder = metrics = None
     if arguments.autoencoder:
-        autoencoder, metrics = Autoencoder(**config["autoencoder"]), cli.metrics(arguments.segformer)
+        autoencoder, metrics = Autoencoder(**config["autoencoder"]), train_common.metrics(arguments.segformer)
         weights.load(arguments.autoencoder, autoencoder)
     held_out = validation.of_run(config, arguments.latents or run / "latents", autoencoder, metrics)
     network = UNet(**config["unet"])

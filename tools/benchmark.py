@@ -9,12 +9,13 @@ import numpy as np
 from tqdm import tqdm
 
 from ldm import config as configs
-from ldm import files, images, runtime
+from ldm import files, images
 from ldm.benchmark import report, solvers
 from ldm.diffusion import Schedule
 from ldm.errors import UserError
 from ldm.evaluation import published
 from ldm.inference import job
+from ldm.platform import runtime
 
 ROOT = Path(__file__).resolve().parents[1]
 

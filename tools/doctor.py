@@ -5,8 +5,9 @@ import json
 
 import cli
 
-from ldm import diagnosis, runtime
+from ldm import diagnosis
 from ldm.errors import UserError
+from ldm.platform import runtime
 
 
 def parse():

@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """Encode a folder of landscapes into a latent cache, once for many runs; the same command again continues."""
 import cli
+import train_common
 
 from ldm import config as configs
 from ldm import files
@@ -30,14 +31,15 @@ def parse():
 def main():
     args = parse()
     config = configs.load(args.config, args.overrides)
-    pairs = landscape.training_pairs(args.data, config["image_size"], cli.checking)
+    pairs = landscape.training_pairs(args.data, config["image_size"], train_common.checking)
     files.check_writable(args.output)
 
     from ldm import weights
     from ldm.networks import Autoencoder
     autoencoder = Autoencoder(**config["autoencoder"])
     weights.load(args.autoencoder, autoencoder)
-    cli.encode(pairs, autoencoder, config["image_size"], args.output, args.shard_size, args.batch_size)
+    train_common.encode(pairs, autoencoder, config["image_size"], args.output, args.shard_size,
+                        args.batch_size)
     cache = latents.Latents(args.output)
     print(f"{args.output}: {len(cache)} pictures, straight and flipped, in {len(cache.shards)} shards, "
           "all as their hashes say")

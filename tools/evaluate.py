@@ -12,10 +12,10 @@ from pathlib import Path
 import cli
 from tqdm import tqdm
 
-from ldm import runtime
 from ldm.datasets.landscape import read_pairs
 from ldm.evaluation import runner
 from ldm.evaluation.style import VARIANTS
+from ldm.platform import runtime
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -81,8 +81,8 @@ def main():
     failures = report["failures"]
     if failures:
         print("\n".join(f"error: {failure}" for failure in failures), file=sys.stderr)
-        print(f"error: {len(failures)} failed, {report['evaluated']} of {report['pairs']} pairs are in the numbers",
-              file=sys.stderr)
+        print(f"error: {len(failures)} failed, {report['evaluated']} of {report['pairs']} pairs are in the "
+              "numbers", file=sys.stderr)
         return 2
 
 

@@ -7,10 +7,11 @@ import cli
 from tqdm import tqdm
 
 from ldm import config as configs
-from ldm import files, runtime
+from ldm import files
 from ldm.datasets import landscape
 from ldm.diffusion import Schedule
 from ldm.inference import job, rounds, workers
+from ldm.platform import runtime
 
 ROOT = Path(__file__).resolve().parents[1]
 

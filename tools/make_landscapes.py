@@ -5,13 +5,12 @@
 
 Scene k of a seed is the same whatever --count, --start and --processes are. Files that stand already stay.
 """
-import cli  # noqa: F401  (puts the repository on the path)
-
 import argparse
 import json
 import multiprocessing
 from pathlib import Path
 
+import cli  # noqa: F401  (puts the repository on the path)
 import cv2
 from tqdm import tqdm
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import cli
 
-from ldm.training import plots
+from ldm.training.run import plots
 
 
 def main():

@@ -8,10 +8,10 @@ import sys
 
 import cli
 
-from ldm import runtime
-from ldm.cuda import setup
-from ldm.cuda.toolkit import dotted
 from ldm.errors import UserError
+from ldm.platform import runtime
+from ldm.platform.cuda import setup
+from ldm.platform.cuda.toolkit import dotted
 
 
 def parse():

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import cli
+import train_common
 
 from ldm import config as configs
 from ldm import files
@@ -35,7 +36,8 @@ def main():
     options.check_size(config)
     cache = args.latents or Path(args.output) / "latents"
     size, training = config["image_size"], config["training"]
-    pairs = landscape.training_pairs(args.data, None if latents.is_whole(cache) else size, cli.checking)
+    pairs = landscape.training_pairs(args.data, None if latents.is_whole(cache) else size,
+                                     train_common.checking)
     files.check_writable(args.output)
 
     from ldm import weights
@@ -43,29 +45,30 @@ def main():
     from ldm.diffusion import Schedule, losses
     from ldm.networks import Autoencoder, UNet, checkpointing, precision
     from ldm.training import parallel
-    from ldm.training.diffusion_task import DiffusionTask
+    from ldm.training.tasks.diffusion import DiffusionTask
+    from ldm.training.tasks.validation import Validation
     from ldm.training.trainer import Trainer
-    from ldm.training.validation import Validation
     losses.check_kind(training["loss"])
     schedule = Schedule.named(config["schedule"])
     autoencoder = Autoencoder(**config["autoencoder"])
     weights.load(args.autoencoder, autoencoder)
     jt.set_global_seed(training["seed"])                   # of the new network's weights
     network = UNet(**config["unet"])
-    cli.show_estimate(network, [side // autoencoder.factor for side in size[::-1]], training, args.output)
+    train_common.show_estimate(network, [side // autoencoder.factor for side in size[::-1]], training,
+                               args.output)
     if args.dry_run:
         return
     precision.apply(network, training["precision"])
     checkpointing.apply(network, training["checkpointing"])
     if parallel.rank() == 0:
-        cli.encode(pairs, autoencoder, size, cache)
+        train_common.encode(pairs, autoencoder, size, cache)
     parallel.wait()
     task = DiffusionTask(network, latents.Latents(cache), schedule, autoencoder, training)
     validation = None
     if len(task.held_out):
         validation = Validation(task.latents, task.held_out, schedule, training, autoencoder,
-                                cli.metrics(args.segformer))
-    cli.train(Trainer(task, args.output, config, training, validation, training["more_ema_rates"]))
+                                train_common.metrics(args.segformer))
+    train_common.train(Trainer(task, args.output, config, training, validation, training["more_ema_rates"]))
 
 
 if __name__ == "__main__":

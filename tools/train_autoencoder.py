@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import cli
+import train_common
 
 from ldm import config as configs
 from ldm import files, weights
@@ -20,15 +21,15 @@ def main():
     args = parser.parse_args()
     config = configs.load(args.config, args.overrides)
     check(config, "autoencoder_training")
-    pairs = landscape.training_pairs(args.data, config["image_size"], cli.checking)
+    pairs = landscape.training_pairs(args.data, config["image_size"], train_common.checking)
     files.check_writable(args.output)
 
     from ldm.backend import jt
     from ldm.networks import Autoencoder, checkpointing
     from ldm.training import parallel
-    from ldm.training.autoencoder_task import AutoencoderTask
-    from ldm.training.linear_start import linear_start
-    from ldm.training.perceptual import open_lpips
+    from ldm.training.tasks.autoencoder import AutoencoderTask
+    from ldm.training.tasks.linear_start import linear_start
+    from ldm.training.tasks.perceptual import open_lpips
     from ldm.training.trainer import Trainer
     options = config["autoencoder_training"]
     jt.set_global_seed(options["seed"])                    # of the new network's weights
@@ -39,7 +40,7 @@ def main():
     perceptual = open_lpips(options["lpips"]) if options["lpips"] else None
     pictures = landscape.Pictures([picture for picture, _ in pairs], config["image_size"])
     trainer = Trainer(AutoencoderTask(network, pictures, options, perceptual), args.output, config, options)
-    cli.train(trainer)
+    train_common.train(trainer)
     if trainer.step == options["steps"] and parallel.rank() == 0:
         with trainer.ema.applied() as network:
             trainer.task.finish()

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import cli
+import train_common
 from tqdm import tqdm
 
 from ldm import config as configs
@@ -24,13 +25,13 @@ def main():
     config = configs.load(args.config, args.overrides)
     check(config, "segmenter_training")
     size = config["image_size"]
-    pairs = landscape.training_pairs(args.data, size, cli.checking)
+    pairs = landscape.training_pairs(args.data, size, train_common.checking)
     files.check_writable(args.output)
 
     from ldm.backend import jt
     from ldm.evaluation.networks import SegFormer
     from ldm.networks import Autoencoder
-    from ldm.training.segmenter_task import Maps, SegmenterTask, given_back
+    from ldm.training.tasks.segmenter import Maps, SegmenterTask, given_back
     from ldm.training.trainer import Trainer
     options = config["segmenter_training"]
     double = [2 * side for side in size]                   # crops are enlarged: they need the detail
@@ -44,7 +45,7 @@ def main():
     network = SegFormer(**config["segmenter"])
     maps = Maps([labels for _, labels in pairs], double)
     trainer = Trainer(SegmenterTask(network, versions, maps, size, options), args.output, config, options)
-    cli.train(trainer)
+    train_common.train(trainer)
     if trainer.step == options["steps"]:
         state = {name: p.numpy() for name, p in trainer.ema.state.items()}
         path = Path(args.output) / "segmenter.safetensors"

@@ -1,17 +1,18 @@
 """Where an image's time goes: the entry's way, the network taken apart, and with the fused operators."""
 import numpy as np
 
-from ldm import labels, runtime
+from ldm import labels
 from ldm.backend import jt
 from ldm.benchmark import report
 from ldm.benchmark.clock import Peak, best, timed
 from ldm.benchmark.operators import multiplications, operators
-from ldm.datasets.latents import from_network, to_network
 from ldm.diffusion.guidance import guide
+from ldm.images import from_network, to_network
 from ldm.inference.color_transfer import color_transfer
 from ldm.inference.pipeline import mebibytes
 from ldm.networks import Autoencoder, UNet, precision
 from ldm.networks.onednn import for_inference
+from ldm.platform import runtime
 from ldm.training import memory as memory_used
 
 TIMESTEP, GUIDANCE = 500, 3.5

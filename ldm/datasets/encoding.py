@@ -6,9 +6,10 @@ import numpy as np
 
 from ldm import images
 from ldm.backend import jt
-from ldm.datasets.latents import VERSION, add_shard, num_shards, read_index, shard_name, to_network
+from ldm.datasets.latents import VERSION, add_shard, num_shards, read_index, shard_name
 from ldm.datasets.reader import Reader
 from ldm.errors import UserError
+from ldm.images import to_network
 
 
 def fingerprint(autoencoder):

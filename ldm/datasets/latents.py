@@ -17,16 +17,6 @@ VERSION = 2
 KEYS = {"autoencoder", "image_size", "pictures", "shard_size", "shards"}
 
 
-def to_network(image):
-    """H x W x 3 uint8 -> 3 x H x W float32 in -1..1."""
-    return image.astype(np.float32).transpose(2, 0, 1) / 127.5 - 1
-
-
-def from_network(array):
-    """3 x H x W in about -1..1 -> H x W x 3 uint8, rounded and clipped."""
-    return np.clip(np.round((array.transpose(1, 2, 0) + 1) * 127.5), 0, 255).astype(np.uint8)
-
-
 def shard_name(k):
     return f"shard-{k:05d}.npy"
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from ldm.errors import UserError
 
-
 # What a window's steps are even in: functions of abar that grow with t.
 SPACINGS = {
     "time": lambda abar: np.arange(len(abar)),

@@ -6,11 +6,11 @@ import numpy as np
 from ldm import config as configs
 from ldm import images, labels, weights
 from ldm.backend import jt
-from ldm.datasets.latents import from_network, to_network
 from ldm.diffusion import Schedule
 from ldm.diffusion.guidance import guide
 from ldm.diffusion.samplers import SAMPLERS
 from ldm.errors import UserError
+from ldm.images import from_network, to_network
 from ldm.inference.color_transfer import color_transfer
 from ldm.inference.noise import ImageNoise
 from ldm.networks import Autoencoder, UNet

@@ -13,9 +13,9 @@ from functools import partial
 from multiprocessing import connection
 from typing import NamedTuple
 
-from ldm import runtime
 from ldm.errors import UserError
 from ldm.inference import job
+from ldm.platform import runtime
 
 ATTEMPTS = 2                        # at an image whose process dies; then the image is a failure
 

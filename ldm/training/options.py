@@ -1,6 +1,6 @@
 """The values that a training section of a config may have; its keys and types ldm/config.py knows."""
-from ldm import runtime
 from ldm.errors import UserError
+from ldm.platform import runtime
 
 DECAYS = ("none", "cosine")
 

@@ -7,7 +7,7 @@ from ldm.backend import jt
 from ldm.diffusion import Schedule
 from ldm.networks import UNet, checkpointing, precision
 from ldm.training import memory
-from ldm.training.diffusion_task import DiffusionTask
+from ldm.training.tasks.diffusion import DiffusionTask
 from ldm.training.trainer import Trainer
 
 

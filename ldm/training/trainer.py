@@ -20,7 +20,8 @@ from ldm import config as configs
 from ldm import files, images, weights
 from ldm.backend import jt
 from ldm.datasets.reader import Reader
-from ldm.training import checkpoints, ema, journal, memory, parallel, state
+from ldm.training import ema, memory, parallel
+from ldm.training.run import checkpoints, jsonl, state
 from ldm.training.scaling import LossScale
 from ldm.training.step import optimize
 
@@ -79,7 +80,7 @@ class Trainer:
             self.recent = [dict(zip(logged, map(float, row))) for row in zip(*logged.values())]
         if parallel.rank() == 0:
             for name in (LOG, checkpoints.VALIDATION):
-                journal.cut(self.run / name, self.step)
+                jsonl.cut(self.run / name, self.step)
         return problems
 
     def save(self):
@@ -108,13 +109,13 @@ class Trainer:
                 thorough = average is self.ema and self._metrics_are_due()
                 with average.applied() as network:
                     measured = self.validation.measure(network, thorough)
-                journal.append(self.run / checkpoints.VALIDATION,
+                jsonl.append(self.run / checkpoints.VALIDATION,
                                {"step": self.step, "file": path.name, "ema_rate": average.rate, **measured})
 
     def log(self):
         """One line of train.jsonl: means since the last line."""
         seconds = sum(self.times) / len(self.times)
-        journal.append(self.run / LOG, {
+        jsonl.append(self.run / LOG, {
             "step": self.step, "learning_rate": self.optimizer.lr,
             **{name: float(np.mean([r[name] for r in self.recent])) for name in self.recent[0]},
             "samples_per_second": round(self.options["batch_size"] / seconds, 2),

@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 import cli  # noqa: E402
 import stand_in  # noqa: E402
 
-from ldm import runtime  # noqa: E402
-from ldm.cuda import toolchain  # noqa: E402
 from ldm.errors import UserError  # noqa: E402
+from ldm.platform import runtime  # noqa: E402
+from ldm.platform.cuda import toolchain  # noqa: E402
 
 NAMES = ("unet", "unet_training", "checkpointed_training", "autoencoder", "autoencoder_training",
          "half_precision", "running_out_of_memory", "custom_kernel", "judges",

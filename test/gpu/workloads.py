@@ -33,7 +33,7 @@ class Task:
 
 
 def steps(task, network, count=1, dynamic=False):
-    """So many optimiser steps, with a scale of the loss or none. -> their losses. Not by `step.optimize`, which
+    """Losses of so many optimiser steps, with a loss scale or none. Not by `step.optimize`, which
     checks numbers: the stand-in's are what was in the memory."""
     network.train()
     optimizer = jt.optim.AdamW(list(network.state_dict().values()), 1e-4, weight_decay=0.01)

@@ -3,8 +3,8 @@ import ctypes
 import functools
 from pathlib import Path
 
-from ldm import runtime
 from ldm.backend import jt
+from ldm.platform import runtime
 
 SOURCES = {path.name: path.read_text() for path in Path(__file__).parent.glob("*.h")}
 AVX512 = 0x20               # a bit of dnnl_get_effective_cpu_isa

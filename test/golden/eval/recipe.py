@@ -1,5 +1,6 @@
 """Seeded weights and images that the golden numbers here were computed with."""
 import zlib
+
 import numpy as np
 
 
@@ -36,7 +37,8 @@ def smooth_image(h, w, seed):
     for c in range(3):
         for _ in range(6):
             fy, fx = rng.uniform(-4, 4, 2)
-            img[..., c] += rng.uniform(0.3, 1.0) * np.cos(2 * np.pi * (fy * y / h + fx * x / w) + rng.uniform(0, 6.3))
+            img[..., c] += rng.uniform(0.3, 1.0) * np.cos(
+                2 * np.pi * (fy * y / h + fx * x / w) + rng.uniform(0, 6.3))
     img = (img - img.min()) / (img.max() - img.min()) * 235 + 10
     img += rng.integers(-6, 7, img.shape)
     return np.clip(np.round(img), 0, 255).astype(np.uint8)

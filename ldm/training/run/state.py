@@ -11,7 +11,7 @@ import numpy as np
 from ldm import config as configs
 from ldm import weights
 from ldm.errors import UserError
-from ldm.training import checkpoints
+from ldm.training.run import checkpoints
 
 # What may change when a run goes on: it decides how long, in what parts and what is kept, not what a step
 # does. (A cosine's rate depends on `steps` too: a run that is given more goes on along the longer cosine.)

@@ -3,10 +3,10 @@ import numpy as np
 
 from ldm import images
 from ldm.backend import jt
-from ldm.datasets.latents import from_network, to_network
-from ldm.training.adversary import Adversary, adaptive_weight
-from ldm.training.codebook import Codebook, usage
+from ldm.images import from_network, to_network
 from ldm.training.order import batch_indices, generator
+from ldm.training.tasks.adversary import Adversary, adaptive_weight
+from ldm.training.tasks.codebook import Codebook, usage
 
 REVIVE_EVERY = 100          # steps; a code not chosen in so many starts anew at a latent of the last batch
 MEASURED = 1000             # pictures at most, whose latents are measured

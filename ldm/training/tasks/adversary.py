@@ -3,7 +3,8 @@ import numpy as np
 
 from ldm.backend import jt, nn
 from ldm.networks.discriminator import PatchDiscriminator
-from ldm.training import parallel, step as steps
+from ldm.training import parallel
+from ldm.training import step as steps
 
 BETAS = (0.5, 0.9)          # of its Adam, as in the VQ-GAN
 DELTA, LARGEST = 1e-4, 1e4  # of the adaptive weight, as in the VQ-GAN's code; the paper has 1e-6, no bound

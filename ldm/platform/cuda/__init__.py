@@ -4,8 +4,8 @@
 `toolchain` makes one folder of both, `patches` changes the installed Jittor and changes it back.
 `tools/setup_cuda.py` does all that once; `environment` is how the runtime uses it from then on.
 """
-from ldm.cuda import patches, toolchain
 from ldm.errors import UserError
+from ldm.platform.cuda import patches, toolchain
 
 # cuTT, CUTLASS and NCCL would be downloaded, and are older than CUDA 13; torch is not to be imported.
 SWITCHES = {"use_cutt": "0", "use_cutlass": "0", "use_nccl": "0", "FIX_TORCH_ERROR": "0"}

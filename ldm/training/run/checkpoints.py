@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from ldm.errors import UserError
-from ldm.training import journal
+from ldm.training.run import jsonl
 
 VALIDATION = "validation.jsonl"
 HIGHER_IS_BETTER = ("M", "A", "S", "T")          # the contest's; of losses and distances less is better
@@ -31,7 +31,7 @@ def ranked(run, metric):
     """The lines of validation.jsonl that have `metric`, best first, whose averages are still there: one for
     each step, that of its best rate."""
     sign = -1 if metric in HIGHER_IS_BETTER else 1
-    lines = [line for line in journal.read(Path(run) / VALIDATION)
+    lines = [line for line in jsonl.read(Path(run) / VALIDATION)
              if metric in line and (Path(run) / line["file"]).exists()]
     best = {}
     for line in sorted(lines, key=lambda line: (sign * line[metric], line["step"])):
@@ -43,7 +43,7 @@ def best(run, metric, count):
     """The `count` best lines of validation.jsonl by `metric`; a UserError if there are fewer."""
     lines = ranked(run, metric)
     if len(lines) < count:
-        measured = {name for line in journal.read(Path(run) / VALIDATION) for name in line}
+        measured = {name for line in jsonl.read(Path(run) / VALIDATION) for name in line}
         names = ", ".join(sorted(measured - {"step", "file", "ema_rate"})) or "nothing"
         raise UserError(run, f"has {len(lines)} checkpoints with '{metric}', {count} are needed",
                         f"its {VALIDATION} holds {names}")

@@ -3,8 +3,8 @@ import numpy as np
 
 from ldm import images, labels
 from ldm.backend import jt
-from ldm.datasets.latents import from_network
 from ldm.diffusion.samplers import ddim
+from ldm.images import from_network
 from ldm.training.order import SAMPLES, generator
 
 STEPS, STRENGTH = 20, 0.6           # of DDIM, without guidance

@@ -20,8 +20,8 @@ import sys
 import threading
 from pathlib import Path
 
-from ldm import cuda
 from ldm.errors import UserError
+from ldm.platform import cuda
 
 ONEDNN_FOLDER = "dnnl_lnx_2.2.0_cpu_gomp"       # the name that Jittor 1.3.11 looks for on x86-64 Linux
 CACHE_NAME = "main"                             # Jittor's default is the git branch: a switch compiles anew

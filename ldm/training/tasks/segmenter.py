@@ -5,8 +5,8 @@ from PIL import Image
 
 from ldm import images, labels
 from ldm.backend import jt, nn
-from ldm.datasets.latents import from_network, to_network
 from ldm.evaluation.networks import segformer
+from ldm.images import from_network, to_network
 from ldm.training.order import batch_indices, generator
 
 SAMPLES = 6                 # of the sample grid

@@ -6,7 +6,7 @@ from ldm.backend import jt
 from ldm.diffusion.losses import training_loss
 from ldm.networks import dropout
 from ldm.training.order import batch_indices, generator, split
-from ldm.training.sampling import Sampler
+from ldm.training.tasks.previews import Sampler
 
 SAMPLES = 6                 # of the sample grid
 

@@ -2,8 +2,8 @@
 import dataclasses
 from pathlib import Path
 
-from ldm.cuda import patches, shims, toolchain, toolkit
 from ldm.errors import UserError
+from ldm.platform.cuda import patches, shims, toolchain, toolkit
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,9 +10,9 @@ import re
 import shutil
 from pathlib import Path
 
-from ldm.cuda import shims
-from ldm.cuda.toolkit import CUDNN_LIBRARIES, dotted, include_folders, library_folders
 from ldm.errors import UserError
+from ldm.platform.cuda import shims
+from ldm.platform.cuda.toolkit import CUDNN_LIBRARIES, dotted, include_folders, library_folders
 
 RECORD = "setup.json"
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ldm.errors import UserError
 from ldm.files import replacing
-from ldm.training import checkpoints, journal
+from ldm.training.run import checkpoints, jsonl
 
 # Of a line of train.jsonl, what is no loss or part of one.
 NOT_LOSSES = ("step", "learning_rate", "grad_norm", "samples_per_second", "memory_gb", "hours_left")
@@ -27,7 +27,7 @@ def draw(run, path):
     if importlib.util.find_spec("matplotlib") is None:
         raise UserError("matplotlib", "is not installed, and draws the curves",
                         "`pip install matplotlib` or the extra [plots] adds it")
-    lines = journal.read(Path(run) / "train.jsonl")
+    lines = jsonl.read(Path(run) / "train.jsonl")
     if not lines:
         raise UserError(run, "has no train.jsonl with a line in it", "the folder of a run is needed")
     from matplotlib.figure import Figure
@@ -35,7 +35,7 @@ def draw(run, path):
     losses, rate = figure.subplots(2, sharex=True, height_ratios=(3, 1))
     for name, (steps, values) in series(lines, lambda name: name not in NOT_LOSSES).items():
         losses.plot(steps, values, label=name, linewidth=1)
-    held_out = [line for line in journal.read(Path(run) / checkpoints.VALIDATION)
+    held_out = [line for line in jsonl.read(Path(run) / checkpoints.VALIDATION)
                 if line["file"] == checkpoints.path_of(run, "ema", line["step"]).name]  # not of further rates
     for name, (steps, values) in series(held_out, lambda name: name.startswith("loss")).items():
         losses.plot(steps, values, label=f"held out: {name}", marker=".", linestyle="--")

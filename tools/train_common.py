@@ -1,0 +1,83 @@
+"""What the training tools share: bars, the latent cache, the estimate, validation's metrics, a run."""
+import sys
+
+import cli
+
+
+def checking(iterable, total):
+    """Show the checks of `total` pairs of files in a bar."""
+    from tqdm import tqdm
+    return tqdm(iterable, "checking", total, unit="pair", dynamic_ncols=True)
+
+
+def encode(pairs, autoencoder, size, folder, *sizes):
+    """Fill the latent cache in `folder` as encoding.build does, under a bar that shows the time left."""
+    from tqdm import tqdm
+
+    from ldm.datasets import encoding
+    from ldm.platform import runtime
+    done = runtime.notice_compile("encoding", "First encoding here: the autoencoder's operators are compiled "
+                                  "now, a minute or two on two cores, once ...")
+    encoding.build(pairs, autoencoder, size, folder, *sizes,
+                   progress=lambda batches: tqdm(batches, "encoding", unit="batch", dynamic_ncols=True))
+    done()
+
+
+def show_estimate(network, latent_size, options, folder):
+    """Print what training the U-Net `network` will need: memory, disk, time. One process does."""
+    import shutil
+
+    from ldm.training import estimate, parallel
+    if cli.RANK:
+        return
+    parameters = sum(p.numel() for p in network.parameters())
+    one = estimate.one_pass(network, *latent_size)
+    parts = estimate.memory(parameters, one, options, parallel.count())
+    speed = estimate.speed(options["precision"])
+    print(f"{parameters:,} parameters; a pass of a picture has {one.macs / 1e9:.3g} GMAC and "
+          f"{one.activations / 1e6:.3g} M activations")
+    print(f"memory: about {sum(parts.values()) / 1e9:.3g} GB a process ("
+          + ", ".join(f"{name} {size / 1e9:.3g}" for name, size in parts.items()) + ")")
+    print(f"disk: about {estimate.disk(parameters, options) / 1e9:.3g} GB, {folder} has "
+          f"{shutil.disk_usage(folder).free / 1e9:.3g} GB free")
+    hours = estimate.hours(one, options, speed, parallel.count())
+    print(f"time: about {hours:.3g} hours for {options['steps']} steps, if all runs at the "
+          f"{speed / 1e9:.3g} GMAC/s of a large convolution here", flush=True)
+
+
+def metrics(segformer=None):
+    """What validation measures of pictures in memory: S and, if there is a segmenter, M and FD-seg."""
+    from ldm.evaluation import published, quick
+    from ldm.evaluation.networks import open_segmenter
+    path = published.find("segformer", segformer)
+    if path is None:
+        print(f"validation: {published.missing('segformer')}", file=sys.stderr)
+    segmenter = path and open_segmenter(path)
+
+    def measure(pictures, maps, references):
+        moments = segmenter and quick.image_moments(segmenter, references)
+        return quick.quick_metrics(pictures, maps, references, segmenter, moments)
+    return measure
+
+
+def train(trainer):
+    """Resume `trainer` and run it under a bar that shows its terms and the time left."""
+    from tqdm import tqdm
+
+    from ldm.platform import runtime
+    done = runtime.notice_compile(f"training {type(trainer.task).__name__}",
+                                  "First training here: the operators are compiled now, "
+                                  "some 2 minutes on two cores, once ...")
+    with trainer.alone():
+        for problem in trainer.resume():
+            print(f"warning: {problem}; an older state is used", file=sys.stderr)
+        first = trainer.step
+        if first and not cli.RANK:
+            print(f"continuing at step {first}", file=sys.stderr)
+        with tqdm(total=trainer.options["steps"], initial=first, unit="step", dynamic_ncols=True) as bar:
+            def progress(step, terms):
+                bar.update(step - bar.n)
+                bar.set_postfix({k: f"{v:.4f}" for k, v in terms.items()}, refresh=False)
+                if step == first + 1:
+                    done()
+            trainer.train(progress)
