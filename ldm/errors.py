@@ -14,4 +14,5 @@ class UserError(Exception):
 
     def __str__(self):
         subject, problem, allowed, _ = self.args
+        subject = str(subject) or "''"                            # an empty option has a name to point at too
         return f"{subject}: {problem}" + (f", {allowed}" if allowed else "")

@@ -1,11 +1,45 @@
-"""Writing files so that a name never stands for half a file."""
+"""Reading regular files only, and writing so that a name never stands for half a file."""
 import contextlib
 import fcntl
 import hashlib
 import os
+import stat
 from pathlib import Path
 
 from ldm.errors import UserError
+
+KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket",
+         stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
+
+
+def kind_of(path):
+    """What `path` leads to: "file", "folder", "FIFO", "socket", "device", or None where nothing is there.
+
+    UserError where that cannot be known: no permission, a name that is too long, links in a circle. (Path's
+    own `exists` and `is_dir` raise an OSError there, up to Python 3.11.)
+    """
+    try:
+        return KINDS.get(stat.S_IFMT(os.stat(path).st_mode), "device")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as e:                  # ValueError: a NUL in the name
+        raise UserError(path, f"cannot be used ({getattr(e, 'strerror', None) or e})",
+                        "give another path, or the permission to read this one") from None
+
+
+def open_regular(path, wanted="a file"):
+    """A regular file opened to read its bytes. UserError, which says that `wanted` is needed, for anything
+    else. A FIFO or a device is looked at and closed, never waited for and never read."""
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as e:
+        raise UserError(path, f"cannot be read ({getattr(e, 'strerror', None) or e})",
+                        f"{wanted} is needed") from None
+    kind = KINDS.get(stat.S_IFMT(os.fstat(number).st_mode), "device")
+    if kind != "file":
+        os.close(number)
+        raise UserError(path, f"cannot be read (it is a {kind})", f"{wanted} is needed")
+    return os.fdopen(number, "rb")
 
 
 @contextlib.contextmanager
@@ -64,7 +98,7 @@ def sha256(path):
     """Hash of a file's content, 16 digits; a file that cannot be read is a UserError."""
     digest = hashlib.sha256()
     try:
-        with open(path, "rb") as f:
+        with open_regular(path) as f:
             for block in iter(lambda: f.read(1 << 20), b""):
                 digest.update(block)
     except OSError as e:

@@ -1,64 +1,83 @@
 """Images at the edges of the program: H x W x 3 uint8 RGB arrays, label maps H x W uint8."""
 import io
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ldm.decoding import decode, to_rgb
 from ldm.errors import UserError
-from ldm.files import replacing
-from ldm.labels import NUM_CLASSES
+from ldm.files import kind_of, replacing
+from ldm.label_maps import classes
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
+SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+MAP_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")            # of formats that keep a label map's values
+PROPORTIONS = 0.02                      # sides' ratios that differ by less are called the same
+FITS = ("refuse", "crop")
+
+
+class Reading(NamedTuple):
+    """How a user's files are taken, the same for every tool that reads them.
+
+    ignore: values of label maps that are no class and become "other". fit: what happens to a label map of
+    other proportions than the size that it is read at: "refuse" it, or "crop" it to the middle; with "crop"
+    a photograph is cropped too, else it is stretched.
+    """
+    ignore: tuple = ()
+    fit: str = "refuse"
+
+
+AS_IS = Reading()
 
 
 def list_images(folder, suffixes=SUFFIXES):
     """Image files directly in `folder`, sorted by name; a missing or empty folder is a UserError."""
     folder = Path(folder)
-    if not folder.is_dir():
+    if kind_of(folder) != "folder":
         raise UserError(folder, "is no folder", f"a folder of {', '.join(suffixes)} files is needed")
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes and not p.name.startswith("."))
+    try:
+        found = sorted(folder.iterdir())
+    except OSError as e:
+        raise UserError(folder, f"cannot be read ({e.strerror or e})", "a folder is needed") from None
+    paths = [p for p in found if p.suffix.lower() in suffixes and not p.name.startswith(".")]
     if not paths:
         raise UserError(folder, "holds no image", f"{', '.join(suffixes)} files are read")
     return paths
 
 
-def _open(path):
-    try:
-        image = Image.open(path)
-        image.load()
-    except FileNotFoundError:
-        raise UserError(path, "does not exist", "a PNG or JPEG file is needed")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
-        raise UserError(path, f"cannot be read as an image ({e})", "a whole PNG or JPEG file is needed")
-    return image
+def read_image(path, size=None, fit="refuse"):
+    """RGB image H x W x 3 uint8. Grey, palette and RGBA files are converted (transparency over white), and an
+    EXIF orientation is applied; `size` = (width, height) resizes with an antialiasing filter. fit: see
+    Reading."""
+    return np.asarray(_sized(to_rgb(decode(path), path), size, fit, Image.LANCZOS))
 
 
-def read_image(path, size=None):
-    """RGB image H x W x 3 uint8. Grey, palette and RGBA files are converted (transparency over white);
-    `size` = (width, height) resizes with an antialiasing filter."""
-    image = _open(path)
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("RGB")
-    if size is not None and image.size != tuple(size):
-        image = image.resize(size, Image.LANCZOS)
-    return np.asarray(image)
+def read_labels(path, size=None, reading=AS_IS):
+    """Label map H x W uint8, every value checked to be a class; `size` (width, height) resizes, NEAREST. One
+    of other proportions than `size` is a UserError, or cropped: see Reading."""
+    image = Image.fromarray(classes(decode(path), path, reading.ignore))
+    if size is not None and reading.fit == "refuse" and not same_proportions(image.size, size):
+        raise UserError(path, "is {} x {} pixels, other proportions than {} x {}".format(*image.size, *size),
+                        "crop it, or give --fit crop to take its middle")
+    return np.asarray(_sized(image, size, reading.fit, Image.NEAREST))
 
 
-def read_labels(path, size=None):
-    """Label map H x W uint8, every value checked to be a class; `size` (width, height) resizes, NEAREST."""
-    image = _open(path)
-    if image.mode not in ("L", "P"):
-        raise UserError(path, f"is a {image.mode} image",
-                        f"a label map is 8-bit grey with values 0..{NUM_CLASSES - 1}")
-    top = np.asarray(image).max()
-    if top >= NUM_CLASSES:
-        raise UserError(path, f"holds label {top}", f"labels are 0..{NUM_CLASSES - 1}")
-    if size is not None and image.size != tuple(size):
-        image = image.resize(size, Image.NEAREST)
-    return np.asarray(image)
+def same_proportions(a, b):
+    """Whether two sizes (width, height) have the same proportions, but for rounding."""
+    return abs(a[0] * b[1] / (a[1] * b[0]) - 1) <= PROPORTIONS
+
+
+def _sized(image, size, fit, filter):
+    if size is None or image.size == tuple(size):
+        return image
+    box = None
+    if fit == "crop" and not same_proportions(image.size, size):
+        scale = min(image.width / size[0], image.height / size[1])
+        width, height = size[0] * scale, size[1] * scale
+        left, top = (image.width - width) / 2, (image.height - height) / 2
+        box = (left, top, left + width, top + height)
+    return image.resize(size, filter, box)
 
 
 def write_image(path, array, quality=95):

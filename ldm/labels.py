@@ -5,6 +5,7 @@ NAMES = ("mountain", "sky", "water", "sea", "rock", "tree", "earth", "hill", "ri
          "building", "grass", "plant", "person", "boat", "waterfall", "wall", "pier", "path", "lake",
          "bridge", "field", "road", "railing", "fence", "ship", "house", "other")
 NUM_CLASSES = len(NAMES)
+OTHER = NAMES.index("other")
 
 # Hues near the thing itself, to read a map without a legend; neighbours in a landscape stay apart.
 COLORS = np.array([

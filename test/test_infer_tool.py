@@ -180,8 +180,8 @@ def spoil_label(pairs):
 
 
 def spoil_mode(pairs):
-    Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(pairs / "masks/m1.png")
-    return "is a RGB image"
+    Image.fromarray(np.full((48, 64, 3), (1, 2, 3), np.uint8)).save(pairs / "masks/m1.png")
+    return "the colour (1, 2, 3)"
 
 
 def spoil_reference(pairs):

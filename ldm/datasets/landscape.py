@@ -69,7 +69,7 @@ def pair_faults(picture, labels, size):
     (width, height), other = sizes
     if sizes[0] != other:
         return [f"{labels}: is {other[0]} x {other[1]}, but its image {width} x {height}"]
-    if abs(width * size[1] - height * size[0]) >= max(size):
+    if not images.same_proportions((width, height), size):
         return [f"{picture}: is {width} x {height}, other proportions than {size[0]} x {size[1]}"]
     return []
 

@@ -43,7 +43,7 @@ def check(plan, size):
     """Read every mask and reference that is to be used, and move what cannot be read to `plan.failures`."""
     for item in list(plan.todo):
         try:
-            images.read_labels(item.mask)
+            images.read_labels(item.mask, size)
             images.read_image(item.reference, size)
         except UserError as e:
             plan.todo.remove(item)
@@ -140,9 +140,11 @@ def overview(plan, output):
     rows = []
     for item in sorted(plan.done)[:OVERVIEW_ROWS]:
         try:
-            mask = labels.colorize(images.read_labels(item.mask, OVERVIEW_SIZE))
-            rows.append([mask, images.read_image(item.reference, OVERVIEW_SIZE),
-                         images.read_image(item.result, OVERVIEW_SIZE)])
+            result = images.read_image(item.result)
+            mask = labels.colorize(images.read_labels(item.mask, result.shape[1::-1]))
+            rows.append([images.resize(mask, OVERVIEW_SIZE, smooth=False),
+                         images.read_image(item.reference, OVERVIEW_SIZE),
+                         images.resize(result, OVERVIEW_SIZE)])
         except UserError:                   # a mask or reference that is gone since; the result itself stands
             continue
     if not rows:
