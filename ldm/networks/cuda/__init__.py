@@ -1,18 +1,21 @@
-"""An operator of our own for inference on a GPU: all that stands between two convolutions, in two passes."""
+"""An operator of our own for inference on a GPU: all that stands between two convolutions, in three kernels."""
 from pathlib import Path
 
 from ldm.backend import jt
 
-HEADER = Path(__file__).with_name("normalization.h").read_text()
-PART = 8192                 # numbers of a group that a block of threads takes the moments of, about
+HEADER = '#include <type_traits>\n#include "helper_cuda.h"\n' \
+    + Path(__file__).with_name("normalization.h").read_text()
+PART = 8192                 # numbers of a group that a block of threads takes the moments of
+# A launch that fails says so to cudaGetLastError alone, which Jittor does not ask.
 LAUNCH = """
-int64_t images = in0_shape0, area = in0_shape2 * in0_shape3;
-iidm::Shape s {in0_shape1, in0_shape2, in0_shape3, int64_t(data["groups"]), out1_shape1, in1_shape2,
-               in1_shape3, in1_shape0 == 1, bool(data["has_emb"]), bool(data["silu"]), float(data["eps"])};
-int64_t size = s.channels / s.groups * area, blocks = (area + iidm::THREADS - 1) / iidm::THREADS;
-iidm::moments<<<dim3(images * s.groups, s.parts), iidm::THREADS>>>(in0_p, out1_p, size);
-iidm::modulate<<<dim3(blocks, s.channels, images), iidm::THREADS>>>(
-    in0_p, out1_p, in1_p, in2_p, in3_p, out0_p, s);
+auto launch = [](auto kernel, int x, int y, int z, int threads, auto... arguments) {
+    kernel<<<dim3(x, y, z), threads>>>(arguments...);
+    checkCudaErrors(cudaGetLastError());
+};
+iidm::Shape s {int(in0_shape0), int(in0_shape1), int(in0_shape2), int(in0_shape3), int(data["groups"]),
+               int(in1_shape2), int(in1_shape3), int(data["part"]), in1_shape0 == 1, bool(data["has_emb"]),
+               bool(data["silu"]), float(data["eps"])};
+iidm::normalize(launch, iidm::THREADS, in0_p, in1_p, in2_p, in3_p, out0_p, out1_p, out2_p, s);
 """
 
 
@@ -27,8 +30,9 @@ def modulated(x, groups, eps, gain, offset, emb, silu):
     The result has x's dtype: what follows is a convolution, which would round to that.
     """
     N, C, H, W = x.shape
-    parts = max(1, C // groups * H * W // PART)
-    data = {"groups": float(groups), "eps": eps, "silu": float(silu), "has_emb": float(emb is not None)}
+    parts = -(-(C // groups * H * W) // PART)
+    data = {"groups": float(groups), "part": float(PART), "eps": eps, "silu": float(silu),
+            "has_emb": float(emb is not None)}
     none = jt.zeros(1) if emb is None else emb
-    return jt.code([x.shape, (N * groups, parts, 2)], [x.dtype, "float32"], [x, gain, offset, none],
-                   cuda_header=HEADER, cuda_src=LAUNCH, data=data)[0]
+    return jt.code([x.shape, (N * groups, parts, 2), (N * groups, 2)], [x.dtype, "float32", "float32"],
+                   [x, gain, offset, none], cuda_header=HEADER, cuda_src=LAUNCH, data=data)[0]
