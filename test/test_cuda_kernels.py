@@ -19,7 +19,7 @@ def kernels(tmp_path_factory):
     done = subprocess.run(["g++", "-std=c++20", "-O1", "-shared", "-fPIC", "-pthread",
                            f"-I{ROOT / 'ldm/networks/cuda'}", ROOT / "test/cuda_emulation.cc", "-o", library],
                           capture_output=True, text=True)
-    if any(f"{word}" in done.stderr for word in MISSING):
+    if any(word in done.stderr for word in MISSING):
         pytest.skip("g++ here has no C++20, or no _Float16")
     assert done.returncode == 0, done.stderr
     return ctypes.CDLL(str(library))
@@ -64,7 +64,8 @@ class Case:
     def emulated(self, kernels, part=120, threads=8, off=0):
         """-> (the result in float64, numbers loaded, numbers stored)."""
         x, gain, offset = (at_16_bytes(a, off) for a in (self.x, self.gain, self.offset))
-        y, counts = at_16_bytes(np.full_like(x, 0x7fff if x.dtype == np.uint16 else np.nan), off), np.zeros(2, np.int64)
+        nothing = 0x7fff if x.dtype == np.uint16 else np.nan
+        y, counts = at_16_bytes(np.full_like(x, nothing), off), np.zeros(2, np.int64)
         sizes = np.int32([*x.shape, self.groups, part, gain.shape[0], *gain.shape[2:]])
         getattr(kernels, self.name)(pointer(x), pointer(gain), pointer(offset), pointer(self.emb), pointer(y),
                                     pointer(sizes), ctypes.c_float(1e-5), self.silu, threads, pointer(counts))
@@ -106,13 +107,14 @@ def test_a_norm_and_what_follows_it(kernels, maps, emb, silu, kind, maps_kind):
 
 @pytest.mark.parametrize("part", [8, 120, 8192])
 def test_a_mean_far_from_zero_and_parts(kernels, part):
-    case = Case(normal(2, 12, 6, 12) + np.float32(1000), normal(1, 12, 1, 1), normal(1, 12, 1, 1), None, 4, True)
+    x, constants = normal(2, 12, 6, 12) + np.float32(1000), normal(1, 12, 1, 1)
+    case = Case(x, constants, constants, None, 4, True)
     assert distance(case.emulated(kernels, part)[0], case.exact()) < 1e-3
 
 
 @pytest.mark.parametrize("kind", TOLERANCE)
-@pytest.mark.parametrize("height, width, off", [(5, 7, 0), (1, 1, 0), (3, 331, 0),      # numbers one by one
-                                                (6, 12, 1)])                         # a slice of another tensor
+@pytest.mark.parametrize("height, width, off", [(5, 7, 0), (1, 1, 0), (3, 331, 0),    # numbers one by one
+                                                (6, 12, 1)])                       # a slice of another tensor
 def test_odd_sizes_and_places(kernels, height, width, off, kind):
     shape = 2, 6, height, width
     case = Case(normal(*shape), normal(*shape, seed=1), normal(*shape, seed=2), None, 2, True, kind)
@@ -120,7 +122,7 @@ def test_odd_sizes_and_places(kernels, height, width, off, kind):
 
 
 @pytest.mark.parametrize("kind", TOLERANCE)
-@pytest.mark.parametrize("height, width", [(6, 12), (3, 4), (5, 7), (8, 10)])      # of packs across two rows too
+@pytest.mark.parametrize("height, width", [(6, 12), (3, 4), (5, 7), (8, 10)])    # packs across two rows too
 def test_folded_maps(kernels, height, width, kind):
     """Constant inside, so that three rows and columns hold all of it."""
     def unfolded(m):
@@ -136,7 +138,8 @@ def test_folded_maps(kernels, height, width, kind):
 @pytest.mark.parametrize("maps", [(2, 12, 6, 12), (1, 12, 1, 1)])
 def test_no_number_is_moved_more_often_than_counted(kernels, maps, kind):
     """x twice, each map once an image, y once; and what each thread or block takes beside."""
-    case, part, threads = Case(normal(2, 12, 6, 12), normal(*maps), normal(*maps), None, 4, True, kind), 120, 8
+    case = Case(normal(2, 12, 6, 12), normal(*maps), normal(*maps), None, 4, True, kind)
+    part, threads = 120, 8
     loads, stores = case.emulated(kernels, part, threads)[1:]
     whole = case.x.size
     of_moments = 2 * 4 * -(-3 * 72 // part) * threads             # each thread the first number of its part

@@ -48,3 +48,28 @@ def test_what_needs_more_and_what_less(full):
     three_passes = 3 * 10_000 * one.macs
     assert estimate.hours(one, options, three_passes / 3600) == pytest.approx(1)
     assert estimate.disk(10, {**options, "keep": 2, "keep_best": 1}) == 4 * (10 * 4) * 5
+
+
+def test_the_speed_of_a_fast_device(monkeypatch):
+    """On a clock where any pass takes a millisecond the batch ends at its largest, and is repeated."""
+    shapes = []
+
+    class Layer:
+        def __init__(self, *_, **__):
+            pass
+
+        def __call__(self, x):
+            shapes.append(x.shape[0])
+            return x
+
+    monkeypatch.setattr(estimate.nn, "Conv", Layer)
+    monkeypatch.setattr(estimate.precision, "apply", lambda *_: None)
+    monkeypatch.setattr(estimate.jt, "random", lambda shape: estimate.jt.zeros((shape[0], 1)))
+    monkeypatch.setattr(estimate.time, "perf_counter", lambda: 1e-3 * len(shapes))
+    assert estimate.speed() == pytest.approx(256 * 32 * 32 * 256 * 256 * 9 / 1e-3)
+    assert max(shapes) == 256 and shapes.count(256) >= 3 * 64
+
+
+def test_a_long_batch_is_not_repeated(monkeypatch):
+    monkeypatch.setattr(estimate, "_least", lambda layer, batch, repeats: 0.05 * batch * repeats)
+    assert estimate.speed() == pytest.approx(32 * 32 * 256 * 256 * 9 / 0.05)

@@ -16,8 +16,7 @@ from ldm.inference.noise import ImageNoise
 from ldm.networks import Autoencoder, UNet
 from ldm.networks.onednn import for_inference
 from ldm.networks.precision import apply as apply_precision
-
-OUT_OF_MEMORY = "Unable to alloc cuda device memory"        # in Jittor's words
+from ldm.platform.cuda import memory as device_memory
 
 
 def mebibytes(tree):
@@ -75,7 +74,7 @@ class Pipeline:
         try:
             return self.run(masks, references, names, seed, on_step)
         except RuntimeError as e:
-            if OUT_OF_MEMORY not in str(e):
+            if not device_memory.ended(e):
                 raise
         jt.gc()                                 # here the error is gone, and with it the Vars of its frames
         raise MemoryError(f"{len(names)} images at a time")

@@ -386,5 +386,7 @@ def load():
     os.environ.pop(RESTARTS, None)
     _end_compilers()
     _take_signals_back()
-    jittor.flags.use_cuda = int(bool(jittor.has_cuda))
+    jittor.flags.use_cuda = int(bool(jittor.has_cuda) and jittor.get_device_count() > 0)
+    if jittor.flags.use_cuda:
+        cuda.memory.bound_cudnn(jittor)
     return jittor

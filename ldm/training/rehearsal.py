@@ -47,6 +47,7 @@ def rehearse(config, steps, progress=None):
     for step in range(steps):
         start = time.time()
         trainer.train_step()
+        jt.sync_all(True)                       # a GPU may still be at it
         times.append(time.time() - start)
         if progress:
             progress(step + 1)

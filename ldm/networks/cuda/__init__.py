@@ -1,4 +1,4 @@
-"""An operator of our own for inference on a GPU: all that stands between two convolutions, in three kernels."""
+"""An operator of our own for inference on a GPU: what is between two convolutions, in three kernels."""
 from pathlib import Path
 
 from ldm.backend import jt

@@ -5,8 +5,9 @@
 `tools/setup_cuda.py` does all that once; `environment` is how the runtime uses it from then on.
 """
 from ldm.errors import UserError
-from ldm.platform.cuda import patches, toolchain
+from ldm.platform.cuda import memory, patches, toolchain
 
+__all__ = ["environment", "memory"]
 # cuTT, CUTLASS and NCCL would be downloaded, and are older than CUDA 13; torch is not to be imported.
 SWITCHES = {"use_cutt": "0", "use_cutlass": "0", "use_nccl": "0", "FIX_TORCH_ERROR": "0"}
 
