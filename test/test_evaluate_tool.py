@@ -10,6 +10,7 @@ import pytest
 from golden.eval.recipe import smooth_image, state_dict
 from tiny import run_tool
 
+from ldm import files
 from ldm.errors import UserError
 from ldm.evaluation import frechet_distance, published, runner, style_similarity, total_score
 from ldm.evaluation.fid import Moments
@@ -95,7 +96,7 @@ def test_bad_files_are_listed_and_left_out(folders):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--nima=absent.pth"], "error: absent.pth: is no file, a NIMA"),
+    (["--nima=absent.pth"], "error: absent.pth: cannot be read"),
     (["--train-images=absent"], "error: absent: is no folder"),
     (["--results=absent"], "error: absent: is no folder"),
     (["--batch-size=0"], "error: evaluate.py: --batch-size: 0 images, 1 or more are needed"),
@@ -127,7 +128,7 @@ def test_weights_are_found_in_the_zoo(tmp_path):
         (tmp_path / folder / "README.md").touch()
         (tmp_path / folder / "a.safetensors").write_bytes(b"abc")
         assert published.find("segformer", zoo=tmp_path) == tmp_path / folder / "a.safetensors"
-    assert published.sha256(tmp_path / "segformer/a.safetensors").startswith("ba7816bf8f01cfea")
+    assert files.sha256(tmp_path / "segformer/a.safetensors", 64).startswith("ba7816bf8f01cfea")
     (tmp_path / "segformer/b.pth").touch()
     with pytest.raises(UserError, match="segformer: holds 2 files of weights, keep one or give --segformer"):
         published.find("segformer", zoo=tmp_path)
@@ -172,7 +173,7 @@ def test_all_numbers(folders, weights):
     assert numbers["FID"] == pytest.approx(distance(inception(results), inception(training)), rel=1e-4)
     assert numbers["T"] == total_score(numbers["M"], numbers["A"], numbers["FID"], numbers["S"])
     for name, kind in (("M", "segformer"), ("A", "nima"), ("FID", "inception")):
-        assert report["numbers"][name]["sha256"] == published.sha256(weights[kind])
+        assert report["numbers"][name]["sha256"] == files.sha256(weights[kind], 64)
     assert report["numbers"]["A"]["variant"] == "NIMA vgg16_pyiqa, 10 x mean score"
     assert np.sum(report["confusion"]) == 5 * SIZE[0] * SIZE[1]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ldm import images
+from ldm import files, images
 from ldm.backend import jt
 from ldm.datasets.latents import VERSION, add_shard, num_shards, read_index, shard_name
 from ldm.datasets.reader import Reader
@@ -68,8 +68,7 @@ def build(pairs, autoencoder, size, folder, shard_size=256, batch=4, progress=la
     small = tuple(side // autoencoder.factor for side in size)
     index = index_of(folder, pairs, autoencoder, size, shard_size)
     todo = batches_to_do(folder, index, batch)
-    for leftover in folder.glob(".*.tmp.*"):                # half a file of a run that was killed
-        leftover.unlink()
+    files.remove_half_files(folder)                         # of a run that was killed
 
     def read(k):
         part = pairs[slice(*todo[k][1:])]

@@ -3,10 +3,10 @@ without.
 
 Nothing is ever downloaded.
 """
-import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
+from ldm import files
 from ldm.errors import UserError
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".pkl", ".ckpt")
@@ -38,16 +38,15 @@ def find(kind, path=None, zoo="models"):
     """The file of weights of `kind` (a key of PUBLISHED): `path` if given, else the only one in its folder of
     `zoo`, or None. UserError where `path` is no file, or where a folder holds several."""
     if path is not None:
-        if not Path(path).is_file():
-            raise UserError(path, "is no file", f"{PUBLISHED[kind].file} is needed")
+        files.open_regular(path, PUBLISHED[kind].file).close()
         return Path(path)
     for name in PUBLISHED[kind].folders:
         folder = Path(zoo) / name
-        files = sorted(p for p in folder.glob("*") if p.suffix in SUFFIXES)
-        if len(files) > 1:
-            raise UserError(folder, f"holds {len(files)} files of weights", f"keep one or give --{kind} FILE")
-        if files:
-            return files[0]
+        found = sorted(p for p in folder.glob("*") if p.suffix in SUFFIXES and not p.name.startswith("."))
+        if len(found) > 1:
+            raise UserError(folder, f"holds {len(found)} files of weights", f"keep one or give --{kind} FILE")
+        if found:
+            return found[0]
     return None
 
 
@@ -56,12 +55,3 @@ def missing(kind, zoo="models"):
     it."""
     folders, file, where, without = PUBLISHED[kind]
     return f"{Path(zoo) / folders[0]} holds no weights ({file}; {where}): {without}"
-
-
-def sha256(path):
-    """The hash of a file's content, in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ldm import images
+from ldm import files, images
 from ldm.datasets.landscape import inference_pairs
 from ldm.errors import UserError
 from ldm.evaluation import published
@@ -35,14 +35,14 @@ def open_networks(paths, zoo="models"):
 
     `paths` maps these names to files, or to None to look in the folder `zoo`.
     """
-    files = {kind: published.find(kind, paths.get(kind), zoo) for kind in published.PUBLISHED}
-    if not any(files.values()):
-        return files
+    found = {kind: published.find(kind, paths.get(kind), zoo) for kind in published.PUBLISHED}
+    if not any(found.values()):
+        return found
     from ldm.evaluation import networks  # imports Jittor
     openers = {"segformer": networks.open_segmenter, "nima": networks.open_nima,
                "inception": networks.open_inception}
-    return {kind: path and Opened(openers[kind](path), path, published.sha256(path))
-            for kind, path in files.items()}
+    return {kind: path and Opened(openers[kind](path), path, files.sha256(path, 64))
+            for kind, path in found.items()}
 
 
 def read_pair(mask, reference, results):

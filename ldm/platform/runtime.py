@@ -21,6 +21,7 @@ import threading
 from pathlib import Path
 
 from ldm.errors import UserError
+from ldm.files import open_beside
 from ldm.platform import cuda
 
 ONEDNN_FOLDER = "dnnl_lnx_2.2.0_cpu_gomp"       # the name that Jittor 1.3.11 looks for on x86-64 Linux
@@ -253,8 +254,8 @@ def _alone(path):
     """Hold the lock file `path`; say so if another process has it."""
     with _writing_cache():
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = open(path, "w")
-    with lock:
+        lock = open_beside(path)
+    with os.fdopen(lock, "r+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

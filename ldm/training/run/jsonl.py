@@ -4,13 +4,13 @@ import os
 from pathlib import Path
 
 from ldm.errors import UserError
-from ldm.files import replacing
+from ldm.files import appending, replacing
 
 
 def append(path, line):
     """Write `line` (a dict with a "step") to the end, through to the disk; a failure is a UserError."""
     try:
-        with open(path, "a") as file:
+        with appending(path) as file:
             file.write(json.dumps(line) + "\n")
             file.flush()
             os.fsync(file.fileno())
