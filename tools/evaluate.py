@@ -6,7 +6,6 @@ board.
 """
 import json
 import os
-import sys
 from pathlib import Path
 
 import cli
@@ -78,12 +77,8 @@ def main():
     if done:
         done()
     print(json.dumps(report, indent=1) if options.json else "\n".join(lines(report)), flush=True)
-    failures = report["failures"]
-    if failures:
-        print("\n".join(f"error: {failure}" for failure in failures), file=sys.stderr)
-        print(f"error: {len(failures)} failed, {report['evaluated']} of {report['pairs']} pairs are in the "
-              "numbers", file=sys.stderr)
-        return 2
+    return cli.report(report["failures"], f"{{}} failed, {report['evaluated']} of {report['pairs']} pairs "
+                                          "are in the numbers")
 
 
 if __name__ == "__main__":

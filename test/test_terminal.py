@@ -1,0 +1,92 @@
+"""What tools print and how they end: names that could act on a terminal, streams that are closed, what the
+machine refuses. No Jittor."""
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "tools"))
+import cli  # noqa: E402
+import terminal  # noqa: E402
+
+from ldm.errors import UserError  # noqa: E402
+
+
+@pytest.mark.parametrize("text, shown", [
+    ("风景.png", "风景.png"), ("é　x", "é　x"), ("a\x1b[31mb", "a\\x1b[31mb"), ("\x9b0m", "\\x9b0m"),
+    ("a\u202egnp.exe", "a\\u202egnp.exe"), ("\udcb7\udce7.png", "\\xb7\\xe7.png"),
+    ("a\x07\x00\x7f", "a\\x07\\x00\\x7f"), ("a\n\tb", "a\n\tb"),
+    ("\U000e0041", "\\U000e0041"), ("\ud800", "\\ud800")])
+def test_only_letters_reach_the_terminal(text, shown):
+    assert terminal.printable(text) == shown
+    shown.encode()
+
+
+def test_a_line_is_one_and_has_an_end():
+    assert terminal.line("a\nb\r\n c\u2028d\x1c") == "a b c d"
+    long = terminal.line("x" * 300 + "end of it")
+    assert len(long) < 220 and long.startswith("x" * 100) and long.endswith("end of it")
+    assert len(terminal.line("word " * 5000)) <= terminal.LINE
+
+
+def ended(capsys, error):
+    """(status, standard error) of a tool whose main raises `error`."""
+    def main():
+        raise error
+    with pytest.raises(SystemExit) as end:
+        cli.run(main)
+    return end.value.code, capsys.readouterr().err
+
+
+def test_errors_of_the_user_are_one_printable_line(capsys):
+    status, err = ended(capsys, UserError("a\x1b]0;x\x07\nb", "is " + "9" * 5000, "less", ["one\x1b", "two"]))
+    assert status == 2 and err.count("\n") == 3 and "\x1b" not in err and "\x07" not in err and len(err) < 400
+    assert ended(capsys, UserError("", "is no file"))[1] == "error: '': is no file\n"
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOSPC,
+                                    errno.EMFILE])
+def test_what_the_machine_refuses_is_one_line(capsys, number):
+    status, err = ended(capsys, OSError(number, os.strerror(number), "some/path"))
+    assert status == 2 and err.startswith("error: some/path: cannot be used (") and err.count("\n") == 1
+    assert ended(capsys, OSError(number, os.strerror(number)))[1].startswith("error: the computer: ")
+
+
+def test_a_broken_pipe_that_is_not_standard_output_is_an_error(capsys):
+    status, err = ended(capsys, BrokenPipeError(errno.EPIPE, "Broken pipe"))
+    assert status == 1 and "BrokenPipeError" in err
+
+
+def shell(text, code="print('made'); open('made', 'w')", **options):
+    """A shell command with $TOOL, a tool that runs `code`."""
+    tool = f"import sys\nsys.path.insert(0, {str(ROOT / 'tools')!r})\nimport cli\n"
+    tool += f"def main(): {code}\ncli.run(main)"
+    return subprocess.run(["bash", "-c", text], text=True, capture_output=True, timeout=60,
+                          env={**os.environ, "TOOL": tool, "PY": sys.executable}, **options)
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams(tmp_path, closed):
+    done = shell(f'"$PY" -c "$TOOL" {closed}', cwd=tmp_path)
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+    assert (tmp_path / "made").read_bytes() == b""          # and nothing that was printed is in it
+
+
+def test_nobody_reads_any_more(tmp_path):
+    done = shell('"$PY" -c "$TOOL" | true; echo ${PIPESTATUS[0]}', "[print('x' * 1000) for _ in range(1000)]")
+    assert done.stdout.strip() == "0" and done.stderr == ""
+
+
+def test_names_are_printed_in_any_locale():
+    done = shell('LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 "$PY" -c "$TOOL"',
+                 "print(chr(0xe9) + chr(0xdcb7) + chr(27))")
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, r"\xe9\xb7\x1b", "")
+
+
+@pytest.mark.parametrize("limit", [5, 8, 12])
+def test_few_open_files(limit):
+    done = shell(f'ulimit -n {limit}; "$PY" -c "$TOOL"', "[open('/dev/null') for _ in range(99)][99]")
+    assert "Traceback" not in done.stderr and "ulimit" in done.stderr
