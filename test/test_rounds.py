@@ -25,6 +25,15 @@ def test_fast_is_a_fifteenth_of_the_entry_from_the_same_noise():
     ("{sampler: unipc_2, eta: 0.5, rounds: [{strength: 0.5, steps: 3}]}", "0 with all others"),
     ("{eta: 1.5, rounds: [{strength: 0.5, steps: 3}]}", "0..1 is possible with ddim"),
     ("{rounds: [{strength: 0.5, steps: 3, spacing: even}]}", "'rounds.spacing' is 'even', one of time, logs"),
+    ("{rounds: [{respacing: ddim50, start: 3, strength: 0.9}]}", "both"),
+    ("{rounds: [{strength: 0.5, steps: 3, start: 7}]}", "both"),
+    ("{rounds: [{strength: 0.5, start: 7}]}", "both"),
+    ("{rounds: [{start: 7}]}", "respacing"),
+    ("{rounds: [{strength: 0.5}]}", "steps"),
+    ("{rounds: [{strength: 0.5, steps: 3}, {strength: 0.5, steps: 3, from: noise, color_transfer: exact}]}",
+     "noise"),
+    ("{pixels: round, rounds: [{strength: 0.5, steps: 3}]}", "'pixels' is 'round'"),
+    ("{pixels: entry, jpeg_between_rounds: 75, rounds: [{strength: 0.5, steps: 3}]}", "jpeg_between_rounds"),
     ("{rounds: [{respacing: ddim50, start: 3, spacing: karras}]}", "respacing and the spacing karras"),
 ])
 def test_refusals(tmp_path, text, words):

@@ -10,7 +10,8 @@ from ldm import config as configs
 from ldm import files
 from ldm.datasets import landscape
 from ldm.diffusion import Schedule
-from ldm.inference import job, rounds, workers
+from ldm.errors import UserError
+from ldm.inference import job, pixels, rounds, workers
 from ldm.platform import runtime
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,6 +83,8 @@ def main():
     config = configs.load(args.model / "config.yaml")
     steps = settings.steps(Schedule.named(config["schedule"]))
     plan = job.plan(args.masks, args.references, args.pairs, args.output, args.format, args.overwrite)
+    if args.format not in pixels.of(settings).suffixes:
+        raise UserError("--format", f"is {args.format}", f"pixels: {settings.pixels} writes jpg files")
     if args.dry_run:
         job.check(plan, config["image_size"])
     print(f"{len(plan.todo)} to make, {len(plan.done)} stand already, {len(plan.failures)} cannot be made; "

@@ -10,6 +10,7 @@ from ldm import config as configs
 from ldm import files, images, labels
 from ldm.datasets import landscape
 from ldm.errors import UserError
+from ldm.inference.pixels import NOT_FINITE
 
 log = logging.getLogger(__name__)
 OVERVIEW_ROWS, OVERVIEW_SIZE = 12, (256, 192)
@@ -128,11 +129,17 @@ def make(batch, pipeline, seed, on_step=lambda steps: None):
     if not inputs:
         return [], failures
     items, masks, references = zip(*inputs)
-    results = pipeline(np.stack(masks), np.stack(references), [item.mask.stem for item in items], seed,
-                       lambda: on_step(len(items)))
-    for item, picture in zip(items, results):
-        images.write_image(item.result, picture)
-    return list(items), failures
+    results = pipeline.files(np.stack(masks), np.stack(references), [item.mask.stem for item in items], seed,
+                             lambda: on_step(len(items)), suffix=items[0].result.suffix[1:])
+    made = []
+    for item, data in zip(items, results):
+        if data is None:
+            failures.append(UserError(item.mask, *NOT_FINITE))
+            continue
+        with files.replacing(item.result) as temporary:
+            temporary.write_bytes(data)
+        made.append(item)
+    return made, failures
 
 
 def overview(plan, output):

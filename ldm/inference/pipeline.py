@@ -4,14 +4,14 @@ from pathlib import Path
 import numpy as np
 
 from ldm import config as configs
-from ldm import images, labels, weights
+from ldm import labels, weights
 from ldm.backend import jt
 from ldm.diffusion import Schedule
 from ldm.diffusion.guidance import guide
 from ldm.diffusion.samplers import SAMPLERS
 from ldm.errors import UserError
-from ldm.images import from_network, to_network
-from ldm.inference.color_transfer import color_transfer
+from ldm.images import to_network
+from ldm.inference import pixels
 from ldm.inference.noise import ImageNoise
 from ldm.networks import Autoencoder, UNet
 from ldm.networks.onednn import for_inference
@@ -35,6 +35,7 @@ class Pipeline:
         self.unet, self.autoencoder, self.schedule, self.settings = unet, autoencoder, schedule, settings
         self.size = tuple(size)                                     # width, height of images
         self.rounds, self.memory_limit = settings.for_schedule(schedule), memory_limit
+        self.pixels = pixels.of(settings)
 
     @classmethod
     def load(cls, folder, settings, unet=None, memory_limit=None, precision="fp32"):
@@ -65,12 +66,28 @@ class Pipeline:
         """Width and height of latents and of the label maps that the network sees."""
         return tuple(side // self.autoencoder.factor for side in self.size)
 
-    def __call__(self, masks, references, names, seed=0, on_step=lambda: None):
+    def __call__(self, masks, references, names, seed=0, on_step=lambda: None) -> np.ndarray:
         """uint8 label maps N x h x w (latent size), references N x H x W x 3, N names -> uint8 N x H x W x 3.
 
-        Noise comes from (seed, name, round). `on_step()` is called after each step of the chain. MemoryError:
-        the device's memory does not hold so many; all that was taken of it is free again.
+        Noise comes from (seed, name, round). `on_step()` is called after each step of the chain. UserError:
+        an array has another shape or type, or an image's numbers became NaN or infinite. MemoryError: the
+        device's memory cannot hold so many images; all that was taken of it is free again.
         """
+        pictures = self.pictures(masks, references, names, seed, on_step)
+        for name, picture in zip(names, pictures):
+            if picture is None:
+                raise UserError(name, *pixels.NOT_FINITE)
+        return np.stack([self.pixels.result(picture) for picture in pictures])
+
+    def files(self, masks, references, names, seed=0, on_step=lambda: None, suffix="jpg") -> list:
+        """As `__call__`, but the bytes of each result's image file, "jpg" or "png"; None for an image whose
+        numbers became NaN or infinite."""
+        pictures = self.pictures(masks, references, names, seed, on_step)
+        return [None if picture is None else self.pixels.file(picture, suffix) for picture in pictures]
+
+    def pictures(self, masks, references, names, seed, on_step):
+        """The last round's pictures, None for what is not finite; see `__call__`."""
+        self.check(masks, references, names)
         try:
             return self.run(masks, references, names, seed, on_step)
         except RuntimeError as e:
@@ -79,21 +96,37 @@ class Pipeline:
         jt.gc()                                 # here the error is gone, and with it the Vars of its frames
         raise MemoryError(f"{len(names)} images at a time")
 
+    def check(self, masks, references, names):
+        """Refuse arrays of other shapes and types: compiled code trusts them."""
+        width, height = self.size
+        wanted = (("masks", masks, (len(names), *self.latent_size[::-1])),
+                  ("references", references, (len(names), height, width, 3)))
+        for subject, array, shape in wanted:
+            array = np.asarray(array)
+            if array.shape != shape or array.dtype != np.uint8:
+                raise UserError(subject, f"are {array.dtype} of shape {array.shape}",
+                                f"uint8 of shape {shape} is needed")
+        if np.max(masks, initial=0) >= labels.NUM_CLASSES:
+            raise UserError("masks", f"hold label {np.max(masks)}", f"labels are 0..{labels.NUM_CLASSES - 1}")
+
     def run(self, masks, references, names, seed, on_step):
+        finite = np.ones(len(names), bool)
         with jt.no_grad():
             modulations = self.modulate(masks)
             pictures = references
             for k, r in enumerate(self.rounds):
-                if r.color_transfer:
-                    pictures = [color_transfer(x, y, r.color_transfer)          # Eq. 6
+                if k > 0:
+                    pictures = [self.pixels.next_start(x, y, r.color_transfer)  # Eq. 6
                                 for x, y in zip(pictures, references)]
                 noise = ImageNoise(seed, names, k)
                 z = self.start(pictures, r, noise)                              # Eq. 1
                 z = self.denoise(z, r, modulations, noise, on_step)             # Eq. 5
+                latents = z.numpy()
+                finite &= np.isfinite(latents).all((1, 2, 3))
+                if not finite.all():
+                    z = jt.array(np.where(np.isfinite(latents), latents, 0))    # decoded, but not taken
                 pictures = self.decode(z)
-                if self.settings.jpeg_between_rounds and k < len(self.rounds) - 1:
-                    pictures = [images.jpeg_roundtrip(x, self.settings.jpeg_between_rounds) for x in pictures]
-        return np.stack(pictures)
+        return [picture if good else None for picture, good in zip(pictures, finite)]
 
     def modulate(self, masks):
         """Functions that give what the network makes of the maps, and of the empty map for every image."""
@@ -144,4 +177,5 @@ class Pipeline:
 
     def decode(self, z):
         """One image at a time: at full size the decoder's activations are what needs memory."""
-        return [from_network(self.autoencoder.decode(z[n:n + 1]).numpy()[0]) for n in range(z.shape[0])]
+        return [self.pixels.decoded(self.autoencoder.decode(z[n:n + 1]).numpy()[0])
+                for n in range(z.shape[0])]

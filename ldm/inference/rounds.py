@@ -11,7 +11,8 @@ from ldm.inference.color_transfer import MODES
 DEFAULTS = {
     "sampler": "ddim",          # ddim | ddpm, and for few steps dpmpp_2m | unipc_2 | unipc_3
     "eta": 0.0,                 # of ddim: 0 is deterministic
-    "jpeg_between_rounds": 0,   # quality 1..100 of the JPEG between two rounds (the entry's: 75); 0 is none
+    "pixels": "exact",          # exact | entry: truncated, and JPEG 75 wherever the entry writes a file
+    "jpeg_between_rounds": 0,   # with exact: quality 1..100 of one JPEG between two rounds; 0 is none
     "rounds": [],
 }
 # Where a round starts, in one of two ways. The entry's: `respacing` and `start`, an index of the respaced
@@ -20,6 +21,8 @@ DEFAULTS = {
 # `spacing` says in what they are even (see Schedule.window).
 ROUND = {"respacing": "", "start": 0, "strength": 0.0, "steps": 0, "spacing": "time", "guidance": 1.0,
          "color_transfer": "", "from": "reference"}
+STARTS = (("respacing", "start"), ("strength", "steps"))
+PIXELS = ("exact", "entry")
 WORDS = {"spacing": tuple(SPACINGS), "color_transfer": ("", *MODES), "from": ("reference", "noise")}
 
 
@@ -40,6 +43,7 @@ class Settings(NamedTuple):
     eta: float
     jpeg_between_rounds: int
     rounds: list
+    pixels: str = "exact"
 
     def steps(self, schedule):
         """Network steps of all rounds together."""
@@ -56,7 +60,7 @@ def load(path, assignments=()):
     settings = Settings(**{**tree, "rounds": [
         configs.merge(ROUND, r if isinstance(r, dict) else {"": r}, path, "rounds.")
         for r in tree["rounds"]]})
-    words = [("sampler", settings.sampler, tuple(SAMPLERS))]
+    words = [("sampler", settings.sampler, tuple(SAMPLERS)), ("pixels", settings.pixels, PIXELS)]
     words += [(f"rounds.{key}", r[key], allowed) for r in settings.rounds for key, allowed in WORDS.items()]
     for name, value, allowed in words:
         if value not in allowed:
@@ -64,18 +68,33 @@ def load(path, assignments=()):
     if not 0 <= settings.eta <= (settings.sampler == "ddim"):
         raise UserError(path, f"'eta' is {settings.eta} and the sampler {settings.sampler}",
                         "0..1 is possible with ddim, 0 with all others")
+    if settings.pixels == "entry" and settings.jpeg_between_rounds:
+        raise UserError(path, "has both pixels: entry and jpeg_between_rounds",
+                        "leave jpeg_between_rounds out: the entry's pixels have their own JPEGs")
     if not settings.rounds:
         raise UserError(path, "has no rounds", "at least one is needed")
     for r in settings.rounds:
-        if bool(r["respacing"]) == bool(r["steps"]):
-            raise UserError(path, "a round says where it starts in no way or in two",
-                            "either respacing and start, or strength and steps")
-        if r["respacing"] and r["spacing"] != "time":
-            raise UserError(path, f"a round has respacing and the spacing {r['spacing']}",
-                            "a spacing is possible with strength and steps")
+        _check_start(r, path)
     if settings.rounds[0]["color_transfer"]:
         raise UserError(path, "the first round has a color_transfer", "it starts at the reference itself")
     return settings
+
+
+def _check_start(r, path):
+    """Refuse a round that does not say in exactly one way where it starts."""
+    respaced, windowed = (any(r[key] != ROUND[key] for key in keys) for keys in STARTS)
+    if respaced == windowed:
+        raise UserError(path, f"a round has {'both' if respaced else 'no'} start",
+                        "give either respacing and start, or strength and steps")
+    if respaced and not r["respacing"] or windowed and not r["steps"]:
+        raise UserError(path, f"a round has no {'respacing' if respaced else 'steps'}",
+                        "give either respacing and start, or strength and steps")
+    if r["respacing"] and r["spacing"] != "time":
+        raise UserError(path, f"a round has respacing and the spacing {r['spacing']}",
+                        "a spacing is possible with strength and steps")
+    if r["from"] == "noise" and r["color_transfer"]:
+        raise UserError(path, "a round from noise has a color_transfer",
+                        "it starts from no picture: leave color_transfer out")
 
 
 def _round(options, schedule, number):
