@@ -233,7 +233,8 @@ def test_jittors_words_for_no_memory_are_a_memory_error(tmp_path):
         def encode(self, z, t):
             raise RuntimeError(self.words)
     settings = short(tmp_path, "exact")
-    for words, kind in (("Unable to alloc cuda device memory", MemoryError), ("something else", RuntimeError)):
+    no_memory = "Unable to alloc cuda device memory"
+    for words, kind in ((no_memory, MemoryError), ("something else", RuntimeError)):
         full = Full(f"[f 1128] {words}, 1 GB")
         pipe = Pipeline(full, ToyAutoencoder(), Schedule.linear(1000), settings, SIZE)
         with pytest.raises(kind):
