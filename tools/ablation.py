@@ -148,7 +148,7 @@ def write(args, table, made_by, pictures):
              "json": json.dumps({"command": command, "rows": table, "made_by": made_by}, indent=1)}
     for suffix, text in texts.items():
         with files.replacing(args.output / f"ablation.{suffix}") as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, "utf-8", "backslashreplace")
 
 
 def main():

@@ -1,5 +1,6 @@
 """Fréchet distance between Gaussians fitted to features, exact where a covariance is singular."""
 import hashlib
+import os
 import zipfile
 from pathlib import Path
 
@@ -68,7 +69,7 @@ class Moments:
 def files_hash(paths):
     """sha256 of a list of files: names, sizes and times of change, in order."""
     lines = (f"{Path(p).name}\0{p.stat().st_size}\0{p.stat().st_mtime_ns}\n" for p in map(Path, paths))
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return hashlib.sha256(os.fsencode("".join(lines))).hexdigest()
 
 
 def cached_moments(cache, paths, network_hash, compute):

@@ -1,4 +1,5 @@
 """Noise that belongs to an image: results do not depend on batch size, order or number of processes."""
+import os
 import zlib
 
 import numpy as np
@@ -8,7 +9,7 @@ class ImageNoise:
     """One generator an image, from (seed, name, round); a call draws each image's next standard normals."""
 
     def __init__(self, seed, names, round_number):
-        self.generators = [np.random.default_rng([seed, zlib.crc32(name.encode()), round_number])
+        self.generators = [np.random.default_rng([seed, zlib.crc32(os.fsencode(name)), round_number])
                            for name in names]
 
     def __call__(self, shape):

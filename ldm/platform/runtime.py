@@ -223,7 +223,7 @@ def _stamp(name):
     variables = ("nvcc_path", "use_mkl", "use_mpi", "cc_flags", "cache_name", "python_config_path")
     key = [name, spec.origin, sys.executable, sys.version, platform.platform(), platform.node(),
            compiler(), in_mpi_run() and mpi(), *(os.environ.get(v) for v in variables)]
-    return cache_folder() / "iidm" / hashlib.sha256("|".join(map(str, key)).encode()).hexdigest()[:16]
+    return cache_folder() / "iidm" / hashlib.sha256(os.fsencode("|".join(map(str, key)))).hexdigest()[:16]
 
 
 def compiled_core():
