@@ -13,7 +13,7 @@ from conftest import ROOT
 from weight_samples import SAMPLES, Network, assert_same
 
 from ldm.errors import UserError
-from ldm.weights import convert, load, read_state, save
+from ldm.weights import check, convert, load, opened, read_state, save
 from ldm.weights.names import fit
 
 # ---- what the real programs write
@@ -161,7 +161,12 @@ def test_load_returns_the_config(tmp_path):
 
 @pytest.mark.parametrize("tree", [
     STATE, {"epoch": 3, "state_dict": STATE, "loss": np.array(0.1)}, {"model": STATE}, {"params": STATE},
-    {"ema": prefixed("module.")}, {"model": {"state_dict": prefixed("model.")}}, prefixed("module.model."),
+    {"ema": prefixed("module.")}, {"epoch": 1, "ema_model": STATE}, {"generator": {"net": STATE}},
+    prefixed("_orig_mod."), {"model": prefixed("module._orig_mod.")}, prefixed("_orig_mod.module.model."),
+    {"state_dict": STATE, "torch_rng": np.zeros(50, np.uint8), "losses": np.ones(9)},
+    {"model": STATE, "optimizer": {"state": {0: {"exp_avg": np.ones((2, 3)), "exp_avg_sq": np.ones(2)}}}},
+    {"model": STATE, "rng": {"cpu": np.arange(9)}},
+    {"model": {"state_dict": prefixed("model.")}}, prefixed("module.model."),
     prefixed("first_stage_model.") | {"model.diffusion_model.out.w": np.ones(2), "betas": np.ones(9)},
     STATE | {"loss.discriminator.main.0.weight": np.ones((2, 2)), "loss.perceptual_loss.lin0.w": np.ones(1)},
     {"state_dict": prefixed("first_stage_model.", STATE | {"loss.logvar": np.zeros(())}) | {"s": np.ones(1)}},
@@ -175,7 +180,7 @@ def test_several_sets_of_weights_need_a_choice(tmp_path):
     other = {name: array + 1 for name, array in STATE.items()}
     tree = {"model": other, "ema": STATE, "mine": {"a": {"w": np.ones(2)}}}
     (tmp_path / "w.pkl").write_bytes(pickle.dumps(tree))
-    with pytest.raises(UserError, match="several sets of weights, at 'model' and 'ema'"):
+    with pytest.raises(UserError, match="several sets of weights, at 'model', 'ema', .*--container model"):
         read_state(tmp_path / "w.pkl")
     assert_same(read_state(tmp_path / "w.pkl", "ema")[0], STATE)
     assert_same(read_state(tmp_path / "w.pkl", "model")[0], other)
@@ -185,6 +190,44 @@ def test_several_sets_of_weights_need_a_choice(tmp_path):
     save(tmp_path / "own", STATE)
     with pytest.raises(UserError, match="has no 'ema'"):
         read_state(tmp_path / "own", "ema")
+
+
+@pytest.mark.parametrize("tree, words", [
+    ({"model": STATE, "ema_model": dict(STATE)}, "'model', 'ema_model'.*--container model"),
+    ({"generator": STATE, "discriminator": {"w": np.ones((2, 2))}}, "'generator', 'discriminator'"),
+    (STATE | {"ema": STATE}, "the top, 'ema'.*--container ema"),
+    ({f"s{i}": dict(STATE) for i in range(40)}, "and 34 more"),
+    ({f"{i}" + "k" * 900: i for i in range(40)}, r"holds no named tensors .* and 30 more"),
+])
+def test_sets_of_weights_are_named_and_the_option_too(tmp_path, tree, words):
+    (tmp_path / "w.pkl").write_bytes(pickle.dumps(tree))
+    with pytest.raises(UserError, match=words) as error:
+        read_state(tmp_path / "w.pkl")
+    assert len(str(error.value)) < 800
+
+
+@pytest.mark.parametrize("write", [
+    lambda path, state: save(path, state, {"k": 1}),
+    lambda path, state: path.write_bytes(pickle.dumps(state, 4)),
+    lambda path, state: path.write_bytes(pickle.dumps(state, 0)),
+], ids=["own", "pickle", "old pickle"])
+def test_names_and_shapes_are_checked_without_the_numbers(tmp_path, write):
+    write(tmp_path / "w", prefixed("module."))
+    assert check(tmp_path / "w", SHAPES) in ({"k": 1}, None)
+    assert check(tmp_path / "w", Network(SHAPES)) in ({"k": 1}, None)
+    with pytest.raises(UserError, match="missing 1 .more"):
+        check(tmp_path / "w", SHAPES | {"more": (2,)})
+    with opened(tmp_path / "w") as (entries, _):
+        entry = entries["module.encoder.w"]
+        assert entry.shape == (2, 3) and entry.dtype == np.float32
+        np.testing.assert_array_equal(entry.read(), STATE["encoder.w"], strict=True)
+
+
+def test_long_names_are_cut_in_errors(tmp_path):
+    save(tmp_path / "w", {"n" * 900 + str(i): np.ones(1) for i in range(300)})
+    with pytest.raises(UserError, match="and 295 more") as error:
+        load(tmp_path / "w", Network(SHAPES))
+    assert len(str(error.value)) < 1500
 
 
 def test_a_load_that_does_not_fit_lists_everything_and_changes_nothing(tmp_path):
@@ -223,7 +266,7 @@ def test_a_network_that_drops_a_tensor_is_a_fault(tmp_path):
 def test_convert(tmp_path):
     state, left_out = convert(SAMPLES[0], tmp_path / "all.safetensors")
     assert len(state) == 20 and left_out == []
-    assert_same(read_state(tmp_path / "all.safetensors")[0], state)
+    assert_same(read_state(tmp_path / "all.safetensors")[0], read_state(SAMPLES[0])[0])
     tree = prefixed("first_stage_model.", STATE | {"loss.w": np.ones(1)}) | {"betas": np.ones(2)}
     (tmp_path / "w.pkl").write_bytes(pickle.dumps(tree))
     _, left_out = convert(tmp_path / "w.pkl", tmp_path / "fit", SHAPES, {"x": 1}, dtype="float16")

@@ -13,7 +13,10 @@ def expected_shapes(config, part):
 
 
 def main():
-    parser = cli.Parser(description=__doc__)
+    parser = cli.Parser(description=__doc__, epilog=(
+        "A checkpoint that holds more than tensors (argparse's Namespace, a pathlib.Path, a pickled module) "
+        "is not read, since its names could run code. If you trust the file, save the tensors alone with the "
+        "program that wrote it: torch.save(torch.load(F, weights_only=False)['state_dict'], G)."))
     parser.add_argument("source", help="file of weights; no code in it is run")
     parser.add_argument("--output", required=True, metavar="F", help="the .safetensors file to write")
     parser.add_argument("--config", metavar="FILE", help="config of the network they are for; needs --part")

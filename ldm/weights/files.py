@@ -1,54 +1,100 @@
-"""Weights in files: own ones are safetensors with the config in the metadata; all are told by content.
+"""Weights in files: own ones are safetensors with the config in the metadata; all are told by content."""
+from __future__ import annotations
 
-A safetensors file is eight bytes with the header's length, a JSON header (name -> dtype, shape, place), and
-the numbers. It is read and written here, tensor by tensor, since the library's numpy side holds everything
-twice and knows no bfloat16.
-"""
-import json
+import contextlib
 import math
+from typing import Any, Iterator
 
 import numpy as np
 
 from ldm.errors import UserError
-from ldm.files import replacing
-from ldm.weights import foreign
-from ldm.weights.names import fit
-
-FORMAT, VERSION = "iidm", 1
-HEADER_LIMIT = 100_000_000                                  # bytes, as the safetensors library has it
-DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64", "BOOL": "bool",
-          "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64",
-          "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64"}
-CODES = {name: code for code, name in DTYPES.items()}
+from ldm.files import open_regular, replacing
+from ldm.weights import foreign, safetensors_file
+from ldm.weights.names import fit, short
 
 
-def save(path, state, config=None, dtype=None):
-    """Write `state` (name -> array) and `config` (a dict of plain values, or None) to `path`, atomically.
+class Entry:
+    """A tensor of an opened file: shape, the dtype that `read` gives, and `read` for its numbers."""
+    __slots__ = ("shape", "dtype", "_path", "_name", "_kind", "_tensor")
+
+    def __init__(self, path, name, kind, tensor):
+        self._path, self._name, self._kind, self._tensor = path, name, kind, tensor
+        self.shape = tuple(tensor.shape)
+        floats = tensor.kind.startswith(("float", "bfloat"))
+        self.dtype = np.dtype(np.float32) if floats else tensor.dtype.newbyteorder("=")
+
+    def read(self) -> np.ndarray:
+        """The array, contiguous, in native order; UserError if a number is NaN or infinite."""
+        with foreign.readable(self._path, self._kind):
+            array = self._tensor.read()
+            if self._tensor.kind == "bfloat16":
+                array = (array.astype(np.uint32) << 16).view(np.float32)
+            with np.errstate(over="ignore"):
+                array = np.asarray(array, self.dtype, order="C")
+            _refuse_unless_finite(self._path, self._name, array)
+        return array
+
+
+@contextlib.contextmanager
+def opened(path, container: str | None = None) -> Iterator[tuple[dict[str, Entry], dict | None]]:
+    """Open any readable file of weights and yield (name -> Entry, config): names, shapes and dtypes are known
+    and checked, numbers are read one tensor at a time and while the file is open.
+
+    config: the dict that `save` was given, None in foreign files. container: see foreign.tensors. No code of
+    the file is run. A file that is truncated, damaged or of another kind, and a pickle that names more than
+    tensors and containers, are each a UserError.
+    """
+    with open_regular(path, "a file of weights") as file:
+        with foreign.readable(path, "file"):
+            head = file.read(9)
+            file.seek(0)
+        if not head:
+            raise UserError(path, "is empty", foreign.KINDS)
+        if safetensors_file.is_one(head):
+            if container:
+                raise UserError(path, f"has no '{short(container)}'",
+                                "a safetensors file holds one set of weights")
+            kind = "safetensors file"
+            with foreign.readable(path, kind):
+                tensors, config = safetensors_file.tensors(file, path)
+        else:
+            (kind, tensors), config = foreign.tensors(file, path, container), None
+        with foreign.readable(path, kind):
+            entries = {name: Entry(path, name, kind, tensor) for name, tensor in tensors.items()}
+        del tensors
+        yield entries, config
+
+
+def read_state(path, container: str | None = None) -> tuple[dict[str, np.ndarray], dict | None]:
+    """(state, config) of any readable file of weights, told by its content, whatever its name.
+
+    state: name -> numpy array in native order, possibly read-only, floating numbers as float32. Otherwise as
+    `opened`; a tensor with NaN or infinite numbers is a UserError too.
+    """
+    with opened(path, container) as (entries, config):
+        # Popped, so that what a tensor was read from can be freed.
+        return {name: entries.pop(name).read() for name in list(entries)}, config
+
+
+def save(path, state: dict[str, Any], config: dict | None = None, dtype: str | None = None) -> None:
+    """Write `state` (name -> array or Entry) and `config` (a dict of plain values, or None) to `path`,
+    atomically; Entries are read one at a time.
 
     Floating numbers are written as float32 or, with dtype="float16", in half the space; others as they are. A
     tensor that is not finite, or not so in float16, is a UserError, and so is a path that cannot be written.
     """
     if dtype not in (None, "float16"):
         raise UserError(dtype, "is no type for weights", "float16 or none (float32)")
-    arrays = {name: np.asarray(array) for name, array in state.items()}
-    kinds = {name: _written_as(array, dtype) for name, array in arrays.items()}
-    order = sorted(arrays, key=lambda name: -kinds[name].itemsize)      # stable; keeps every tensor aligned
-    metadata = {"format": FORMAT, "version": str(VERSION)}
-    if config is not None:
-        metadata["config"] = json.dumps(config)
-    header = {"__metadata__": metadata} | dict.fromkeys(arrays)         # keeps the state's order for readers
-    end = 0
-    for name in order:
-        begin, end = end, end + arrays[name].size * kinds[name].itemsize
-        header[name] = {"dtype": CODES[kinds[name].name], "shape": list(arrays[name].shape),
-                        "data_offsets": [begin, end]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
+    tensors = {name: value if isinstance(value, Entry) else np.asarray(value)
+               for name, value in state.items()}
+    kinds = {name: _written_as(tensor, dtype) for name, tensor in tensors.items()}
+    header, order = safetensors_file.header(tensors, kinds, config)
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
+        file.write(header)
         for name in order:
+            array = tensors[name].read() if isinstance(tensors[name], Entry) else tensors[name]
             with np.errstate(over="ignore"):                            # told by _refuse_unless_finite
-                array = np.ascontiguousarray(arrays[name], kinds[name])
+                array = np.ascontiguousarray(array, kinds[name])
             _refuse_unless_finite(path, name, array)
             file.write(array.data if array.size else b"")
 
@@ -60,120 +106,64 @@ def _written_as(array, dtype):
 def _refuse_unless_finite(path, name, array):
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         bad = array.size - int(np.count_nonzero(np.isfinite(array)))
-        raise UserError(path, f"{bad} of {array.size} numbers of '{name}' are NaN or infinite",
+        raise UserError(path, f"{bad} of {array.size} numbers of '{short(name)}' are NaN or infinite",
                         f"finite {array.dtype.name} numbers are needed")
 
 
-def read_state(path, container=None):
-    """(state, config) of any readable file of weights, told by its content, whatever its name.
+def _shapes(network):
+    """name -> shape of a network, or of a dict of shapes as it is."""
+    if isinstance(network, dict):
+        return network
+    return {name: tuple(value.shape) for name, value in network.state_dict().items()}
 
-    state: name -> numpy array in native order, possibly read-only, floating numbers as float32; config: the
-    dict that `save` was given, None in foreign files. container: see foreign.read. No code of the file is
-    run. A file that is truncated, damaged or of another kind, a pickle that names more than tensors and
-    containers, and a tensor with NaN or infinite numbers are each a UserError.
+
+def check(path, network, container: str | None = None) -> dict | None:
+    """Raise what `load` would raise, but for numbers that are not finite: only names and shapes are read.
+
+    network: as in `fill`, or a dict of name -> shape. Returns the config kept with the weights.
     """
-    with foreign.readable(path, "file"):
-        with open(path, "rb") as file:
-            head = file.read(9)
-    if not head:
-        raise UserError(path, "is empty", foreign.KINDS)
-    if head[8:] == b"{" and int.from_bytes(head[:8], "little") <= HEADER_LIMIT:
-        if container:
-            raise UserError(path, f"has no '{container}'", "a safetensors file holds one set of weights")
-        with foreign.readable(path, "safetensors file"):
-            return _read_safetensors(path)
-    tensors = foreign.read(path, container)
-    return {name: _native(path, name, array, dtype) for name, array, dtype in tensors}, None
+    with opened(path, container) as (entries, config):
+        fit(entries, _shapes(network), path)
+    return config
 
 
-def _native(path, name, array, dtype):
-    """`array` contiguous, in native order, floats as float32 and finite; bfloat16 comes by its bits."""
-    if dtype == "bfloat16":
-        array = (array.astype(np.uint32) << 16).view(np.float32)
-    kind = np.float32 if array.dtype.kind == "f" else array.dtype.newbyteorder("=")
-    with np.errstate(over="ignore"):
-        array = np.asarray(array, kind, order="C")
-    _refuse_unless_finite(path, name, array)
-    return array
-
-
-def _read_safetensors(path):
-    """(state, config) of a safetensors file of ours or of another program."""
-    with open(path, "rb") as file:
-        size = file.seek(0, 2)
-        file.seek(0)
-        length = int.from_bytes(file.read(8), "little")
-        if 8 + length > size:
-            raise ValueError(f"{size} bytes, but a header of {length}")
-        header = json.loads(file.read(length))
-        config = _config(header.pop("__metadata__", {}), path)
-        state = {}
-        for name, entry in header.items():
-            if entry["dtype"] not in DTYPES:
-                raise UserError(path, f"'{name}' is of type {entry['dtype']}",
-                                f"one of {', '.join(DTYPES)} is needed")
-            dtype = DTYPES[entry["dtype"]]
-            element = foreign.element(dtype)
-            begin, end = entry["data_offsets"]
-            shape = tuple(entry["shape"])
-            inside = 0 <= begin <= end <= size - 8 - length
-            if not inside or end - begin != math.prod(shape) * element.itemsize:
-                raise ValueError(f"'{name}' lies outside of the file or is of another size than its shape")
-            file.seek(8 + length + begin)
-            array = np.fromfile(file, element, math.prod(shape)).reshape(shape)
-            state[name] = _native(path, name, array, dtype)
-    if not state:
-        raise UserError(path, "holds no tensors", "a file of weights is needed")
-    return state, config
-
-
-def _config(metadata, path):
-    """The config in the metadata of a file of ours, None in others."""
-    if metadata.get("format") != FORMAT:
-        return None
-    if int(metadata["version"]) > VERSION:
-        raise UserError(path, f"is of version {metadata['version']} of the format",
-                        f"up to {VERSION} is read here")
-    return json.loads(metadata["config"]) if "config" in metadata else None
-
-
-def load(path, network, container=None):
+def load(path, network, container: str | None = None) -> dict | None:
     """Fill `network` with the weights in `path`; returns the config kept with them, None in foreign files."""
     state, config = read_state(path, container)
     fill(network, state, path)
     return config
 
 
-def fill(network, state, subject):
+def fill(network, state: dict[str, np.ndarray], subject) -> None:
     """Put `state` (name -> array, from what an error calls `subject`) into `network`, strictly.
 
     network: anything with `state_dict()` (name -> something with a shape) and `load_state_dict(dict of
     arrays)`. Names are matched as names.fit says; missing, extra and misshapen tensors stop the load before
     anything changes.
     """
-    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    fitted, _ = fit(state, shapes, subject)
+    fitted, _ = fit(state, _shapes(network), subject)
     network.load_state_dict(fitted)
     for name, value in network.state_dict().items():        # Jittor's loader only logs what it could not set
         if not np.array_equal(np.asarray(value), fitted[name]):
             raise RuntimeError(f"the network did not take over '{name}'")
 
 
-def convert(source, target, expected_shapes=None, config=None, dtype=None, container=None):
-    """Read `source`, of any readable kind, and write it to `target` in our format.
+def convert(source, target, expected_shapes: dict | None = None, config: dict | None = None,
+            dtype: str | None = None, container: str | None = None) -> tuple[dict[str, Entry], list[str]]:
+    """Read `source`, of any readable kind, and write it to `target` in our format, a tensor at a time.
 
     expected_shapes: name -> shape of the network it is for, whose names it then gets, strictly, as in
-    `load`. config: what to keep with it, by default the source's own. Returns (the state, the names left
-    out).
+    `load`. config: what to keep with it, by default the source's own. Returns (name -> shape and dtype of
+    what was written, the names left out).
     """
-    state, found = read_state(source, container)
-    left_out = []
-    if expected_shapes is not None:
-        state, left_out = fit(state, expected_shapes, source)
-    save(target, state, found if config is None else config, dtype)
-    return state, left_out
+    with opened(source, container) as (entries, found):
+        left_out = []
+        if expected_shapes is not None:
+            entries, left_out = fit(entries, expected_shapes, source)
+        save(target, entries, found if config is None else config, dtype)
+    return entries, left_out
 
 
-def summary(state):
-    """"660 tensors, 501,540,358 parameters"."""
-    return f"{len(state)} tensors, {sum(array.size for array in state.values()):,} parameters"
+def summary(state: dict[str, Any]) -> str:
+    """"660 tensors, 501,540,358 parameters"; `state`: name -> anything with a shape."""
+    return f"{len(state)} tensors, {sum(math.prod(array.shape) for array in state.values()):,} parameters"

@@ -1,63 +1,96 @@
 """Readers of weights that other programs wrote: pickles of Jittor and numpy, torch's zip and legacy files.
 
 None runs code from the file (see pickles.py), and tensors are read one by one, after the ones wanted are
-known, so that optimizer states beside them cost nothing.
+known, so that optimizer states beside them cost nothing. Time and memory are bounded by the file's own size.
 """
-import collections
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import io
+import os
 import zipfile
+from typing import BinaryIO, Iterator
 
 from ldm.errors import UserError
 from ldm.weights import names, pickles
-from ldm.weights.pickles import Array, Storage, Tensor, element
+from ldm.weights.tensors import Array, Storage, Tensor, checked_sizes, element, stored_bytes
 
 JITTOR_END = b"HCAJSLHD"                                        # jt.save's last words, after a SHA-1
 TORCH_LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."    # a pickle of torch's magic number
 ZIP = b"PK\x03\x04"
 KINDS = "own .safetensors, Jittor .pkl, torch .ckpt/.pt/.pth and .safetensors are read"
+OTHERS = (                                  # how other files begin, what they are, what helps
+    (b"version https://git-lfs", "a Git LFS pointer and not the file itself", "`git lfs pull` gets that"),
+    (b"\x1f\x8b", "packed by gzip", "unpack it: `gunzip` or `tar xzf`"),
+    (b"BZh", "packed by bzip2", "unpack it"), (b"\xfd7zXZ", "packed by xz", "unpack it"),
+    (b"7z\xbc\xaf", "a 7z archive", "unpack it"), (b"Rar!", "a rar archive", "unpack it"),
+    (b"\x93NUMPY", "one array of numpy without a name", KINDS),
+    (b"\x89HDF", "an HDF5 file, as Keras writes", KINDS),
+    (b"\x89PNG", "a picture", KINDS), (b"\xff\xd8\xff", "a picture", KINDS),
+    (b"PK\x05\x06", "an empty zip file", KINDS),
+)
+SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".pkl", ".safetensors")
+DIRECTORY_LIMIT = 16 << 20                  # bytes of a zip file's list of members: some 200,000 of them
+SHARED = 4                                  # tensors may share memory, up to so many times the file's size
+SLACK = 1 << 20                             # bytes more than that in small files
+DEPTH = 5                                   # of dicts in which weights are looked for
 
 
 @contextlib.contextmanager
-def readable(path, kind):
+def readable(path, kind: str) -> Iterator[None]:
     """Turn what damaged files make of a reader into a UserError; `kind` is what the file set out to be."""
     try:
         yield
     except UserError:
         raise
     except OSError as e:
-        raise UserError(path, f"cannot be read ({e.strerror or e})", "a readable file of weights is needed")
+        raise UserError(path, f"cannot be read ({e.strerror or e})",
+                        "a readable file of weights is needed") from e
+    except MemoryError as e:
+        raise UserError(path, "does not fit into memory", "a machine with more is needed") from e
     except Exception as e:              # the bytes are anybody's: parsers may fail on them in any way
-        reason = " ".join(str(e).split()) or type(e).__name__
+        reason = names.short(" ".join(str(e).split()) or type(e).__name__, 160)
         raise UserError(path, f"is truncated or damaged, or no {kind} of weights ({reason})", KINDS) from e
 
 
-def read(path, container=None):
-    """Yield (name, array, dtype name) for each tensor of the weights in `path`, in the file's order.
+def tensors(file: BinaryIO, path, container: str | None = None) -> tuple[str, dict[str, Array | Tensor]]:
+    """(kind of the file, name -> tensor) of the weights in `file`, without their numbers.
 
     container: the dotted path of keys to the weights, such as "ema" or "model.state_dict", where a file
-    holds several sets; by default the only dict of tensors under the keys of names.CONTAINERS, or the
-    file's own top.
+    holds several sets; by default the only dict of tensors.
     """
-    with open(path, "rb") as file:
-        head = file.read(len(TORCH_LEGACY))
-        file.seek(0)
-        if head.startswith(ZIP):
-            kind, reader = "torch zip file", _read_zip
-        elif head == TORCH_LEGACY:
-            kind, reader = "legacy torch file", _read_legacy
-        elif _is_pickle(file, head):
-            kind, reader = "pickle", _read_pickle
-        else:
-            raise UserError(path, "is no file of weights", KINDS)
-        with readable(path, kind):
-            weights = select(reader(file, path), path, container)
-        while weights:                                          # popped, so that what is read can be freed
-            name, tensor = weights.popitem(last=False)
-            with readable(path, kind):
-                item = (name, *tensor.read())
-            yield item
+    head = file.read(512)
+    file.seek(0)
+    if head.startswith(ZIP):
+        kind, reader = "torch zip file", _read_zip
+    elif head.startswith(TORCH_LEGACY):
+        kind, reader = "legacy torch file", _read_legacy
+    elif _is_pickle(file, head):
+        kind, reader = "pickle", _read_pickle
+    else:
+        _refuse_by_name(path, head)
+        raise UserError(path, "is no file of weights", KINDS)
+    with readable(path, kind):
+        found = select(reader(file, path), path, container)
+        size = os.fstat(file.fileno()).st_size
+        total = sum(map(stored_bytes, found.values()))
+        if total > SHARED * size + SLACK:
+            raise UserError(path, f"holds {len(found)} tensors of {total / 1e9:.3g} GB in a file of "
+                            f"{size / 1e9:.3g} GB", "a file whose tensors share little memory is needed")
+    return kind, found
+
+
+def _refuse_by_name(path, head):
+    """UserError that says what `path` is, where its first bytes tell."""
+    for start, what, remedy in OTHERS:
+        if head.startswith(start):
+            raise UserError(path, f"is {what}", remedy)
+    if head[257:262] == b"ustar":
+        raise UserError(path, "is a tar archive", "unpack it")
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<!doctype", b"<html", b"<head", b"<?xml", b"<!--")):
+        raise UserError(path, "is a web page", "download it again, the file and not the page about it")
 
 
 def _is_pickle(file, head):
@@ -94,49 +127,86 @@ def _read_pickle(file, path):
 
 
 def _storages(read_bytes):
-    """A maker of storages, one a key, as pickles.load wants it; `read_bytes(storage)` fetches their bytes."""
-    made = {}
+    """A maker of storages, one a key, as pickles.load wants it; `read_bytes(storage)` fetches their bytes.
 
-    def storage(dtype, key, elements):
-        if type(elements) is not int or elements < 0 or type(key) not in (str, int):
-            raise ValueError("a storage of impossible size")
-        if key not in made:
-            made[key] = Storage(key, dtype, elements * element(dtype).itemsize, read_bytes)
-        return made[key]
-    return storage
-
-
-def _keep_last(read_bytes):
-    """`read_bytes` that remembers its last result, for tensors that share a storage."""
-    last = [None, b""]
+    The last result is remembered, for tensors that share a storage.
+    """
+    made, last = {}, [None, b""]
 
     def read(storage):
         if last[0] is not storage:
+            last[:] = None, b""                                 # lets go of it before the next is read
             last[:] = storage, read_bytes(storage)
             if len(last[1]) != storage.size:
                 raise ValueError(f"storage {storage.key} has {len(last[1])} bytes instead of {storage.size}")
         return last[1]
-    return read
+
+    def storage(dtype, key, elements):
+        elements, = checked_sizes((elements,), "size of a storage")
+        if type(key) not in (str, int):
+            raise ValueError("a storage without a name")
+        if key not in made:
+            made[key] = Storage(key, dtype, elements * element(dtype).itemsize, read)
+        return made[key]
+    return storage
+
+
+class _Members(io.BufferedReader):
+    """A file for zipfile, which reads the list of members in one go: it may not be longer than the limit."""
+    limit = DIRECTORY_LIMIT
+
+    def read(self, size=-1):
+        if self.limit is not None and size > self.limit:
+            raise ValueError("a zip file with too many members")
+        return super().read(size)
 
 
 def _read_zip(file, path):
     """The tree of a torch zip file: <root>/data.pkl, and a storage in each <root>/data/<key>."""
-    archive = zipfile.ZipFile(file)
-    found = [name for name in archive.namelist() if name.endswith("/data.pkl") and name.count("/") == 1]
+    members = _Members(io.FileIO(file.fileno(), closefd=False))
+    archive = zipfile.ZipFile(members)
+    members.limit = None
+    listed = archive.namelist()
+    found = [name for name in listed if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(found) != 1:
-        raise UserError(path, "is a zip file without torch's data.pkl", KINDS)
+        _refuse_zip(path, listed)
     root = found[0][:-len("data.pkl")]
-    if f"{root}byteorder" in archive.namelist() and archive.read(f"{root}byteorder") != b"little":
-        raise ValueError("big-endian numbers")
+    whole = os.fstat(file.fileno()).st_size         # `file` itself is left alone: both have one position
+    spent = [0]
 
     def member(name):
         info = archive.getinfo(name)
         if info.compress_type != zipfile.ZIP_STORED:            # so that nothing is larger than the file
-            raise ValueError(f"{name} is compressed, which torch does not do")
+            raise ValueError(f"{names.short(name)} is compressed, which torch does not do")
+        spent[0] += info.file_size                      # members may lie on each other, or be read again
+        if info.file_size > whole or spent[0] > SHARED * whole + SLACK:
+            raise ValueError(f"{names.short(name)} is longer than the file")
         return archive.read(info)
 
-    storages = _storages(_keep_last(lambda storage: member(f"{root}data/{storage.key}")))
-    return pickles.load(io.BytesIO(member(found[0])), path, storages)
+    if f"{root}byteorder" in listed and member(f"{root}byteorder") != b"little":
+        raise ValueError("big-endian numbers")
+    if f"{root}constants.pkl" in listed:
+        raise UserError(path, "is a TorchScript program", "save its state_dict() with torch.save")
+    storages = _storages(lambda storage: member(f"{root}data/{storage.key}"))
+
+    def storage(dtype, key, elements):
+        made = storages(dtype, key, elements)
+        length = archive.getinfo(f"{root}data/{key}").file_size
+        if made.size != length:
+            raise ValueError(f"storage {key} has {length} bytes instead of {made.size}")
+        return made
+    return pickles.load(io.BytesIO(member(found[0])), path, storage)
+
+
+def _refuse_zip(path, listed):
+    """UserError that says what a zip file without torch's tree holds."""
+    packed = [name for name in listed if name.lower().endswith(SUFFIXES)]
+    if listed and all(name.endswith(".npy") for name in listed):
+        raise UserError(path, "is an .npz file of numpy", KINDS)
+    if packed:
+        raise UserError(path, f"is a zip file that holds {names.short(packed[0])}",
+                        "unpack it, and give the file that was in it")
+    raise UserError(path, "is a zip file without torch's data.pkl", KINDS)
 
 
 def _read_legacy(file, path):
@@ -145,14 +215,18 @@ def _read_legacy(file, path):
     It is five pickles (magic, version, system, tree, keys), then the storages in the order of the keys, each
     with its number of elements before it.
     """
-    places = {}
+    places, size, spent = {}, file.seek(0, 2), [0]
+    file.seek(0)
 
     def read_bytes(storage):
+        spent[0] += storage.size                                # read again and again: see _read_zip
+        if spent[0] > SHARED * size + SLACK:
+            raise ValueError("storages that are read in turns")
         file.seek(places[storage.key])
         return file.read(storage.size)
 
     made = {}
-    storage = _storages(_keep_last(read_bytes))
+    storage = _storages(read_bytes)
 
     def noted(dtype, key, elements):
         made[key] = storage(dtype, key, elements)
@@ -168,30 +242,48 @@ def _read_legacy(file, path):
         if elements * itemsize != made[key].size:
             raise ValueError(f"storage {key} has {elements} elements instead of {made[key].size // itemsize}")
         places[key] = file.tell()
-        file.seek(made[key].size, 1)
+        if file.seek(made[key].size, 1) > size:
+            raise ValueError(f"storage {key} ends beyond the file")
     return tree
 
 
-def _holds_weights(tree):
-    """Whether a dict has tensors under its own keys; lone numbers, as in a log, do not make weights."""
-    return isinstance(tree, dict) and any(isinstance(value, (Array, Tensor)) and tuple(value.shape)
-                                          for value in tree.values())
+def _tensors_of(tree):
+    """The tensors under a dict's own keys, without lone numbers, as in a log, which do not make weights."""
+    return [value for value in tree.values() if isinstance(value, (Array, Tensor)) and value.shape]
 
 
-def _sets(tree, place=""):
-    """(dotted place, dict) of every dict of tensors at the top or under the keys of names.CONTAINERS."""
-    if _holds_weights(tree):
-        yield place, tree
-    for key in names.CONTAINERS:
-        if isinstance(tree, dict) and isinstance(tree.get(key), dict):
-            yield from _sets(tree[key], f"{place}.{key}".lstrip("."))
+def _sets(tree):
+    """{dotted place: dict} of the dicts of tensors in `tree`, "" for itself. What optimizers keep is left
+    out, and, beside others, what has a vector alone or only integers: a generator's state, a list of
+    losses."""
+    found, seen, level = {}, set(), [("", tree)]
+    for _ in range(DEPTH):
+        deeper = []
+        for place, part in level:
+            if not isinstance(part, dict) or id(part) in seen:
+                continue
+            seen.add(id(part))
+            if _tensors_of(part):
+                found[place] = part
+            deeper += [(f"{place}.{key}".lstrip("."), value) for key, value in part.items()
+                       if type(key) is str and isinstance(value, dict)
+                       and not key.lower().startswith(names.NO_WEIGHTS)]
+        level = deeper
+    if len(found) > 1:
+        found = {place: part for place, part in found.items() if _like_weights(_tensors_of(part))}
+    return found
+
+
+def _like_weights(parts):
+    floats = [part for part in parts if part.kind.startswith(("float", "bfloat"))]
+    return len(floats) > 1 or any(len(part.shape) > 1 for part in floats)
 
 
 def _at(tree, container, path):
     """The value under the dotted keys `container`."""
     for key in container.split("."):
         if not isinstance(tree, dict) or key not in tree:
-            raise UserError(path, f"has no '{container}'", f"keys are {_keys(tree)}")
+            raise UserError(path, f"has no '{names.short(container)}'", f"keys are {_keys(tree)}")
         tree = tree[key]
     return tree
 
@@ -200,23 +292,28 @@ def _keys(tree):
     """The keys of `tree` as a text of bounded length."""
     if not isinstance(tree, dict):
         return f"none in a {type(tree).__name__.lower()}"
-    return ", ".join(str(key)[:40] for key in list(tree)[:10]) + (", ..." if len(tree) > 10 else "")
+    shown = [names.short(key, 40) if isinstance(key, (str, int)) else type(key).__name__
+             for key in list(tree)[:10]]
+    return ", ".join(shown) + (f" and {len(tree) - 10} more" if len(tree) > 10 else "")
 
 
-def select(tree, path, container=None):
+def select(tree, path, container: str | None = None) -> dict[str, Array | Tensor]:
     """The named tensors of `tree`, name -> Array or Tensor, without plain values beside them (an epoch).
 
     No weights, or several sets of which `container` chooses none, are a UserError.
     """
-    sets = [(container, _at(tree, container, path))] if container else list(_sets(tree))
+    sets = {container: _at(tree, container, path)} if container else _sets(tree)
     if len(sets) > 1:
-        places = " and ".join(f"'{place}'" if place else "the top" for place, _ in sets)
-        raise UserError(path, f"holds several sets of weights, at {places}", "choose one as the container")
-    if not sets or not _holds_weights(sets[0][1]):
+        places = [f"'{names.short(place)}'" if place else "the top" for place in sets]
+        named = names.short(next(place for place in sets if place))
+        more = f" and {len(places) - 6} more" if len(places) > 6 else ""
+        raise UserError(path, f"holds several sets of weights, at {', '.join(places[:6])}{more}",
+                        f"choose one: convert.py and average.py take --container {named}")
+    weights = next(iter(sets.values()), None)
+    if not isinstance(weights, dict) or not _tensors_of(weights):
         raise UserError(path, f"holds no named tensors (keys are {_keys(tree)})",
-                        f"a dict of tensors is needed, alone or under {', '.join(names.CONTAINERS)}")
-    weights = collections.OrderedDict((name, value) for name, value in sets[0][1].items()
-                                      if isinstance(value, (Array, Tensor)))
+                        "a dict of tensors is needed, alone or in other dicts")
+    weights = {name: value for name, value in weights.items() if isinstance(value, (Array, Tensor))}
     if not all(isinstance(name, str) for name in weights):
         raise UserError(path, "holds tensors under keys that are no names", "names of parameters are needed")
     return weights

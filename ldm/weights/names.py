@@ -1,14 +1,14 @@
 """Tables of names by which foreign weights enter, and the strict comparison with a network's own names."""
+from __future__ import annotations
+
 from ldm.errors import UserError
 
-# Keys under which a training checkpoint keeps its weights, beside counters and optimizer states: Lightning
-# and OpenMMLab ("state_dict"), training scripts in general, BasicSR ("params"). Two of them in one file are
-# two sets of weights, of which the caller must choose one.
-CONTAINERS = ("state_dict", "model", "model_state_dict", "params", "params_ema", "ema")
+# Under keys that begin so a checkpoint keeps other tensors than weights, such as those of its optimizer.
+NO_WEIGHTS = ("optim", "sched", "scaler", "callback")
 
 # Prefixes that a wrapping module puts before *every* name: DataParallel, a Lightning module's `self.model`,
-# or both.
-WRAPPERS = ("module.", "model.", "module.model.")
+# torch.compile; several, as in "module._orig_mod.", if one wraps the other.
+WRAPPERS = ("module.", "model.", "_orig_mod.")
 
 # Prefixes of one network in a checkpoint of several; names without the prefix belong to the others and are
 # left out. A latent-diffusion checkpoint of CompVis holds its autoencoder so.
@@ -32,9 +32,26 @@ VARS = (("jittor", "jittor_core.Var"), ("jittor", "Var"), ("jittor_core", "Var")
 NUMPY_MODULES = ("numpy.core", "numpy._core")           # before numpy 2 and since
 
 
+def wrappers(state) -> list:
+    """The prefixes of WRAPPERS that every name of `state` has: "" first, each with one more than the last."""
+    found = [""]
+    while state and len(found) < 8:
+        longer = [found[-1] + p for p in WRAPPERS if all(name.startswith(found[-1] + p) for name in state)]
+        if not longer:
+            break
+        found += longer
+    return found
+
+
+def short(text, limit=80) -> str:
+    """`text`, with its middle left out if it is longer than `limit`."""
+    text = str(text)
+    return text if len(text) <= limit else f"{text[:limit // 2]}...{text[-limit // 4:]}"
+
+
 def _prefix(state, expected):
     """The prefix to take off: the only one under which expected names are found, "" if none or several."""
-    possible = [""] + [p for p in WRAPPERS if all(name.startswith(p) for name in state)] + list(PARTS)
+    possible = wrappers(state) + list(PARTS)
     covering = [p for p in possible if any(p + name in state for name in expected)]
     return covering[0] if len(covering) == 1 else ""
 
@@ -45,11 +62,11 @@ def _is_training_only(name, expected):
 
 def _some(names, limit=5):
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return f"{len(names)} ({', '.join(names[:limit])}{more})"
+    return f"{len(names)} ({', '.join(map(short, names[:limit]))}{more})"
 
 
 def _text(shape):
-    return "x".join(map(str, shape)) or "scalar"
+    return short("x".join(map(str, shape))) or "scalar"
 
 
 def refuse_unless_same(state, expected, subject):
@@ -59,7 +76,7 @@ def refuse_unless_same(state, expected, subject):
     """
     missing = [name for name in expected if name not in state]
     extra = [name for name in state if name not in expected]
-    wrong = [f"{name} is {_text(array.shape)} instead of {_text(expected[name])}"
+    wrong = [f"{short(name)} is {_text(array.shape)} instead of {_text(expected[name])}"
              for name, array in state.items()
              if name in expected and tuple(array.shape) != tuple(expected[name])]
     faults = [f"{label} {_some(names)}" for label, names in

@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from ldm.errors import UserError
-from ldm.weights.names import WRAPPERS
+from ldm.weights.names import wrappers
 
 STAGE_PARTS = {"patch_embed": "patch_embeddings", "block": "block", "norm": "layer_norm"}
 NVLABS = (                                          # NVlabs and JSeg, once the stage has its place
@@ -47,7 +47,7 @@ NIMA_MARKS = {                                      # a name that no other layou
 def _plain(state):
     """Without a wrapping module's prefix and without the counters of training steps that torch's norms
     carry."""
-    prefix = max((p for p in WRAPPERS if all(name.startswith(p) for name in state)), key=len, default="")
+    prefix = wrappers(state)[-1]
     return {name[len(prefix):]: array for name, array in state.items()
             if not name.endswith("num_batches_tracked")}
 
