@@ -98,6 +98,20 @@ def test_a_killed_reader_is_an_error_and_no_hang():
             read(0)
 
 
+@pytest.mark.parametrize("wanted", [0, 7])
+def test_a_reader_killed_while_it_waits_or_sends_is_an_error(wanted):
+    """Small answers leave it idle; with large ones it waits in the middle of sending the next."""
+    for size in (10, 4_000_000):
+        with Reader(lambda k, size=size: (os.getpid(), bytes(size)), 9) as read:
+            child = read(0)[0]
+            time.sleep(0.2)
+            os.kill(child, signal.SIGKILL)
+            time.sleep(0.2)
+            with pytest.raises(UserError, match="was killed"):
+                for k in (wanted, 1, 2):
+                    read(k)
+
+
 def test_the_reader_dies_with_its_parent(tmp_path):
     code = f"""
 import os, sys, time

@@ -1,6 +1,7 @@
 """tools/evaluate.py, and the runner behind it: small folders, every kind of bad input, all networks at
 once."""
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,8 @@ from tiny import run_tool
 from ldm import files
 from ldm.errors import UserError
 from ldm.evaluation import frechet_distance, published, runner, style_similarity, total_score
-from ldm.evaluation.fid import Moments
-from ldm.images import read_image, write_image
+from ldm.evaluation.fid import Moments, cached_moments
+from ldm.images import Reading, read_image, write_image
 from ldm.weights import save
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -80,7 +81,7 @@ def test_json_and_variant_and_pairs(folders):
 def test_bad_files_are_listed_and_left_out(folders):
     whole = (folders / "references/0.jpg").read_bytes()
     (folders / "references/0.jpg").write_bytes(whole[:len(whole) // 2])
-    write_image(folders / "results/1.png", smooth_image(48, 64, 1))
+    write_image(folders / "results/1.png", smooth_image(48, 60, 1))
     (folders / "results/2.png").unlink()
     write_image(folders / "masks/3.png", np.full(SIZE, 29, np.uint8))
     status, out, err = tool(folders)
@@ -88,7 +89,7 @@ def test_bad_files_are_listed_and_left_out(folders):
     assert status == 2
     assert last == "error: 4 failed, 1 of 5 pairs are in the numbers"
     assert "references/0.jpg: cannot be read as an image" in listed[0]
-    assert listed[1].endswith("results/1.png: is 64x48, its mask is 128x96")
+    assert listed[1].endswith("results/1.png: is 60x48, its mask is 128x96")
     assert listed[2].endswith("masks/2.png: has no result, an image named 2 is needed")
     assert "masks/3.png: holds label 29, labels are 0..28" in listed[3]
     similarity = style_similarity(smooth_image(*SIZE, 4), read_image(folders / "references/4.jpg"))
@@ -113,6 +114,58 @@ def test_nothing_to_evaluate(folders):
         path.write_bytes(b"no image")
     with pytest.raises(UserError, match="results: none of its images can be evaluated; .*0.png: cannot be"):
         evaluate(folders)
+
+
+def test_masks_of_another_size_are_read_at_their_results(folders, caplog):
+    expected = evaluate(folders)["per_image"]
+    for i in range(5):
+        double = read_image(folders / f"masks/{i}.png")[..., 0].repeat(4, 0).repeat(4, 1)
+        write_image(folders / f"masks/{i}.png", double)
+    report = evaluate(folders)
+    assert (report["per_image"], report["failures"]) == (expected, [])
+    assert len(caplog.messages) == 1 and "5 masks, such as " in caplog.text
+    write_image(folders / "masks/0.png", double[:, :384])                      # square: its middle on request
+    assert "is 128x96" in evaluate(folders)["failures"][0]
+    assert evaluate(folders, reading=Reading(fit="crop"))["failures"] == []
+
+
+def test_values_to_ignore_and_the_style_of_the_next_pair(folders):
+    write_image(folders / "masks/0.png", np.full(SIZE, 255, np.uint8))
+    assert "--ignore 255" in evaluate(folders)["failures"][0]
+    report = evaluate(folders, reading=Reading(ignore=(255,)), batch_size=2)
+    results = [smooth_image(*SIZE, i) for i in range(5)]
+    references = [read_image(folders / f"references/{i}.jpg") for i in range(5)]
+    following = [100 * style_similarity(results[i], references[(i + 1) % 5]) for i in range(5)]
+    own = [100 * style_similarity(results[i], references[i]) for i in range(5)]
+    assert report["numbers"]["S-next"]["value"] == pytest.approx(np.mean(following))
+    assert report["numbers"]["own"]["value"] == pytest.approx(100 * np.mean(np.greater(own, following)))
+
+
+def test_tiny_pictures_are_failures(folders):
+    write_image(folders / "results/0.png", smooth_image(3, 4, 0))
+    assert "results/0.png: is 4 x 3 pixels" in evaluate(folders)["failures"][0]
+
+
+@pytest.mark.parametrize("spoil", ["empty", "npy", "text", "other form", "FIFO", "cut"])
+def test_a_damaged_cache_of_statistics_is_one_line(folders, spoil):
+    paths, arrays = [folders / "train/0.jpg"], (np.zeros(4), np.eye(4), [])
+    cached_moments(folders / "cache", paths, "x", lambda: arrays)
+    file, = (folders / "cache").iterdir()
+    whole = file.read_bytes()
+    with np.load(file) as stored:
+        stored = dict(stored)
+    file.unlink()
+    if spoil == "FIFO":
+        os.mkfifo(file)
+    elif spoil == "other form":
+        np.savez(file, **{**stored, "sigma": np.zeros((4, 3))})
+    elif spoil == "npy":
+        with open(file, "wb") as f:
+            np.save(f, np.zeros(4))
+    else:
+        file.write_bytes({"empty": b"", "text": b"hello", "cut": whole[:len(whole) // 2]}[spoil])
+    with pytest.raises(UserError, match=f"{file.name}: "):
+        cached_moments(folders / "cache", paths, "x", lambda: arrays)
 
 
 def test_two_results_of_one_name(folders):

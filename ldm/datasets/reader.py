@@ -1,4 +1,5 @@
 """Reading ahead: a process of its own prepares the next batch while the device computes."""
+import contextlib
 import ctypes
 import multiprocessing
 import os
@@ -40,20 +41,24 @@ class Reader:
         if self._asked != k:
             if self._asked is not None:
                 self._receive()                 # a jump: what was prepared is not wanted
-            self._pipe.send(k)
+            self._ask(k)
         result, error = self._receive()
         self._asked = None
         if error is not None:
             raise error
         if k + 1 < self.stop:
-            self._asked = k + 1
-            self._pipe.send(self._asked)
+            self._ask(k + 1)
         return result
+
+    def _ask(self, k):
+        self._asked = k
+        with contextlib.suppress(OSError):      # it died since it was last heard: the next answer says so
+            self._pipe.send(k)
 
     def _receive(self):
         try:
             return self._pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):             # OSError: killed in the middle of its answer
             raise UserError("reading ahead", "its process was killed",
                             "enough memory for another batch is needed")
 

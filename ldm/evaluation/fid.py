@@ -1,13 +1,13 @@
 """Fréchet distance between Gaussians fitted to features, exact where a covariance is singular."""
 import hashlib
+import io
 import os
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from ldm.errors import UserError
-from ldm.files import replacing
+from ldm.files import kind_of, open_regular, replacing
 
 
 class TooFew(UserError):
@@ -68,8 +68,15 @@ class Moments:
 
 def files_hash(paths):
     """sha256 of a list of files: names, sizes and times of change, in order."""
-    lines = (f"{Path(p).name}\0{p.stat().st_size}\0{p.stat().st_mtime_ns}\n" for p in map(Path, paths))
-    return hashlib.sha256(os.fsencode("".join(lines))).hexdigest()
+    return hashlib.sha256(os.fsencode("".join(map(_line, map(Path, paths))))).hexdigest()
+
+
+def _line(path):
+    try:
+        status = path.stat()
+    except OSError:                     # a link that leads nowhere: a failure when it is read
+        return f"{path.name}\0absent\n"
+    return f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\n"
 
 
 def cached_moments(cache, paths, network_hash, compute):
@@ -82,15 +89,30 @@ def cached_moments(cache, paths, network_hash, compute):
     """
     files = files_hash(paths)
     path = Path(cache) / f"moments-{files[:16]}-{network_hash[:16]}.npz"
-    if path.exists():
-        try:
-            with np.load(path) as stored:
-                if (str(stored["files"]), str(stored["network"])) == (files, network_hash):
-                    return stored["mu"], stored["sigma"], stored["failures"].tolist()
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as e:
-            raise UserError(path, f"is no file of statistics ({e})", "delete it to have them computed again")
+    if kind_of(path) is not None:
+        stored = read_moments(path)
+        if (stored["files"], stored["network"]) == (files, network_hash):
+            return stored["mu"], stored["sigma"], stored["failures"].tolist()
     mu, sigma, failures = compute()
+    made = io.BytesIO()                 # in memory first: on a full disk numpy's writer leaves a traceback
+    np.savez(made, mu=mu, sigma=sigma, files=files, network=network_hash,
+             failures=np.array(failures, dtype=str))
     with replacing(path) as temporary:
-        np.savez(temporary, mu=mu, sigma=sigma, files=files, network=network_hash,
-                 failures=np.array(failures, dtype=str))
+        temporary.write_bytes(made.getvalue())
     return mu, sigma, failures
+
+
+def read_moments(path):
+    """The arrays of a file that `cached_moments` wrote; UserError for anything else."""
+    with open_regular(path) as file:
+        try:
+            with np.load(file) as stored:
+                arrays = {name: stored[name] for name in ("mu", "sigma", "files", "network", "failures")}
+        except Exception as e:          # a damaged zip raises anything
+            raise UserError(path, f"is no file of statistics ({e or type(e).__name__})",
+                            "delete it to have them computed again") from None
+    mu, sigma, failures = (arrays[name] for name in ("mu", "sigma", "failures"))
+    numbers = mu.dtype == sigma.dtype == np.float64 and mu.ndim == 1 and sigma.shape == mu.shape * 2
+    if not numbers or failures.ndim != 1 or failures.dtype.kind != "U":
+        raise UserError(path, "holds statistics of another form", "delete it to have them computed again")
+    return arrays

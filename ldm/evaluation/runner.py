@@ -1,11 +1,12 @@
 """All numbers of the contest from folders of images, in one pass and constant memory."""
+import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ldm import files, images
-from ldm.datasets.landscape import inference_pairs
+from ldm.datasets.landscape import inference_pairs, normal
 from ldm.errors import UserError
 from ldm.evaluation import published
 from ldm.evaluation.aesthetics import mean_score
@@ -14,6 +15,9 @@ from ldm.evaluation.score import total_score
 from ldm.evaluation.segmentation import MaskAccuracy
 from ldm.evaluation.style import style_similarity
 from ldm.labels import NAMES
+
+log = logging.getLogger(__name__)
+LEAST_SIDE = 16                 # pixels of a picture; the networks halve its sides up to five times
 
 
 class Opened(NamedTuple):
@@ -45,17 +49,31 @@ def open_networks(paths, zoo="models"):
             for kind, path in found.items()}
 
 
-def read_pair(mask, reference, results):
+def read_pair(mask, reference, results, reading=images.AS_IS, resized=None):
     """The Pair of the paths of a mask and a reference; `results` maps stems to paths. UserError where a file
-    is missing, damaged, or of another size than its mask."""
-    if mask.stem not in results:
+    is missing, damaged, or of other proportions than its mask. A mask of another size is read at its
+    result's, as the model saw it, and put into the list `resized`."""
+    path = results.get(normal(mask.stem))
+    if path is None:
         raise UserError(mask, "has no result", f"an image named {mask.stem} is needed")
-    pair = Pair(mask.stem, images.read_image(results[mask.stem]), images.read_labels(mask),
-                images.read_image(reference))
-    if pair.result.shape[:2] != pair.mask.shape:
-        sizes = ["{1}x{0}".format(*array.shape) for array in (pair.result, pair.mask)]
-        raise UserError(results[mask.stem], f"is {sizes[0]}", f"its mask is {sizes[1]}")
-    return pair
+    result, labels = read_picture(path), images.read_labels(mask, reading=reading)
+    if result.shape[:2] != labels.shape:
+        size, own = result.shape[1::-1], labels.shape[::-1]
+        if reading.fit == "refuse" and not images.same_proportions(size, own):
+            raise UserError(path, "is {}x{}".format(*size), "its mask is {}x{}".format(*own))
+        labels = images.read_labels(mask, size, reading)
+        if resized is not None:
+            resized.append(mask)
+    return Pair(mask.stem, result, labels, images.read_image(reference))
+
+
+def read_picture(path):
+    """A result or a real image H x W x 3 uint8, large enough for the networks; UserError where it is not."""
+    picture = images.read_image(path)
+    if min(picture.shape[:2]) < LEAST_SIDE:
+        raise UserError(path, "is {1} x {0} pixels".format(*picture.shape),
+                        f"{LEAST_SIDE} a side at least are needed")
+    return picture
 
 
 def batches(items, read, size, failures, shape):
@@ -77,12 +95,13 @@ def batches(items, read, size, failures, shape):
 
 
 class Evaluation:
-    """Takes in batches of pairs and gives their numbers; constant memory, but for three numbers an image."""
+    """Takes in batches of pairs and gives their numbers; constant memory, but for five numbers an image."""
 
     def __init__(self, networks, variant="contest_overflow"):
         self.networks, self.variant = networks, variant
         self.accuracy, self.moments = MaskAccuracy(), Moments()
         self.per_image = {}             # name -> {"M", "A", "S" in percent, None where no weights are}
+        self._first, self._last, self._next_style = None, None, {}      # Pairs; name -> S with the next's
 
     def add(self, pairs):
         """Take in a list of pairs of equal size."""
@@ -101,6 +120,23 @@ class Evaluation:
         for pair, share, score in zip(pairs, shares, scores):
             similarity = 100 * style_similarity(pair.result, pair.reference, self.variant)
             self.per_image[pair.name] = {"M": share, "A": score, "S": similarity}
+            self._first = self._first or pair
+            if self._last:
+                self._compare(self._last, pair)
+            self._last = pair
+
+    def _compare(self, pair, following):
+        self._next_style[pair.name] = 100 * style_similarity(pair.result, following.reference, self.variant)
+
+    def own_style(self):
+        """Does a result have the style of its own reference? (% of results closer to it than to the next
+        pair's, the first's for the last; mean S with the next pair's); None, None where there are no two
+        pairs to compare."""
+        if len(self.per_image) < 2:
+            return None, None
+        self._compare(self._last, self._first)
+        closer = [self.per_image[name]["S"] > other for name, other in self._next_style.items()]
+        return 100 * float(np.mean(closer)), float(np.mean(list(self._next_style.values())))
 
     def mean(self, name):
         """The mean over the images of a number of theirs, None where none has it."""
@@ -116,7 +152,7 @@ class Evaluation:
         def compute():
             moments, failures = Moments(), []
             bar = progress(paths, "training images")
-            for batch in batches(bar, images.read_image, batch_size, failures, np.shape):
+            for batch in batches(bar, read_picture, batch_size, failures, np.shape):
                 moments.add(features(np.stack(batch)))
             return *moments.result("training images"), failures
 
@@ -127,47 +163,33 @@ class Evaluation:
 def results_by_stem(folder):
     """{stem: path} of the images in `folder`; two of one stem are a UserError: either could be meant."""
     paths = images.list_images(folder)
-    found = {path.stem: path for path in paths}
+    found = {normal(path.stem): path for path in paths}
     for path in paths:
-        if found[path.stem] != path:
-            raise UserError(path, f"is there as {found[path.stem].name} too", "one result a mask is needed")
+        if (other := found[normal(path.stem)]) != path:
+            raise UserError(path, f"is there as {other.name} too", "one result a mask is needed")
     return found
 
 
-def own_style(matched, results, variant):
-    """Does a result have the style of its own reference? (% of results closer to it than to the next pair's,
-    mean S with the next pair's); None, None where there are no two pairs to compare."""
-    closer, others = [], []
-    for (mask, reference), (_, other) in zip(matched, matched[1:] + matched[:1]):
-        try:
-            result = images.read_image(results[mask.stem])
-            own, next_one = (style_similarity(result, images.read_image(path), variant)
-                             for path in (reference, other))
-        except (KeyError, UserError):                   # told by the pass that makes the numbers
-            continue
-        closer.append(own > next_one)
-        others.append(100 * next_one)
-    return (100 * float(np.mean(closer)), float(np.mean(others))) if len(others) > 1 else (None, None)
-
-
 def evaluate(results, masks, references, train_images, networks, pairs=None, variant="contest_overflow",
-             cache=".cache", batch_size=8, zoo="models", progress=lambda items, what: items, count=None):
+             cache=".cache", batch_size=8, zoo="models", progress=lambda items, what: items, count=None,
+             reading=images.AS_IS):
     """The report on a folder of results, as a dict of plain values.
 
     results, masks, references, train_images: folders; a result is called `<mask stem>.jpg` or `.png`.
     networks: of `open_networks`. pairs: {mask name: reference name} or None, see inference_pairs. cache:
     folder for the training images' statistics. progress: wraps an iterable, for a bar. count: the first so
-    many pairs only. A file that cannot be used goes to "failures" and leaves its pair out of every number;
-    what makes all numbers impossible is a UserError.
+    many pairs only. reading: how the masks are read, as it was when the results were made. A file that cannot
+    be used goes to "failures" and leaves its pair out of every number; what makes all numbers impossible is
+    a UserError.
     """
     stems, train_paths = results_by_stem(results), images.list_images(train_images)
     matched, errors = inference_pairs(masks, references, pairs)
     matched = matched[:count]
     failures = [str(error) for error in errors]
-    evaluation = Evaluation(networks, variant)
+    evaluation, resized = Evaluation(networks, variant), []
 
     def read(paths):
-        return read_pair(*paths, stems)
+        return read_pair(*paths, stems, reading, resized)
 
     def frechet():
         return evaluation.frechet(train_paths, cache, batch_size, progress)
@@ -175,10 +197,13 @@ def evaluate(results, masks, references, train_images, networks, pairs=None, var
     bar = progress(matched, "results")
     for batch in batches(bar, read, batch_size, failures, lambda pair: pair.result.shape):
         evaluation.add(batch)
+    if resized:
+        log.warning("%d masks, such as %s, are of another size than their results: read at the results' size",
+                    len(resized), resized[0])
     if not evaluation.per_image:
         raise UserError(results, f"none of its images can be evaluated; {failures[0]}")
     numbers = _numbers(evaluation, zoo, frechet, failures)
-    share, other = own_style(matched, stems, variant)
+    share, other = evaluation.own_style()
     numbers["S-next"] = {"value": other, "variant": f"{variant}, with the next pair's reference"}
     numbers["own"] = {"value": share,
                       "variant": "% of results closer to their own reference than to the next pair's"}
