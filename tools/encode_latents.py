@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """Encode a folder of landscapes into a latent cache, once for many runs; the same command again continues."""
 import cli
+import reading
 import train_common
 
 from ldm import config as configs
@@ -19,6 +20,7 @@ def parse():
     parser.add_argument("--batch-size", type=int, default=4, help="pictures encoded at once")
     parser.add_argument("--shard-size", type=int, default=256,
                         help="pictures in a file, what a kill may cost")
+    reading.add_options(parser)
     parser.add_argument("overrides", nargs="*", help="key=value of the config")
     args = parser.parse_args()
     for option in ("batch_size", "shard_size"):
@@ -31,7 +33,8 @@ def parse():
 def main():
     args = parse()
     config = configs.load(args.config, args.overrides)
-    pairs = landscape.training_pairs(args.data, config["image_size"], train_common.checking)
+    taken = reading.of(args)
+    pairs = landscape.training_pairs(args.data, config["image_size"], train_common.checking, taken)
     files.check_writable(args.output)
 
     from ldm import weights
@@ -39,7 +42,7 @@ def main():
     autoencoder = Autoencoder(**config["autoencoder"])
     weights.load(args.autoencoder, autoencoder)
     train_common.encode(pairs, autoencoder, config["image_size"], args.output, args.shard_size,
-                        args.batch_size)
+                        args.batch_size, reading=taken)
     cache = latents.Latents(args.output)
     print(f"{args.output}: {len(cache)} pictures, straight and flipped, in {len(cache.shards)} shards, "
           "all as their hashes say")

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 import cli
+import reading
 from tqdm import tqdm
 
 from ldm.datasets.landscape import read_pairs
@@ -37,6 +38,7 @@ def arguments():
         help="for the statistics of the training images")
     add("--batch-size", metavar="N", type=int, default=8, help="images at once")
     add("--json", action="store_true", help="print all as JSON, with the numbers by image and by class")
+    reading.add_options(parser)
     options = parser.parse_args()
     if options.batch_size < 1:
         parser.error(f"--batch-size: {options.batch_size} images, 1 or more are needed")
@@ -73,6 +75,7 @@ def main():
     report = runner.evaluate(
         options.results, options.masks, options.references, options.train_images, networks, pairs=pairs,
         variant=options.style, cache=options.cache, batch_size=options.batch_size, zoo=options.models,
+        reading=reading.of(options),
         progress=lambda items, what: tqdm(items, desc=what, unit="image", disable=None))
     if done:
         done()

@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 import cli
+import reading
 from tqdm import tqdm
 
 from ldm import config as configs
@@ -45,6 +46,7 @@ def parse():
                              "more is made anew for each step")
     parser.add_argument("--format", default="jpg", choices=("jpg", "png"), help="of the results")
     parser.add_argument("--overwrite", action="store_true", help="make results anew that stand already")
+    reading.add_options(parser)
     parser.add_argument("--dry-run", action="store_true",
                         help="check everything, say what would be made, and stop")
     entry = parser.add_argument_group("the entry's own spelling")
@@ -82,7 +84,8 @@ def main():
     settings = rounds.load(args.rounds, args.overrides)
     config = configs.load(args.model / "config.yaml")
     steps = settings.steps(Schedule.named(config["schedule"]))
-    plan = job.plan(args.masks, args.references, args.pairs, args.output, args.format, args.overwrite)
+    plan = job.plan(args.masks, args.references, args.pairs, args.output, args.format, args.overwrite,
+                    reading=reading.of(args))
     if args.format not in pixels.of(settings).suffixes:
         raise UserError("--format", f"is {args.format}", f"pixels: {settings.pixels} writes jpg files")
     if args.dry_run:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import cli
+import reading
 import train_common
 
 from ldm import config as configs
@@ -25,6 +26,7 @@ def parse():
                         "those in models/")
     parser.add_argument("--dry-run", action="store_true",
                         help="check everything, say what it will need, and stop")
+    reading.add_options(parser)
     parser.add_argument("overrides", nargs="*", help="training.key=value")
     return parser.parse_args()
 
@@ -36,8 +38,9 @@ def main():
     options.check_size(config)
     cache = args.latents or Path(args.output) / "latents"
     size, training = config["image_size"], config["training"]
+    taken = reading.of(args)
     pairs = landscape.training_pairs(args.data, None if latents.is_whole(cache) else size,
-                                     train_common.checking)
+                                     train_common.checking, taken)
     files.check_writable(args.output)
 
     from ldm import weights
@@ -61,7 +64,7 @@ def main():
     precision.apply(network, training["precision"])
     checkpointing.apply(network, training["checkpointing"])
     if parallel.rank() == 0:
-        train_common.encode(pairs, autoencoder, size, cache)
+        train_common.encode(pairs, autoencoder, size, cache, reading=taken)
     parallel.wait()
     task = DiffusionTask(network, latents.Latents(cache), schedule, autoencoder, training)
     validation = None

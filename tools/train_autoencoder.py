@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import cli
+import reading
 import train_common
 
 from ldm import config as configs
@@ -17,11 +18,13 @@ def main():
     parser.add_argument("--data", required=True,
                         help="folder in the contest's form (train_resized/imgs and /labels)")
     parser.add_argument("--output", required=True, help="folder of the run: states, averages, samples, log")
+    reading.add_options(parser)
     parser.add_argument("overrides", nargs="*", help="autoencoder_training.key=value")
     args = parser.parse_args()
     config = configs.load(args.config, args.overrides)
     check(config, "autoencoder_training")
-    pairs = landscape.training_pairs(args.data, config["image_size"], train_common.checking)
+    taken = reading.of(args)
+    pairs = landscape.training_pairs(args.data, config["image_size"], train_common.checking, taken)
     files.check_writable(args.output)
 
     from ldm.backend import jt
@@ -38,7 +41,7 @@ def main():
         linear_start(network, config["autoencoder"]["norm_groups"])
     checkpointing.apply(network, options["checkpointing"])
     perceptual = open_lpips(options["lpips"]) if options["lpips"] else None
-    pictures = landscape.Pictures([picture for picture, _ in pairs], config["image_size"])
+    pictures = landscape.Pictures([picture for picture, _ in pairs], config["image_size"], taken)
     trainer = Trainer(AutoencoderTask(network, pictures, options, perceptual), args.output, config, options)
     train_common.train(trainer)
     if trainer.step == options["steps"] and parallel.rank() == 0:

@@ -10,7 +10,7 @@ def checking(iterable, total):
     return tqdm(iterable, "checking", total, unit="pair", dynamic_ncols=True)
 
 
-def encode(pairs, autoencoder, size, folder, *sizes):
+def encode(pairs, autoencoder, size, folder, *sizes, **options):
     """Fill the latent cache in `folder` as encoding.build does, under a bar that shows the time left."""
     from tqdm import tqdm
 
@@ -18,7 +18,7 @@ def encode(pairs, autoencoder, size, folder, *sizes):
     from ldm.platform import runtime
     done = runtime.notice_compile("encoding", "First encoding here: the autoencoder's operators are compiled "
                                   "now, a minute or two on two cores, once ...")
-    encoding.build(pairs, autoencoder, size, folder, *sizes,
+    encoding.build(pairs, autoencoder, size, folder, *sizes, **options,
                    progress=lambda batches: tqdm(batches, "encoding", unit="batch", dynamic_ncols=True))
     done()
 

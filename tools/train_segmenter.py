@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import cli
+import reading
 import train_common
 from tqdm import tqdm
 
@@ -20,12 +21,14 @@ def main():
     parser.add_argument("--autoencoder", help="an autoencoder's weights; half the pictures are seen as it "
                                               "gives them back, soft as generated ones")
     parser.add_argument("--output", required=True, help="folder of the run: states, averages, samples, log")
+    reading.add_options(parser)
     parser.add_argument("overrides", nargs="*", help="segmenter_training.key=value")
     args = parser.parse_args()
     config = configs.load(args.config, args.overrides)
     check(config, "segmenter_training")
     size = config["image_size"]
-    pairs = landscape.training_pairs(args.data, size, train_common.checking)
+    taken = reading.of(args)
+    pairs = landscape.training_pairs(args.data, size, train_common.checking, taken)
     files.check_writable(args.output)
 
     from ldm.backend import jt
@@ -35,7 +38,7 @@ def main():
     from ldm.training.trainer import Trainer
     options = config["segmenter_training"]
     double = [2 * side for side in size]                   # crops are enlarged: they need the detail
-    versions = [landscape.Pictures([picture for picture, _ in pairs], double)]
+    versions = [landscape.Pictures([picture for picture, _ in pairs], double, taken)]
     if args.autoencoder:
         autoencoder = Autoencoder(**config["autoencoder"])
         weights.load(args.autoencoder, autoencoder)
@@ -43,7 +46,7 @@ def main():
         versions.append([given_back(images.resize(picture, size), autoencoder) for picture in bar])
     jt.set_global_seed(options["seed"])                    # of the new network's weights
     network = SegFormer(**config["segmenter"])
-    maps = Maps([labels for _, labels in pairs], double)
+    maps = Maps([labels for _, labels in pairs], double, taken)
     trainer = Trainer(SegmenterTask(network, versions, maps, size, options), args.output, config, options)
     train_common.train(trainer)
     if trainer.step == options["steps"]:

@@ -45,8 +45,8 @@ def solver(text):
 
 def read(items, size):
     """Pairs of a job's items (ldm.inference.job), references of `size` (width, height)."""
-    return Pairs([item.mask.stem for item in items], [images.read_labels(item.mask, size) for item in items],
-                 [images.read_image(item.reference, size) for item in items])
+    return Pairs([item.mask.stem for item in items], [item.labels(size) for item in items],
+                 [item.picture(size) for item in items])
 
 
 def one_round(solver, steps, strength, guidance):

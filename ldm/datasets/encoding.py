@@ -20,14 +20,16 @@ def fingerprint(autoencoder):
     return digest.hexdigest()[:16]
 
 
-def index_of(folder, pairs, autoencoder, size, shard_size):
+def index_of(folder, pairs, autoencoder, size, shard_size, reading=images.AS_IS):
     """The index of the cache in `folder`, or a new one; a cache of anything else is a UserError."""
     fresh = {"version": VERSION, "autoencoder": fingerprint(autoencoder), "image_size": list(size),
              "shard_size": shard_size, "shards": {},
+             "reading": [list(reading.ignore), reading.fit],
              "pictures": [[p.name, p.stat().st_size, q.stat().st_size] for p, q in pairs]}      # bytes
     index = read_index(folder) or fresh
+    index.setdefault("reading", [[], "refuse"])             # of an index of before there was a choice
     for key, what in (("autoencoder", "another autoencoder"), ("image_size", "another image size"),
-                      ("pictures", "other pictures")):
+                      ("pictures", "other pictures"), ("reading", "another --ignore or --fit")):
         if index[key] != fresh[key]:
             raise UserError(folder, f"holds latents of {what}", "another folder is needed for these")
     return index
@@ -55,25 +57,27 @@ def encode(autoencoder, x, labels):
     return records
 
 
-def build(pairs, autoencoder, size, folder, shard_size=256, batch=4, progress=lambda iterable: iterable):
+def build(pairs, autoencoder, size, folder, shard_size=256, batch=4, progress=lambda iterable: iterable,
+          reading=images.AS_IS):
     """Encode what of `pairs` the cache in `folder` does not hold yet, `batch` pictures at a time.
 
-    size: (width, height) of the pictures; `progress` wraps the batches to show them. A cache of other
-    pictures or another autoencoder is a UserError. Memory holds one shard at a time.
+    size: (width, height) of the pictures; `progress` wraps the batches to show them; `reading`: how files
+    are read. A cache of other pictures, another autoencoder or another reading is a UserError. Memory holds
+    one shard at a time.
     """
     folder = Path(folder)
     if any(side % autoencoder.factor for side in size):
         raise UserError("image_size", f"is {size[0]} x {size[1]}",
                         f"multiples of {autoencoder.factor} are needed")
     small = tuple(side // autoencoder.factor for side in size)
-    index = index_of(folder, pairs, autoencoder, size, shard_size)
+    index = index_of(folder, pairs, autoencoder, size, shard_size, reading)
     todo = batches_to_do(folder, index, batch)
     files.remove_half_files(folder)                         # of a run that was killed
 
     def read(k):
         part = pairs[slice(*todo[k][1:])]
-        return (np.stack([to_network(images.read_image(p, size)) for p, _ in part]),
-                np.stack([images.read_labels(q, small) for _, q in part]))
+        return (np.stack([to_network(images.read_image(p, size, reading.fit)) for p, _ in part]),
+                np.stack([images.read_labels(q, small, reading) for _, q in part]))
 
     records = []
     with Reader(read, len(todo)) as read_ahead:

@@ -21,6 +21,14 @@ class Item(NamedTuple):
     mask: Path
     reference: Path
     result: Path
+    reading: images.Reading = images.AS_IS
+
+    def labels(self, size):
+        return images.read_labels(self.mask, size, self.reading)
+
+    def picture(self, size):
+        """The reference."""
+        return images.read_image(self.reference, size, self.reading.fit)
 
 
 class Plan(NamedTuple):
@@ -29,13 +37,14 @@ class Plan(NamedTuple):
     failures: list      # UserErrors
 
 
-def plan(masks, references, pairs, output, suffix, overwrite=False, count=None):
+def plan(masks, references, pairs, output, suffix, overwrite=False, count=None,
+         reading=images.AS_IS):
     """Match masks with references and look what stands in `output`. No usable mask is a UserError.
-    `count`: the first so many pairs only."""
+    `count`: the first so many pairs only. `reading`: how masks and references are read."""
     pairs_file = pairs or next((p for p in (Path(masks).parent / "label_to_img.json",) if p.exists()), None)
     matched, failures = landscape.inference_pairs(masks, references,
                                                   pairs_file and landscape.read_pairs(pairs_file))
-    items = [Item(m, r, Path(output) / f"{m.stem}.{suffix}") for m, r in matched[:count]]
+    items = [Item(m, r, Path(output) / f"{m.stem}.{suffix}", reading) for m, r in matched[:count]]
     done = [] if overwrite else [item for item in items if item.result.exists()]
     return Plan([item for item in items if item not in done], done, failures)
 
@@ -44,8 +53,8 @@ def check(plan, size):
     """Read every mask and reference that is to be used, and move what cannot be read to `plan.failures`."""
     for item in list(plan.todo):
         try:
-            images.read_labels(item.mask, size)
-            images.read_image(item.reference, size)
+            item.labels(size)
+            item.picture(size)
         except UserError as e:
             plan.todo.remove(item)
             plan.failures.append(e)
@@ -121,8 +130,8 @@ def make(batch, pipeline, seed, on_step=lambda steps: None):
     inputs, failures = [], []
     for item in batch:
         try:
-            inputs.append((item, images.read_labels(item.mask, pipeline.latent_size),
-                           images.read_image(item.reference, pipeline.size)))
+            inputs.append((item, item.labels(pipeline.latent_size),
+                           item.picture(pipeline.size)))
         except UserError as e:
             failures.append(e)
             on_step(sum(r.start for r in pipeline.rounds))
@@ -148,9 +157,9 @@ def overview(plan, output):
     for item in sorted(plan.done)[:OVERVIEW_ROWS]:
         try:
             result = images.read_image(item.result)
-            mask = labels.colorize(images.read_labels(item.mask, result.shape[1::-1]))
+            mask = labels.colorize(item.labels(result.shape[1::-1]))
             rows.append([images.resize(mask, OVERVIEW_SIZE, smooth=False),
-                         images.read_image(item.reference, OVERVIEW_SIZE),
+                         images.resize(item.picture(result.shape[1::-1]), OVERVIEW_SIZE),
                          images.resize(result, OVERVIEW_SIZE)])
         except UserError:                   # a mask or reference that is gone since; the result itself stands
             continue

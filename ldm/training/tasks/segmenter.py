@@ -47,14 +47,14 @@ def given_back(image, autoencoder):
 class Maps:
     """Label maps at `size` = (width, height), read when they are asked for."""
 
-    def __init__(self, paths, size):
-        self.paths, self.size = paths, size
+    def __init__(self, paths, size, reading=images.AS_IS):
+        self.paths, self.size, self.reading = paths, size, reading
 
     def __len__(self):
         return len(self.paths)
 
     def __getitem__(self, i):
-        return images.read_labels(self.paths[i], self.size)
+        return images.read_labels(self.paths[i], self.size, self.reading)
 
 
 class SegmenterTask:
