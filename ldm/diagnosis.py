@@ -13,12 +13,14 @@ import time
 from pathlib import Path
 
 from ldm.errors import UserError
-from ldm.platform import runtime
+from ldm.platform import cache as caches
+from ldm.platform import compilers, devices, jittor_copy, runtime
+from ldm.platform import onednn as onednns
 from ldm.platform.cuda import environment, toolchain
 from ldm.platform.cuda import toolkit as toolkits
 
 ROOT = Path(__file__).resolve().parents[1]
-PYTHONS = ((3, 9), (3, 12))                     # numpy 1.26, the last before 2, is built for these
+PYTHONS = ((3, 9), (3, 14))                     # those that were tried, see docs/install.md
 GUIDE = "install {}, see docs/gpu.md"
 DISK = 1 << 30                                  # bytes: the core and the operators of all models took 0.7 GB
 TOLERANCE = 5e-3                                # of a convolution whose results are about 1; TF32 keeps it
@@ -38,7 +40,7 @@ class Finding:
 
 def inspect(requirements=ROOT / "requirements.txt"):
     """Look at everything, without importing Jittor; a list of Findings."""
-    return [python(), compiler(), headers(), packages(requirements), onednn(),
+    return [python(), compiler(), library(), headers(), packages(requirements), jittor(), onednn(),
             device(), *cuda(), mpi(), cache(), disk()]
 
 
@@ -51,19 +53,27 @@ def python():
 def _first_line(command):
     """The first line that a program says; "" if it cannot be run."""
     try:
-        return next(iter(runtime.run(command).stdout.splitlines()), "")
+        return next(iter(compilers.run(command).stdout.splitlines()), "")
     except OSError:
         return ""
 
 
 def compiler():
-    path = runtime.compiler()
+    path = compilers.compiler()
     found = f"{_first_line([path, '--version'])} at {path}" if path else "none"
     return Finding("compiler", path is not None, True, found, "`apt-get install g++`")
 
 
+def library():
+    """The C++ library that Jittor's compiled parts meet in Python."""
+    path, new_enough = compilers.libstdcxx()
+    return Finding("libstdc++", new_enough, True, f"{path}" if path.name else "not found, not compared",
+                   "it is older than the compiler's: unset LD_LIBRARY_PATH, or "
+                   "`conda install -c conda-forge libstdcxx-ng`")
+
+
 def headers():
-    folder = runtime.python_headers()
+    folder = compilers.python_headers()
     return Finding("Python headers", folder is not None, True, str(folder or "none"),
                    "`apt-get install python3-dev`")
 
@@ -106,16 +116,31 @@ def packages(requirements=ROOT / "requirements.txt", extra=()):
         found = _installed(name)
         if found and _holds(found, operator, version):
             there.append(f"{name} {found}")
-        elif not (name.startswith("onednn") and runtime.onednn_in_cache() == "download"):
+        elif not (name.startswith("onednn") and onednns.in_cache() == "download"):
             wrong.append(f"{name}{operator or ''}{version or ''} ({found or 'none'} here)")
     return Finding("packages", not wrong, True, "missing: " + ", ".join(wrong) if wrong else ", ".join(there),
                    f"`pip install {' '.join(['-r requirements.txt', *extra])}`")
 
 
+def jittor():
+    """Which Jittor is used, with which patches and why."""
+    try:
+        choice = jittor_copy.choose(runtime.facts(), make=False)
+    except UserError as e:
+        return Finding("Jittor", False, True, str(e))
+    if not choice.patches:
+        unneeded = "" if choice.warning else ", no patch is needed"
+        return Finding("Jittor", not choice.warning, False, f"the installed one in {choice.folder}{unneeded}",
+                       choice.warning)
+    reasons = "".join(f"\n    {patch.path}: {patch.why}" for patch in choice.patches)
+    return Finding("Jittor", True, False,
+                   f"a patched copy of the installed one, {choice.folder}; its patches:{reasons}")
+
+
 def onednn():
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         return Finding("oneDNN", True, False, "left to Jittor on this machine")
-    state = runtime.onednn_in_cache() or (runtime.onednn_files() and "linked")
+    state = onednns.in_cache() or (onednns.package() and "linked")
     found = {"download": "Jittor's own download", "linked": "the package of requirements.txt"}
     return Finding("oneDNN", state is not None, False,
                    found.get(state, "none: convolutions on the CPU are 80 times slower"),
@@ -125,7 +150,9 @@ def onednn():
 # ---- CUDA, MPI ---------------------------------------------------------------------------------------------
 
 def device():
-    if not runtime.has_cuda_device():
+    if hidden := devices.hidden_by():
+        return Finding("NVIDIA device", False, False, f"there, but not used: {hidden} is set")
+    if not runtime.on_gpu():
         return Finding("NVIDIA device", False, False, "none: everything runs on the CPU")
     names = re.sub(r" \(UUID.*?\)", "", _first_line(["nvidia-smi", "-L"]))
     return Finding("NVIDIA device", True, False, names or "there, but nvidia-smi is not")
@@ -138,7 +165,7 @@ def cuda():
 
 
 def toolkit(found):
-    wanted = runtime.has_cuda_device()
+    wanted = runtime.on_gpu()
     if found is None:
         return Finding("CUDA toolkit", False, False, "none", GUIDE.format("CUDA 13") if wanted else "")
     return Finding("CUDA toolkit", wanted and found.version[0] >= 11, False,
@@ -148,7 +175,7 @@ def toolkit(found):
 
 def cudnn(found):
     """The cuDNN that would be used: version 8 as Jittor finds it, or one that `cuda_setup` can use."""
-    wanted = runtime.has_cuda_device()
+    wanted = runtime.on_gpu()
     look = toolkits.stock_cudnn if found and toolkits.left_alone(found) else toolkits.find_cudnn
     library = look(found) if found else None
     if library is None:
@@ -158,7 +185,7 @@ def cudnn(found):
 
 def cuda_setup(found):
     """Whether tools/setup_cuda.py was run: with CUDA 13 or cuDNN 9 Jittor does not start before."""
-    wanted, cache = runtime.has_cuda_device(), runtime.cache_folder()
+    wanted, cache = runtime.on_gpu(), caches.cache_folder()
     if found is None or toolkits.left_alone(found):
         return Finding("CUDA set-up", wanted and found is not None, False, "not needed")
     try:
@@ -166,13 +193,13 @@ def cuda_setup(found):
     except UserError as e:
         return Finding("CUDA set-up", False, wanted, str(e))
     if facts:
-        made = f"CUDA {facts['cuda']} with cuDNN {facts['cudnn']}, Jittor patched"
+        made = f"CUDA {facts['cuda']} with cuDNN {facts['cudnn']}"
         return Finding("CUDA set-up", wanted, False, made)
     return Finding("CUDA set-up", False, wanted, "none", "run `python tools/setup_cuda.py`" if wanted else "")
 
 
 def mpi():
-    found = runtime.mpi()
+    found = compilers.mpi()
     mend = "for several devices only: `apt-get install openmpi-bin libopenmpi-dev`"
     if found is None:
         return Finding("MPI", False, False, "none", mend)
@@ -183,20 +210,27 @@ def mpi():
 
 # ---- cache, disk -------------------------------------------------------------------------------------------
 
+def _core():
+    try:
+        return runtime.compiled_core()
+    except UserError:                            # the finding that is about it says it
+        return None
+
+
 def cache():
-    folder = runtime.cache_folder()
+    folder = caches.cache_folder()
     size = sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
     nearest = next(p for p in (folder, *folder.parents) if p.exists())
     if importlib.util.find_spec("jittor") is None:
         state = "Jittor is not installed"
     else:
-        state = "core compiled" if runtime.compiled_core() else "core still to be compiled: 3 minutes"
+        state = "core compiled" if _core() else "core still to be compiled: 3 minutes"
     return Finding("cache", os.access(nearest, os.W_OK), True, f"{folder}, {size / 2**20:.0f} MiB, {state}",
-                   "set HOME to a writable folder")
+                   "set JITTOR_HOME to a folder of yours")
 
 
 def disk():
-    folder = runtime.cache_folder()
+    folder = caches.cache_folder()
     nearest = next(p for p in (folder, *folder.parents) if p.exists())
     free = shutil.disk_usage(nearest).free
     return Finding("disk", free >= DISK, True, f"{free / 2**30:.1f} GiB free for the cache",
@@ -251,7 +285,7 @@ def self_test():
     if result is None:
         words = " ".join((child.stderr or child.stdout).split())
         raise UserError("self-test", f"a convolution ends with {child.returncode} (... {words[-300:]})",
-                        f"delete {runtime.cache_folder()} if all else here is ok")
+                        f"delete {caches.cache_folder()} if all else here is ok")
     result = json.loads(result[1])
     if not result["error"] < TOLERANCE:          # a NaN is wrong too
         raise UserError("self-test", f"a convolution in Jittor is off by {result['error']:.1e}",

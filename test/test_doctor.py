@@ -11,8 +11,10 @@ from conftest import ROOT
 
 from ldm import diagnosis
 from ldm.errors import UserError
-from ldm.platform import runtime
+from ldm.platform import cache, compilers, devices, onednn, runtime
 from ldm.platform.cuda import toolkit as toolkits
+from ldm.platform.patch import Facts
+from ldm.platform.patches import chosen
 
 DOCTOR = ROOT / "tools" / "doctor.py"
 
@@ -67,10 +69,23 @@ def test_another_package_with_the_same_module_will_do(tmp_path, monkeypatch):
 
 def test_jittors_own_onednn_replaces_the_package(tmp_path, monkeypatch):
     (tmp_path / "requirements.txt").write_text("onednn-devel-cpu-gomp==1.0\n")
-    monkeypatch.setattr(runtime, "onednn_in_cache", lambda: "download")
+    monkeypatch.setattr(onednn, "in_cache", lambda: "download")
     assert diagnosis.packages(tmp_path / "requirements.txt").ok
-    monkeypatch.setattr(runtime, "onednn_in_cache", lambda: "linked")
+    monkeypatch.setattr(onednn, "in_cache", lambda: "linked")
     assert not diagnosis.packages(tmp_path / "requirements.txt").ok
+
+
+# ---- Jittor ------------------------------------------------------------------------------------------------
+
+def test_the_jittor_that_is_used_and_its_patches(monkeypatch):
+    monkeypatch.setattr(runtime, "facts", lambda: Facts((3, 11, 7), (1, 26, 4)))
+    finding = diagnosis.jittor()
+    assert finding.ok and "the installed one" in finding.found and "no patch is needed" in finding.found
+    monkeypatch.setattr(runtime, "facts", lambda: Facts((3, 13, 0), (2, 5, 0)))
+    finding = diagnosis.jittor()
+    assert finding.ok and "a patched copy" in finding.found and str(cache.own_folder()) in finding.found
+    for patch in chosen(Facts((3, 13, 0), (2, 5, 0))):
+        assert f"{patch.path}: {patch.why}" in finding.found
 
 
 # ---- CUDA, MPI, disk ---------------------------------------------------------------------------------------
@@ -86,8 +101,10 @@ def toolkit(tmp_path, monkeypatch):
         monkeypatch.setattr(toolkits, "left_alone", lambda toolkit: left_alone)
         for name in ("stock_cudnn", "find_cudnn"):
             monkeypatch.setattr(toolkits, name, lambda toolkit: library)
-    monkeypatch.setattr(runtime, "has_cuda_device", lambda: True)
-    monkeypatch.setattr(runtime, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(devices, "present_devices", lambda: ["0"])
+    for name in ("CUDA_VISIBLE_DEVICES", "nvcc_path"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path)
     return pretend
 
 
@@ -105,25 +122,31 @@ def test_cuda_that_needs_the_set_up(toolkit, tmp_path, monkeypatch):
     monkeypatch.setattr(diagnosis, "environment", lambda cache: {"nvcc_path": "x"})
     monkeypatch.setattr(diagnosis.toolchain, "record", lambda folder: {"cuda": "13.0.88", "cudnn": "9.19.0"})
     finding = diagnosis.cuda()[2]
-    assert finding.ok and finding.found == "CUDA 13.0.88 with cuDNN 9.19.0, Jittor patched"
+    assert finding.ok and finding.found == "CUDA 13.0.88 with cuDNN 9.19.0"
 
 
 def test_a_set_up_that_broke_is_told(toolkit, monkeypatch):
     toolkit("13.0.88", "9.19.0", left_alone=False)
 
     def broken(cache):
-        raise UserError("jittor", "has lost its patches", "run it again")
+        raise UserError("libcudart.so", "leads nowhere", "run it again")
     monkeypatch.setattr(diagnosis, "environment", broken)
     finding = diagnosis.cuda()[2]
-    assert not finding.ok and finding.needed and finding.found == "jittor: has lost its patches, run it again"
+    assert not finding.ok and finding.needed and finding.found == "libcudart.so: leads nowhere, run it again"
 
 
 def test_without_a_device_a_toolkit_is_unused(toolkit, monkeypatch):
     toolkit("13.0.88", "9.19.0", left_alone=False)
-    monkeypatch.setattr(runtime, "has_cuda_device", lambda: False)
+    monkeypatch.setattr(devices, "present_devices", lambda: [])
     for finding in (diagnosis.device(), *diagnosis.cuda()):
         assert not finding.ok and not finding.needed and not finding.mend
     assert diagnosis.cuda()[0].found.endswith(", unused")
+
+
+def test_a_hidden_device_is_told(toolkit, monkeypatch):
+    toolkit("13.0.88", "9.19.0", left_alone=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert diagnosis.device().found == "there, but not used: CUDA_VISIBLE_DEVICES= is set"
 
 
 def test_no_toolkit_beside_a_device(toolkit, monkeypatch):
@@ -137,13 +160,13 @@ def test_no_toolkit_beside_a_device(toolkit, monkeypatch):
     (None, False, "none"), (("/bin/mpicc", "4.1.4"), True, "Open MPI 4.1.4 at /bin/mpicc"),
     (("/bin/mpicc", None), False, "/bin/mpicc is not Open MPI's, which alone works with Jittor")])
 def test_mpi(monkeypatch, found, ok, text):
-    monkeypatch.setattr(runtime, "mpi", lambda: found)
+    monkeypatch.setattr(compilers, "mpi", lambda: found)
     finding = diagnosis.mpi()
     assert (finding.ok, finding.needed, finding.found) == (ok, False, text)
 
 
 def test_a_full_disk_and_a_new_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(runtime, "cache_folder", lambda: tmp_path / "not" / "yet")
+    monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path / "not" / "yet")
     assert diagnosis.cache().ok and "/not/yet, 0 MiB, core still to be compiled" in diagnosis.cache().found
     (tmp_path / "not/yet").mkdir(parents=True)
     (tmp_path / "not/yet/file").write_bytes(bytes(3 << 20))
@@ -191,8 +214,9 @@ def test_a_machine_without_compiler(tmp_path):
     assert done.returncode == 2 and done.stderr == "error: compiler: none, `apt-get install g++`\n"
     lines = {line.split("  ")[0]: line for line in done.stdout.splitlines()}
     assert "MISSING  none; `apt-get install g++`" in lines["compiler"] and " ok " in lines["Python"]
-    assert list(lines) == ["Python", "compiler", "Python headers", "packages", "oneDNN", "NVIDIA device",
-                           "CUDA toolkit", "cuDNN", "CUDA set-up", "MPI", "cache", "disk"]
+    assert list(lines) == ["Python", "compiler", "libstdc++", "Python headers", "packages", "Jittor",
+                           "oneDNN", "NVIDIA device", "CUDA toolkit", "cuDNN", "CUDA set-up", "MPI",
+                           "cache", "disk"]
 
 
 def test_json_says_the_same(tmp_path):

@@ -3,6 +3,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import numpy as np
@@ -12,9 +13,9 @@ from tiny import CONFIG, make_model, make_pairs, one_error
 
 from ldm import config as configs
 from ldm import weights
-from ldm.platform import runtime
+from ldm.platform import compilers
 
-found = runtime.mpi()
+found = compilers.mpi()
 needs_mpi = pytest.mark.skipif(not (found and found[1] and shutil.which("mpirun")),
                                reason="no Open MPI: `apt-get install openmpi-bin libopenmpi-dev`")
 
@@ -139,5 +140,7 @@ def test_numbers_of_processes_and_devices_are_checked(tmp_path):
         done = refused(tmp_path, "--processes", value)
         assert (done.returncode, done.stderr) == (2, f"error: --processes: is '{value}', a number above 0 is "
                                                      "needed\n")
-    done = refused(tmp_path, "--gpus", "3", CUDA_VISIBLE_DEVICES="4,7")
-    assert (done.returncode, done.stderr) == (2, "error: --gpus: is 3, there are 2 NVIDIA devices\n")
+    for name, body in (("mpirun", OPEN), ("mpicc", OPEN)):
+        program(tmp_path / name, body)
+    done = refused(tmp_path, "--gpus", "3", CUDA_VISIBLE_DEVICES="", VIRTUAL_ENV=sys.prefix)
+    assert (done.returncode, done.stderr) == (2, "error: --gpus: is 3, there are 0 NVIDIA devices\n")

@@ -12,8 +12,8 @@ import pytest
 from conftest import ROOT
 
 from ldm.errors import UserError
-from ldm.platform import cuda, runtime
-from ldm.platform.cuda import patches, setup, toolchain, toolkit
+from ldm.platform import cuda, devices, jittor_copy, runtime
+from ldm.platform.cuda import in_place, patches, setup, toolchain, toolkit
 
 sys.path.insert(0, str(ROOT / "tools"))
 import cli  # noqa: E402
@@ -51,17 +51,24 @@ class Machine:
 
     def __init__(self, folder):
         self.folder, self.home = folder, folder / "cuda"
-        self.wheels, self.jittor = [folder / "site/nvidia/cudnn"], folder / "site/jittor"
+        self.wheels, self.site = [folder / "site/nvidia/cudnn"], folder / "site"
         self.cache = folder / "home/.cache/jittor"
         self.copy_jittor()
 
     def copy_jittor(self):
         """The files that patches know, as Jittor's authors made them."""
-        installed = patches.installed()
-        for name in ("__init__.py", *(patch.path for patch in patches.PATCHES)):
-            (self.jittor / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(installed / name, self.jittor / name)
-        patches.undo(self.jittor)
+        for name in ("jittor/__init__.py", *in_place.PATHS):
+            (self.site / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(jittor_copy.installed() / name, self.site / name)
+        in_place.undo(self.site)
+
+    def patch_in_place(self, names=None):
+        """Change files of Jittor as earlier versions of the tool did."""
+        for patch in patches.EARLIER:
+            if names is None or patch.path in names:
+                path = self.site / patch.path
+                path.write_bytes(patch.forth(path.read_bytes()))
+        return self
 
     def install(self, cuda="13.0.88", wheel="9.19.0", system=None):
         fill(self.home / "bin", "nvcc", text=NVCC.format(release=cuda[:4], version=cuda, home=self.home))
@@ -82,7 +89,7 @@ class Machine:
     def state(self):
         """Every file and link of Jittor and of the cache, with its content and the time it was written."""
         found = {}
-        for root in (self.jittor, self.cache):
+        for root in (self.site, self.cache):
             for path in sorted(root.rglob("*")):
                 if path.is_symlink() or path.is_file():
                     content = os.readlink(path).encode() if path.is_symlink() else path.read_bytes()
@@ -95,8 +102,8 @@ def machine(tmp_path, monkeypatch):
     made = Machine(tmp_path)
     monkeypatch.setattr(toolkit, "nvcc_candidates", lambda: [made.home / "bin/nvcc"])
     monkeypatch.setattr(toolkit, "wheel_folders", lambda major: [w for w in made.wheels if w.is_dir()])
-    monkeypatch.setattr(patches, "installed", lambda: made.jittor)
-    monkeypatch.setattr(runtime, "cache_folder", lambda: made.cache)
+    monkeypatch.setattr(jittor_copy, "installed", lambda: made.site)
+    monkeypatch.setenv("JITTOR_HOME", str(made.folder / "home"))
     return made
 
 
@@ -116,34 +123,34 @@ def refused(done, *words):
         assert str(word) in error
 
 
-def hashes(jittor):
-    return {p.path: hashlib.sha256((jittor / p.path).read_bytes()).hexdigest() for p in patches.PATCHES}
+def hashes(site):
+    return {name: hashlib.sha256((site / name).read_bytes()).hexdigest() for name in in_place.PATHS}
 
 
-ORIGINAL = {patch.path: patch.sha256 for patch in patches.PATCHES}
+ORIGINAL = {name: patch.sha256 for name, patch in in_place.PATHS.items()}
 
 
 # ---- doing, doing it again, undoing ------------------------------------------------------------------------
 
+def contents(state):
+    return {path: digest for path, (digest, _) in state.items()}
+
+
 def test_set_up_and_undo(machine, monkeypatch, capsys):
     before = machine.install().state()
-    assert hashes(machine.jittor) == ORIGINAL
-    status, lines, error = run(monkeypatch, capsys, "--yes")
-    assert (status, error) == (0, "")
-    for patch in patches.PATCHES:
-        assert f"to change in Jittor: {patch.path}: {patch.why}" in lines
-    assert f"Jittor: {len(ORIGINAL)} files changed" in lines and "toolchain: made" in lines
-    assert all(digest != ORIGINAL[path] for path, digest in hashes(machine.jittor).items())
+    status, lines, error = run(monkeypatch, capsys)
+    assert (status, error) == (0, "") and "toolchain: made" in lines
+    assert hashes(machine.site) == ORIGINAL                 # Jittor itself is left alone
     status, lines, _ = run(monkeypatch, capsys, "--undo")
-    assert status == 0 and lines[-1] == "removed the toolchain" and len(lines) == len(ORIGINAL) + 1
-    assert {p: digest for p, (digest, _) in machine.state().items()} == {p: d for p, (d, _) in before.items()}
+    assert (status, lines) == (0, ["removed the toolchain"])
+    assert contents(machine.state()) == contents(before)
 
 
 def test_a_second_time_changes_nothing(machine, monkeypatch, capsys):
     machine.install()
-    run(monkeypatch, capsys, "--yes")
+    run(monkeypatch, capsys)
     before = machine.state()
-    status, lines, _ = run(monkeypatch, capsys)              # nothing to change in Jittor: nothing to ask
+    status, lines, _ = run(monkeypatch, capsys)
     assert status == 0 and "toolchain: there and whole, nothing to do" in lines
     assert machine.state() == before
     run(monkeypatch, capsys, "--undo")
@@ -152,133 +159,32 @@ def test_a_second_time_changes_nothing(machine, monkeypatch, capsys):
     assert (status, lines) == (0, ["there was no toolchain"]) and machine.state() == before
 
 
-def test_half_a_set_up_is_completed_and_undone(machine):
-    machine.install()
-    setup.apply(setup.survey(machine.cache))
-    whole = hashes(machine.jittor)
-    for patch in patches.PATCHES[::2]:
-        path = machine.jittor / patch.path
-        path.write_bytes(patch.back(path.read_bytes()))
-    (machine.chain / "include/cudnn.h").write_text("")
-    found = setup.survey(machine.cache)
-    assert found.pending == patches.PATCHES[::2]
-    assert setup.apply(found) == (list(patches.PATCHES[::2]), True)
-    assert hashes(machine.jittor) == whole
-    path.write_bytes(patch.back(path.read_bytes()))
-    setup.undo(machine.cache)
-    assert hashes(machine.jittor) == ORIGINAL
-
-
-def test_the_mode_of_a_file_stays(machine):
-    path = machine.jittor / "nn.py"
+@pytest.mark.parametrize("half", [False, True])
+def test_what_earlier_versions_changed_in_jittor_is_undone(machine, monkeypatch, capsys, half):
+    names = list(in_place.PATHS)[::2] if half else list(in_place.PATHS)
+    path = machine.site / names[0]
     path.chmod(0o640)
-    patches.apply(machine.jittor)
-    assert path.stat().st_mode & 0o777 == 0o640
+    machine.install().patch_in_place(names)
+    assert in_place.changed(machine.site) == names
+    status, lines, _ = run(monkeypatch, capsys, "--undo")
+    assert status == 0 and lines == [*(f"restored {name}" for name in names), "there was no toolchain"]
+    assert hashes(machine.site) == ORIGINAL and path.stat().st_mode & 0o777 == 0o640
 
 
-@pytest.mark.parametrize("name, before, after", [
-    ("src/ops/transpose_op.cc", 0, 1), ("extern/cuda/inc/helper_cuda.h", 3, 0), ("compiler.py", 1, 0)])
-def test_what_the_patches_change(machine, name, before, after):
-    """Transposes get a way to the device, dropped properties and the limit of sm_90 go."""
-    words = {"src/ops/transpose_op.cc": "auto var = fused(x, axes);", "compiler.py": "    max_arch = 90\n",
-             "extern/cuda/inc/helper_cuda.h": "deviceProp.computeMode"}
-    assert (machine.jittor / name).read_text().count(words[name]) == before
-    patches.apply(machine.jittor)
-    assert (machine.jittor / name).read_text().count(words[name]) == after
-
-
-def test_patched_python_is_python(machine):
-    patches.apply(machine.jittor)
-    for name in ("nn.py", "compiler.py"):
-        compile((machine.jittor / name).read_text(), name, "exec")
-
-
-# ---- asking ------------------------------------------------------------------------------------------------
-
-@pytest.mark.parametrize("answer, changed", [("y", True), ("", False), ("no", False)])
-def test_it_asks_before_it_changes_jittor(machine, monkeypatch, capsys, answer, changed):
-    before = machine.install().state()
-    monkeypatch.setattr(sys, "stdin", mock.Mock(isatty=lambda: True))
-    monkeypatch.setattr("builtins.input", lambda question: answer)
-    done = run(monkeypatch, capsys)
-    if changed:
-        assert done[0] == 0 and machine.state() != before
-    else:
-        refused(done, machine.jittor, "stays as it is")
-        assert machine.state() == before
-
-
-def test_with_nobody_to_ask_it_wants_yes(machine, monkeypatch, capsys):
-    before = machine.install().state()
-    monkeypatch.setattr(sys, "stdin", mock.Mock(isatty=lambda: False))
-    refused(run(monkeypatch, capsys), "--yes: is needed to change", machine.jittor)
-    assert machine.state() == before
-
-
-# ---- what is refused ---------------------------------------------------------------------------------------
-
-def test_another_version_of_jittor(machine, monkeypatch, capsys):
-    machine.install()
-    init = machine.jittor / "__init__.py"
-    init.write_text(init.read_text().replace("1.3.11.0", "1.3.10.0"))
-    before = machine.state()
-    refused(run(monkeypatch, capsys, "--yes"), machine.jittor, "is Jittor 1.3.10.0", "exactly 1.3.11.0")
-    assert run(monkeypatch, capsys, "--undo")[0] == 0        # it has none of the patches
-    assert machine.state() == before
-
-
-def test_a_file_that_somebody_else_changed(machine, monkeypatch, capsys):
-    machine.install()
-    with open(machine.jittor / "nn.py", "a") as f:
+def test_a_file_that_somebody_else_changed_stays(machine, monkeypatch, capsys):
+    machine.install().patch_in_place()
+    with open(machine.site / "jittor/nn.py", "a") as f:
         f.write("# mine\n")
-    before = machine.state()
-    for argument in ("--yes", "--undo"):
-        done = run(monkeypatch, capsys, argument)
-        refused(done, machine.jittor / "nn.py", "is not the file of Jittor 1.3.11.0")
-    assert machine.state() == before
-
-
-def test_no_toolkit(machine, monkeypatch, capsys):
-    refused(run(monkeypatch, capsys, "--yes"), "CUDA toolkit: no nvcc on the PATH", "install CUDA 13")
-
-
-def test_no_cudnn(machine, monkeypatch, capsys):
-    machine.install(wheel=None)
-    monkeypatch.setattr(toolkit, "stock_cudnn", lambda toolkit: None)   # one may be in this machine's /usr
-    refused(run(monkeypatch, capsys, "--yes"), "cuDNN 9", "`pip install nvidia-cudnn-cu13`")
-
-
-def test_cudnn_8_is_not_enough_for_cuda_13(machine, monkeypatch, capsys):
-    machine.install(wheel=None, system="8.9.7")
-    refused(run(monkeypatch, capsys, "--yes"), "cuDNN 9", "`pip install nvidia-cudnn-cu13`")
-
-
-@pytest.mark.parametrize("name, wheel", [("lib/libcufft.so.13", "nvidia-cufft"),
-                                         ("include/cublas.h", "nvidia-cublas")])
-def test_a_missing_library_or_header_is_named(machine, monkeypatch, capsys, name, wheel):
-    machine.install()
-    (machine.home / name).unlink()
-    refused(run(monkeypatch, capsys, "--yes"), machine.home, f"install {wheel}")
-
-
-def test_wheels_of_nvcc_that_do_not_fit_each_other(machine, monkeypatch, capsys):
-    machine.install()
-    text = (machine.home / "bin/nvcc").read_text()
-    broken = "*) echo 'ptxas line 9; fatal: Unsupported .version 9.5' >&2; exit 1"
-    (machine.home / "bin/nvcc").write_text(text.replace("*) printf '%s\\n' \"$@\"", broken))
-    refused(run(monkeypatch, capsys, "--yes"), machine.home / "bin/nvcc", "cannot compile an empty kernel",
-            "Unsupported .version 9.5", "must be of one version")
-
-
-def test_an_old_toolkit(machine, monkeypatch, capsys):
-    machine.install(cuda="10.2.89")
-    refused(run(monkeypatch, capsys, "--yes"), "is CUDA 10.2.89, CUDA 11, 12 or 13 is needed")
+    mine = (machine.site / "jittor/nn.py").read_text()
+    assert run(monkeypatch, capsys, "--undo")[0] == 0
+    assert (machine.site / "jittor/nn.py").read_text() == mine
+    assert {k: v for k, v in hashes(machine.site).items() if ORIGINAL[k] != v}.keys() == {"jittor/nn.py"}
 
 
 @pytest.mark.parametrize("good", [0, 4])
 def test_site_packages_that_cannot_be_written(machine, monkeypatch, capsys, good):
     """A file system that is read-only, or full after some files: nothing is changed, nothing left over."""
-    before = machine.install().state()
+    before = machine.install().patch_in_place().state()
     calls, write = [], Path.write_bytes
 
     def fail(self, content):
@@ -288,9 +194,57 @@ def test_site_packages_that_cannot_be_written(machine, monkeypatch, capsys, good
         return write(self, content)
 
     monkeypatch.setattr(Path, "write_bytes", fail)
-    refused(run(monkeypatch, capsys, "--yes"), machine.jittor, "cannot be written (Read-only file system)",
-            "python -m venv")
+    refused(run(monkeypatch, capsys, "--undo"), machine.site / "jittor", "cannot be written (Read-only")
     assert machine.state() == before
+
+
+# ---- what is refused ---------------------------------------------------------------------------------------
+
+def test_another_version_of_jittor(machine, monkeypatch, capsys):
+    machine.install()
+    init = machine.site / "jittor/__init__.py"
+    init.write_text(init.read_text().replace("1.3.11.0", "1.3.10.0"))
+    before = machine.state()
+    refused(run(monkeypatch, capsys), "jittor", "1.3.10.0", "made for 1.3.11.0")
+    assert run(monkeypatch, capsys, "--undo")[0] == 0
+    assert machine.state() == before
+
+
+def test_no_toolkit(machine, monkeypatch, capsys):
+    refused(run(monkeypatch, capsys), "CUDA toolkit: no nvcc on the PATH", "install CUDA 13")
+
+
+def test_no_cudnn(machine, monkeypatch, capsys):
+    machine.install(wheel=None)
+    monkeypatch.setattr(toolkit, "stock_cudnn", lambda toolkit: None)   # one may be in this machine's /usr
+    refused(run(monkeypatch, capsys), "cuDNN 9", "`pip install nvidia-cudnn-cu13`")
+
+
+def test_cudnn_8_is_not_enough_for_cuda_13(machine, monkeypatch, capsys):
+    machine.install(wheel=None, system="8.9.7")
+    refused(run(monkeypatch, capsys), "cuDNN 9", "`pip install nvidia-cudnn-cu13`")
+
+
+@pytest.mark.parametrize("name, wheel", [("lib/libcufft.so.13", "nvidia-cufft"),
+                                         ("include/cublas.h", "nvidia-cublas")])
+def test_a_missing_library_or_header_is_named(machine, monkeypatch, capsys, name, wheel):
+    machine.install()
+    (machine.home / name).unlink()
+    refused(run(monkeypatch, capsys), machine.home, f"install {wheel}")
+
+
+def test_wheels_of_nvcc_that_do_not_fit_each_other(machine, monkeypatch, capsys):
+    machine.install()
+    text = (machine.home / "bin/nvcc").read_text()
+    broken = "*) echo 'ptxas line 9; fatal: Unsupported .version 9.5' >&2; exit 1"
+    (machine.home / "bin/nvcc").write_text(text.replace("*) printf '%s\\n' \"$@\"", broken))
+    refused(run(monkeypatch, capsys), machine.home / "bin/nvcc", "cannot compile an empty kernel",
+            "Unsupported .version 9.5", "must be of one version")
+
+
+def test_an_old_toolkit(machine, monkeypatch, capsys):
+    machine.install(cuda="10.2.89")
+    refused(run(monkeypatch, capsys), "is CUDA 10.2.89, CUDA 11, 12 or 13 is needed")
 
 
 # ---- CUDA 11 and 12 ----------------------------------------------------------------------------------------
@@ -298,7 +252,7 @@ def test_site_packages_that_cannot_be_written(machine, monkeypatch, capsys, good
 @pytest.mark.parametrize("version", ["11.8.89", "12.2.140"])
 def test_cuda_11_and_12_with_cudnn_8_are_left_alone(machine, monkeypatch, capsys, version):
     before = machine.install(cuda=version, system="8.9.7").state()
-    status, lines, _ = run(monkeypatch, capsys, "--yes")
+    status, lines, _ = run(monkeypatch, capsys)
     assert status == 0 and lines[-1] == "cuDNN 8: Jittor builds with these as it is, nothing to do"
     assert machine.state() == before and cuda.environment(machine.cache) == {}
 
@@ -310,13 +264,18 @@ def test_cuda_12_with_cudnn_9_keeps_its_own_cub(machine, monkeypatch):
     assert "cudnnRNNBackwardData" in tree["include/cudnn.h"]
 
 
+def write(machine):
+    found = setup.survey(machine.cache)
+    return toolchain.write(found.tree, found.folder)
+
+
 # ---- the toolchain folder ----------------------------------------------------------------------------------
 
 @pytest.fixture
 def chain(machine):
     machine.install()
     fill(machine.home, "include/npp.h", text="theirs")
-    setup.apply(setup.survey(machine.cache))
+    write(machine)
     return machine.chain
 
 
@@ -352,7 +311,7 @@ def test_the_toolchain_is_no_toolkit_of_its_own(machine, chain, monkeypatch):
 def test_a_new_cudnn_makes_a_new_toolchain(machine, chain):
     shutil.rmtree(machine.wheels[0])
     add_cudnn(machine.wheels[0], "9.20.1")
-    assert setup.apply(setup.survey(machine.cache)) == ([], True)
+    assert write(machine)
     assert toolchain.record(chain)["cudnn"] == "9.20.1"
     assert [p.name for p in chain.parent.iterdir()] == [chain.name]
 
@@ -361,7 +320,7 @@ def test_a_cache_that_cannot_be_written(machine):
     machine.install()
     fill(machine.folder, "home")
     with pytest.raises(UserError, match="home/.cache/jittor/iidm/cuda: cannot be written .* set HOME to a"):
-        setup.apply(setup.survey(machine.cache))
+        write(machine)
 
 
 # ---- finding -----------------------------------------------------------------------------------------------
@@ -387,32 +346,49 @@ def test_wheels_of_the_toolkits_version_alone(tmp_path, monkeypatch, major, name
 
 def prepared(monkeypatch, **variables):
     """The environment that the runtime prepares from `variables` where there is a device."""
-    monkeypatch.setattr(runtime, "has_cuda_device", lambda: True)
+    monkeypatch.setattr(runtime, "visible_devices", lambda: ["0"])
     names = ("nvcc_path", *cuda.SWITCHES)
     with mock.patch.dict(os.environ):
         for name in names:
             os.environ.pop(name, None)
         os.environ.update(variables)
         runtime.prepare()
-        return {name: os.environ.get(name) for name in names}
+        facts = runtime.facts()
+        return {name: os.environ.get(name) for name in names}, (facts.cuda, facts.cudnn)
 
 
-def test_the_runtime_uses_it(chain, monkeypatch):
-    assert prepared(monkeypatch) == {"nvcc_path": str(chain / "bin/nvcc"), **cuda.SWITCHES}
-    assert prepared(monkeypatch, nvcc_path="/mine")["nvcc_path"] == "/mine"
+def test_the_runtime_uses_it(machine, chain, monkeypatch):
+    expected = {"nvcc_path": str(chain / "bin/nvcc"), **cuda.SWITCHES}
+    assert prepared(monkeypatch) == (expected, ((13, 0, 88), (9, 19, 0)))
+    assert prepared(monkeypatch, nvcc_path="/mine")[0]["nvcc_path"] == "/mine"
 
 
 def test_without_it_the_runtime_sets_nothing(machine, monkeypatch):
-    assert set(prepared(monkeypatch).values()) == {None}
+    variables, versions = prepared(monkeypatch)
+    assert set(variables.values()) == {None} and versions == (None, None)
 
 
-def test_a_jittor_installed_anew_is_named(machine, chain):
-    patches.undo(machine.jittor)
-    with pytest.raises(UserError, match="has lost its patches .* run `python tools/setup_cuda.py` again"):
-        cuda.environment(machine.cache)
+def test_cudnn_8_is_known_to_the_patches(machine, monkeypatch):
+    machine.install(cuda="12.2.140", system="8.9.7")
+    assert prepared(monkeypatch)[1] == ((12, 2, 140), (8, 9, 7))
 
 
 def test_a_toolkit_that_was_removed_is_named(machine, chain):
     shutil.rmtree(machine.home)
     with pytest.raises(UserError, match="libcudart.so: leads nowhere"):
         cuda.environment(machine.cache)
+
+
+# ---- the driver --------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("driver, words", [((12, 4), "supports CUDA up to 12.4"),
+                                           (None, "libcuda.so.1 is missing"),
+                                           ((13, 0), None), ((14, 1), None)])
+def test_a_driver_that_is_too_old_or_missing(machine, chain, monkeypatch, driver, words):
+    monkeypatch.setattr(runtime, "present_devices", lambda: ["0"])
+    monkeypatch.setattr(devices, "driver_version", lambda: driver)
+    if words is None:
+        assert prepared(monkeypatch)[1][0] == (13, 0, 88)
+        return
+    with pytest.raises(UserError, match=f"NVIDIA driver: {words}.*CUDA_VISIBLE_DEVICES="):
+        prepared(monkeypatch)

@@ -18,6 +18,7 @@ from ldm import images
 from ldm.errors import UserError
 from ldm.inference import workers
 from ldm.inference.job import Item, Plan
+from ldm.platform import devices as platform_devices
 
 STEPS = 3                                       # of each image of the stand-ins
 
@@ -113,6 +114,8 @@ def test_cores_and_devices_are_shared_out(monkeypatch):
     assert workers.cores(2) == [{"OMP_NUM_THREADS": "3"}] * 2
     monkeypatch.delenv("OMP_NUM_THREADS")
     assert workers.cores(1) == [{"OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)))}]
+    monkeypatch.setattr(platform_devices, "present_devices", lambda: [str(i) for i in range(8)])
+    monkeypatch.delenv("nvcc_path", raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,3")
     assert [e["CUDA_VISIBLE_DEVICES"] for e in workers.devices(2)] == ["5", "3"]
     for visible, there in (("5,3", 2), ("", 0)):

@@ -17,11 +17,11 @@ case ${1:-} in
     ;;
 esac
 
-check_devices() {                               # CUDA_VISIBLE_DEVICES, if set, says which there are
-    local found=(/dev/nvidia[0-9]*)
-    [ -e "${found[0]}" ] || found=()
-    [ -n "${CUDA_VISIBLE_DEVICES:-}" ] && IFS=, read -ra found <<<"$CUDA_VISIBLE_DEVICES"
-    [ "$devices" -le ${#found[@]} ] || fail "--gpus: is $devices, there are ${#found[@]} NVIDIA devices"
+check_devices() {                               # the devices that the processes will be allowed to use
+    local found
+    found=$(PYTHONPATH=$root "$python" -c \
+            'from ldm.platform.devices import visible_devices; print(len(visible_devices()))') || exit 2
+    [ "$devices" -le "$found" ] || fail "--gpus: is $devices, there are $found NVIDIA devices"
 }
 
 check_mpi() {                                   # Jittor compiles by mpicc: both must be Open MPI's
@@ -39,9 +39,9 @@ check_mpi() {                                   # Jittor compiles by mpicc: both
     done
 }
 
-[ -n "$devices" ] && check_devices
 [ "$count" -gt 1 ] && check_mpi
 find_environment
+[ -n "$devices" ] && check_devices
 [ "$count" = 1 ] && exec "$python" "$root/tools/train.py" "$@"
 cores=$(nproc 2>/dev/null || echo 1)
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores > count ? cores / count : 1))}

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from ldm.errors import UserError
 from ldm.inference import job
-from ldm.platform import runtime
+from ldm.platform.devices import visible_devices
 
 ATTEMPTS = 2                        # at an image whose process dies; then the image is a failure
 
@@ -29,7 +29,7 @@ def cores(processes):
 
 def devices(gpus):
     """The environments of so many processes, each of which sees one GPU. UserError where there are fewer."""
-    found = runtime.devices()
+    found = visible_devices()
     if gpus > len(found):
         raise UserError("--gpus", f"is {gpus}", f"{len(found)} are here")
     return [{**share, "CUDA_VISIBLE_DEVICES": device} for share, device in zip(cores(gpus), found)]

@@ -1,126 +1,49 @@
-"""Prepares Jittor before anything imports it: oneDNN, CUDA only with a device, a quiet log.
+"""Prepares Jittor before anything imports it: oneDNN, CUDA only with a device, a quiet log, patches.
 
 Jittor reads its settings from the environment while it is imported, compiles its core on the first import
 (minutes) and can end that import with "please rerun your command"; all of that is dealt with here. Use
 `from ldm.backend import jt`, which comes through here, and never `import jittor`.
 """
+from __future__ import annotations
+
 import atexit
-import contextlib
 import fcntl
+import functools
 import hashlib
-import importlib.util
+import importlib.metadata
 import json
 import os
 import platform
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import ModuleType
+from typing import Callable
 
 from ldm.errors import UserError
-from ldm.files import open_beside
-from ldm.platform import cuda
+from ldm.platform import cuda, damage, jittor_copy, onednn
+from ldm.platform.cache import REMEDY, alone, cache_folder, check_cache, own_folder, writing_cache
+from ldm.platform.compilers import check_compilers, check_mpi, compiler, in_mpi_run, mpi, python_config
+from ldm.platform.cuda import toolchain, toolkit
+from ldm.platform.devices import check_driver, present_devices, take_device, visible_devices
+from ldm.platform.patch import VERSION, Facts
+from ldm.platform.variables import check_variables
 
-ONEDNN_FOLDER = "dnnl_lnx_2.2.0_cpu_gomp"       # the name that Jittor 1.3.11 looks for on x86-64 Linux
 CACHE_NAME = "main"                             # Jittor's default is the git branch: a switch compiles anew
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")       # of the networks, see ldm/networks/precision.py
 RESTARTS = "IIDM_RESTARTS"                      # counts the restarts of one process, so that they end
+PATIENCE = 5                                    # seconds that an import may take before a notice is printed
 
 
-def cache_home():
-    """The folder that holds `.cache/jittor`, by Jittor's rule: $JITTOR_HOME, a saved choice, $HOME."""
-    if "JITTOR_HOME" in os.environ:
-        return Path(os.environ["JITTOR_HOME"]).absolute()
-    saved = Path.home() / ".cache" / "jittor" / "config.json"
-    if saved.exists():
-        try:
-            return Path(json.loads(saved.read_text()).get("JITTOR_HOME", Path.home()))
-        except (ValueError, AttributeError, TypeError):
-            raise UserError(saved, "is not JSON as Jittor writes it", "delete it")
-    return Path.home()
+def on_gpu() -> bool:
+    """Is a GPU to be used?"""
+    return bool(visible_devices())
 
 
-def cache_folder():
-    """Where Jittor keeps what it compiled."""
-    return cache_home() / ".cache" / "jittor"
-
-
-@contextlib.contextmanager
-def _writing_cache():
-    """An OSError inside becomes a UserError that names the cache."""
-    try:
-        yield
-    except OSError as e:
-        raise UserError(cache_folder(), f"cannot be written ({e.strerror or e})",
-                        "Jittor compiles there: set HOME to a writable folder with 1 GB free")
-
-
-# ---- what Jittor finds -------------------------------------------------------------------------------------
-
-def onednn_files():
-    """(library, include folder) of the oneDNN package in this environment, or None if it is not installed."""
-    library, include = Path(sys.prefix, "lib", "libdnnl.so.2"), Path(sys.prefix, "include")
-    return (library, include) if library.exists() and (include / "dnnl.hpp").exists() else None
-
-
-def onednn_in_cache():
-    """What Jittor's cache holds: "download", Jittor's own oneDNN; "linked", one by `link_onednn`; or None."""
-    folder = cache_folder() / "mkl" / ONEDNN_FOLDER
-    if not (folder / "lib/libmkldnn.so").is_file() or not (folder / "include/dnnl.hpp").is_file():
-        return None
-    return "linked" if (folder / "include").is_symlink() else "download"
-
-
-def link_onednn():
-    """Put the installed oneDNN where Jittor would unpack its download. True if Jittor will find one there.
-
-    What is there and whole stays, be it Jittor's download or the links of another environment: both have what
-    the operators need, and a running process may rest on them.
-    """
-    if onednn_in_cache():
-        return True
-    found = onednn_files()
-    if found is None:
-        return False
-    library, include = found
-    target = cache_folder() / "mkl" / ONEDNN_FOLDER
-    fresh, old = (target.with_name(f".{ONEDNN_FOLDER}.{os.getpid()}.{word}") for word in ("new", "old"))
-    with _writing_cache():
-        (fresh / "lib").mkdir(parents=True)
-        (fresh / "include").symlink_to(include)
-        for name in ("libmkldnn.so", "libdnnl.so.2"):
-            (fresh / "lib" / name).symlink_to(library)
-        with contextlib.suppress(OSError):       # where another process was quicker its links are as good
-            if target.exists() and not onednn_in_cache():
-                target.rename(old)               # a download cut off, links into a deleted environment
-            fresh.rename(target)
-        for folder in (fresh, old):
-            shutil.rmtree(folder, ignore_errors=True)
-    return onednn_in_cache() is not None
-
-
-def has_cuda_device():
-    """True where the kernel driver shows an NVIDIA device; a toolkit may be there without one."""
-    return any(Path("/dev").glob("nvidia[0-9]*"))
-
-
-def devices():
-    """The NVIDIA devices that this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        return given.split(",") if given else []
-    return [str(i) for i in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
-
-
-def on_gpu():
-    """Is a GPU to be used? `nvcc_path=` in the environment says that it is not, as docs/gpu.md has it."""
-    return has_cuda_device() and os.environ.get("nvcc_path") != ""
-
-
-def check_precision(kind, where):
+def check_precision(kind: str, where: str) -> None:
     """Refuse a precision that there is not, or not without a GPU; `where` it was asked for."""
     if kind not in PRECISIONS:
         raise UserError(where, f"'{kind}' is none", f"one of {', '.join(PRECISIONS)} is")
@@ -128,83 +51,22 @@ def check_precision(kind, where):
         raise UserError(where, f"is {kind} without a GPU", "fp32 is possible there")
 
 
-def run(command):
-    """Run a short command; both its channels are in `stdout`."""
-    return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          text=True, errors="replace")
-
-
-def mpi():
-    """(path of mpicc, version of Open MPI or None if it is another MPI), or None without mpicc."""
-    mpicc = shutil.which(os.environ.get("mpicc_path", "mpicc"))
-    if mpicc is None:
-        return None
-    said = run([mpicc, "--showme:version"])
-    version = re.search(r"Open MPI (\S+)", said.stdout)
-    return mpicc, version[1] if version and said.returncode == 0 else None
-
-
-def in_mpi_run():
-    """True in a process that Open MPI's mpirun started."""
-    return "OMPI_COMM_WORLD_SIZE" in os.environ
-
-
-def take_device():
-    """Let this rank of an MPI run see the device of its number on this machine alone. Without NCCL, by which
-    Jittor chooses it, all would take the first."""
-    if found := devices():
-        local = int(os.environ.get("OMPI_COMM_WORLD_LOCAL_RANK", 0))
-        os.environ["CUDA_VISIBLE_DEVICES"] = found[local % len(found)]
-
-
-def _check_mpi():
-    found = mpi()
-    if found is None or found[1] is None:
-        raise UserError(found[0] if found else "mpicc",
-                        "is not Open MPI's" if found else "is not on the PATH",
-                        "Jittor compiles with it for a run of several processes: "
-                        "`apt-get install openmpi-bin libopenmpi-dev`")
-
-
-def python_config():
-    """The script that tells Jittor where the Python headers are, or None; Jittor omits the last place."""
-    folder, name = Path(sys.executable).parent, f"python3.{sys.version_info.minor}-config"
-    places = [folder / name, Path(sys.executable + "-config"), Path("/usr/bin", name),
-              Path("/usr/local/bin", name), folder / "python3-config", Path(sys.base_prefix, "bin", name)]
-    if "python_config_path" in os.environ:
-        places.insert(0, Path(os.environ["python_config_path"]))
-    return next((place for place in places if place.is_file()), None)
-
-
-def python_headers():
-    """The folder with Python.h as Jittor will be told, or None."""
-    config = python_config()
-    if config is None:
-        return None
-    folders = [Path(word[2:]) for word in run([config, "--includes"]).stdout.split() if word.startswith("-I")]
-    return next((folder for folder in folders if (folder / "Python.h").is_file()), None)
-
-
-def compiler():
-    """The path of the C++ compiler that Jittor will use, or None."""
-    return shutil.which(os.environ.get("cc_path", "g++"))
-
-
-def prepare():
+def prepare() -> None:
     """Set the environment that Jittor reads at import. What the user has set stays, unless it cannot work."""
+    check_variables()
     os.environ.setdefault("log_silent", "1")
     # Jittor compiles in a thread for each 3 GB of memory: on few cores that is slower.
     os.environ.setdefault("use_parallel_op_compiler", str(min(16, os.cpu_count() or 1)))
     os.environ.setdefault("cache_name", CACHE_NAME)
-    if has_cuda_device():
+    if visible_devices():
         for name, value in cuda.environment(cache_folder()).items():
             os.environ.setdefault(name, value)
     else:
         os.environ["nvcc_path"] = ""            # a toolkit without a device ends Jittor's import
-    if sys.platform == "linux" and platform.machine() == "x86_64" and not link_onednn():
+    if sys.platform == "linux" and platform.machine() == "x86_64" and not onednn.link():
         os.environ["use_mkl"] = "0"             # correct, but convolutions are 80 times slower
     if in_mpi_run():
-        _check_mpi()
+        check_mpi()
         if os.environ.get("use_nccl") == "0":
             take_device()
     # Elsewhere an mpicc must not matter: Jittor would compile against it, and end its import at another MPI.
@@ -213,122 +75,219 @@ def prepare():
         os.environ["python_config_path"] = str(found)
 
 
+# ---- which Jittor ------------------------------------------------------------------------------------------
+
+def numpy_version() -> tuple[int, ...]:
+    """The version of the installed numpy; imports nothing."""
+    try:
+        version = importlib.metadata.version("numpy")
+    except importlib.metadata.PackageNotFoundError:
+        raise UserError("numpy", f"is not installed in {sys.executable}",
+                        "run `pip install -r requirements.txt`")
+    return tuple(int(n) for n in re.findall(r"\d+", version)[:3])
+
+
+@functools.lru_cache
+def _cuda_versions(nvcc: str | None, cache: Path) -> tuple:
+    facts = toolchain.record(toolchain.folder(cache))
+    if facts and nvcc == str(toolchain.folder(cache) / "bin/nvcc"):
+        return tuple(tuple(map(int, facts[name].split("."))) for name in ("cuda", "cudnn"))
+    found = toolkit.find_toolkit()
+    library = toolkit.stock_cudnn(found) if found else None
+    return found and found.version, library and library.version
+
+
+def facts() -> Facts:
+    """What decides which patches Jittor needs here. Call `prepare` first."""
+    versions = (None, None)
+    if visible_devices():
+        versions = _cuda_versions(os.environ.get("nvcc_path"), cache_folder())
+        if present_devices() and versions[0]:
+            check_driver(versions[0])
+    return Facts(tuple(sys.version_info[:3]), numpy_version(), in_mpi_run(), *versions)
+
+
 # ---- what has been compiled --------------------------------------------------------------------------------
 
-def _stamp(name):
-    """A file whose existence says that what `name` stands for has been compiled by this installation."""
-    spec = importlib.util.find_spec("jittor")
-    if spec is None:
-        raise UserError("jittor", "is not installed in this Python", "run `pip install -r requirements.txt`")
+def _system() -> str:
+    """This system as Jittor has it in the path of what it compiles. Two digits of a hash are what it keeps of
+    the host's name, so a container of another name compiles anew, nearly always."""
+    name = platform.platform() + platform.node()
+    return name[:14] + "x" + hashlib.md5(name.encode()).hexdigest()[:2] if len(name) > 14 else name
+
+
+def _stamp(name: str) -> Path:
+    """A file that says that what `name` stands for has been compiled, by this Jittor into this cache."""
     variables = ("nvcc_path", "use_mkl", "use_mpi", "cc_flags", "cache_name", "python_config_path")
-    key = [name, spec.origin, sys.executable, sys.version, platform.platform(), platform.node(),
-           compiler(), in_mpi_run() and mpi(), *(os.environ.get(v) for v in variables)]
-    return cache_folder() / "iidm" / hashlib.sha256(os.fsencode("|".join(map(str, key)))).hexdigest()[:16]
+    key = [name, cache_folder(), jittor_copy.choose(facts(), make=False).folder, sys.executable, sys.version,
+           _system(), compiler(), in_mpi_run() and mpi(), *(os.environ.get(v) for v in variables)]
+    return own_folder() / hashlib.sha256(os.fsencode("|".join(map(str, key)))).hexdigest()[:16]
 
 
-def compiled_core():
-    """The file of Jittor's compiled core, or None if it is still to be compiled. Call `prepare` first."""
+def _cores(folder: Path) -> dict[str, list[int]]:
+    """{path: [size, time of its last change]} of the core's libraries below Jittor's folder."""
+    patterns = ("jit_utils_core*.so", "jittor_core*.so", "cu*/jittor_core*.so")
+    found = (path for pattern in patterns for path in folder.glob(pattern))
+    return {str(path): [path.stat().st_size, path.stat().st_mtime_ns] for path in sorted(found)}
+
+
+def compiled_core() -> Path | None:
+    """The file of Jittor's compiled core; None if it is still to be compiled, or is not as it was left. Call
+    `prepare` first."""
     try:
-        folder = _stamp("core").read_text()
-    except OSError:
+        written = json.loads(_stamp("core").read_text())
+        if written["cores"] != _cores(Path(written["folder"])):
+            return None
+        return next((Path(path) for path in written["cores"] if "jittor_core" in path), None)
+    except (OSError, ValueError, TypeError, KeyError):
         return None
-    return next(Path(folder).glob("jittor_core*.so"), None) if folder else None
 
 
-def notice_compile(name, text):
-    """Say `text` on standard error if `name` was not compiled yet here; call the result when it has been."""
+def notice_compile(name: str, text: str) -> Callable[[], None]:
+    """Print `text` to standard error if `name` has not been compiled on this machine. Returns a function to
+    call once it has."""
     prepare()
     stamp, core = _stamp(name), compiled_core()
     if not (core and stamp.exists() and stamp.stat().st_mtime >= core.stat().st_mtime):
         print(text, file=sys.stderr, flush=True)
 
     def done():
-        with _writing_cache():
+        with writing_cache():
             stamp.parent.mkdir(parents=True, exist_ok=True)
             stamp.touch()
     return done
 
 
-@contextlib.contextmanager
-def _alone(path):
-    """Hold the lock file `path`; say so if another process has it."""
-    with _writing_cache():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = open_beside(path)
-    with os.fdopen(lock, "r+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print("Another process compiles Jittor's core; waiting for it ...", file=sys.stderr, flush=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+# ---- compiling the core ------------------------------------------------------------------------------------
+
+NOTICE = "First use: compiling Jittor's core, about 3 minutes on two cores, once ..."
+PROBE = ("import jittor_utils; print('\\njittor compiles in', jittor_utils.cache_path, flush=True); "
+         "import jittor; print('\\njittor is ready in', jittor.compiler.cache_path)")
 
 
-def _import_in_child():
-    """Import Jittor in a child process. Return (folder of its core or None, all that it said).
+class _Import:
+    """An import of Jittor in a child process: `ready` and `compiles` are folders or None, `said` is all that
+    the child printed, `killed` whether it died of a signal."""
 
-    On a terminal the count of compiled files is shown meanwhile. The child is no rank of an MPI run: it would
-    join that as a second process of the same rank.
-    """
-    probe = "import jittor; print('\\njittor is ready in', jittor.compiler.cache_path)"
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_", "PMIX_"))}
-    child = subprocess.Popen([sys.executable, "-u", "-c", probe], env={**environment, "log_silent": "0"},
-                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    said, shown = "", None
-    while chunk := child.stdout.read1(65536):
-        said += chunk.decode(errors="replace")
-        counts = re.findall(r"Compiling \S+\((\d+/\d+)\)", said[-2000:])
-        if sys.stderr.isatty() and counts and counts[-1] != shown:
-            shown = counts[-1]
-            print(f"\r{shown} files ", end="", file=sys.stderr, flush=True)
-    child.wait()
-    if shown:
-        print(file=sys.stderr)
-    folder = re.search(r"^jittor is ready in (.+)$", said, re.MULTILINE)
-    return folder and folder[1].strip(), said
+    def __init__(self, choice: jittor_copy.Choice, notice: Callable[[], None]):
+        # No rank of an MPI run: the child would join that as a second process of the same rank.
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_", "PMIX_"))}
+        with jittor_copy.importable(choice) as more:
+            self._child = subprocess.Popen(
+                [sys.executable, "-u", "-c", PROBE], env={**environment, **more, "log_silent": "0"},
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.said = ""
+        self._follow(notice)
+        self.ready, self.compiles = self._folder("is ready"), self._folder("compiles")
+        self.killed = self._child.returncode < 0 or bool(re.search("Caught segfault|Get signal", self.said))
+
+    def _follow(self, notice):
+        """Take in what the child says; on a terminal the count of compiled files is shown."""
+        timer, shown = threading.Timer(PATIENCE, notice), None
+        timer.start()
+        while chunk := self._child.stdout.read1(65536):
+            self.said += chunk.decode(errors="replace")
+            counts = re.findall(r"Compiling \S+\((\d+/\d+)\)", self.said[-2000:])
+            if counts and counts[-1] != shown:
+                shown = counts[-1]
+                notice()
+                if sys.stderr.isatty():
+                    print(f"\r{shown} files ", end="", file=sys.stderr, flush=True)
+        self._child.wait()
+        timer.cancel()
+        if shown and sys.stderr.isatty():
+            print(file=sys.stderr)
+
+    def _folder(self, words):
+        found = re.search(f"^jittor {words} in (.+)$", self.said, re.MULTILINE)
+        return Path(found[1].strip()) if found else None
 
 
-def _check_tools():
-    """Raise a UserError for what Jittor needs to compile and would miss with a page of traceback."""
-    if compiler() is None:
-        raise UserError(os.environ.get("cc_path", "g++"), "is not on the PATH",
-                        "Jittor compiles its operators with it: `apt-get install g++`")
-    if python_headers() is None:
-        raise UserError("Python.h", f"is not installed for {sys.executable}",
-                        "Jittor compiles against it: `apt-get install python3-dev`")
+class _Notice:
+    """Prints its text once."""
+
+    def __init__(self, text):
+        self.text = text
+
+    def __call__(self):
+        text, self.text = self.text, None
+        if text:
+            print(text, file=sys.stderr, flush=True)
 
 
-def compile_core(again=False):
+def compile_core(again: bool = False) -> None:
     """Compile Jittor's core if that has not been done here, or `again` in any case. Says so before.
 
     Takes the "please rerun" exits of the import; of several processes one compiles and the others wait.
     """
     if compiled_core() and not again:
         return
-    _check_tools()
-    stamp = _stamp("core")
-    with _alone(stamp.with_name("lock")):
+    check_cache()
+    check_compilers()
+    with alone("lock", "Another process compiles Jittor's core; waiting for it ..."):
         if compiled_core() and not again:
             return
-        if not again:
-            print("First use: compiling Jittor's core, about 3 minutes on two cores, once ...",
-                  file=sys.stderr, flush=True)
-        for _ in range(3):
-            folder, said = _import_in_child()
-            if folder:
-                with _writing_cache():
-                    stamp.write_text(folder)
+        choice, notice = jittor_copy.choose(facts()), _Notice(None if again else NOTICE)
+        if not any(cache_folder().glob("jt*/**/jittor_core*.so")):
+            notice()                             # a later start takes seconds, if nothing has changed
+        repaired = False
+        for _ in range(4):
+            child = _Import(choice, notice)
+            if child.ready:
+                with writing_cache():
+                    _stamp("core").write_text(json.dumps(
+                        {"folder": str(child.compiles), "cores": _cores(child.compiles)}))
                 return
-    raise _broken(said)
+            if not repaired and _repair(child):
+                repaired = True
+            elif "please rerun" not in child.said:
+                break
+    raise _broken(child.said)
 
 
-def _broken(said):
+def _repair(child: _Import) -> bool:
+    """Remove what is damaged in the cache that `child` failed on. False where nothing was found."""
+    if child.compiles is None:
+        return False
+    removed = damage.remove_damaged(child.compiles)
+    if child.killed and not removed:
+        removed = [path for path in child.compiles.rglob("*.so") if "core" in path.name]
+        for path in removed:
+            damage.remove_compiled(path)
+    _say_damaged(removed, "compiling Jittor's core again, about 3 minutes ...")
+    return bool(removed)
+
+
+def _say_damaged(removed: list[Path], what_now: str) -> None:
+    if removed:
+        more = f" and {len(removed) - 1} more files" if removed[1:] else ""
+        print(f"{removed[0]}{more}: damaged in Jittor's cache; {what_now}", file=sys.stderr, flush=True)
+
+
+def _broken(said: str) -> UserError:
+    """Why Jittor does not start, from what it said and from what can be looked at."""
     words = " ".join(re.sub(r"\x1b\[[\d;]*m", "", said).split())
+    if found := re.search("No space left on device|Disk quota exceeded|Read-only file system", words):
+        return UserError(cache_folder(), f"cannot be written ({found[0]})", REMEDY)
+    try:
+        check_cache()
+        check_compilers()
+    except UserError as e:
+        return e
     return UserError("jittor", f"does not start (... {words[-300:]})",
-                     "`python tools/doctor.py` says what is missing")
+                     f"`python tools/doctor.py` says what is missing; if nothing is, delete {cache_folder()}")
 
 
-def _restart():
+def explain(error: RuntimeError) -> UserError | None:
+    """What a user can do about an error that Jittor raised while it compiled or loaded an operator; None for
+    any other error."""
+    text = " ".join(re.sub(r"\x1b\[[\d;]*m", "", str(error)).split())
+    if not re.search("Run cmd failed|dlopen|cannot open shared object|file too short|No space left", text):
+        return None
+    return _broken(text)
+
+
+def _restart() -> None:
     """Start this very command again in this process: its Jittor is half loaded and half rebuilt."""
     count = int(os.environ.get(RESTARTS, 0))
     if count == 3:
@@ -343,6 +302,8 @@ def _restart():
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, *arguments[1:]])
 
+
+# ---- the import --------------------------------------------------------------------------------------------
 
 def _end_compilers():
     """End the idle processes that Jittor's import compiled with; it starts them again if it needs them.
@@ -367,22 +328,53 @@ def _take_signals_back():
             signal.signal(number, signal.getsignal(number) or signal.SIG_DFL)
 
 
-def load():
+_loaded: ModuleType | None = None
+
+
+def _check_operators() -> None:
+    """Have damaged operators compiled again; another process may be writing one, so under Jittor's lock."""
+    folder = Path(json.loads(_stamp("core").read_text())["folder"])
+    if not any(map(damage.is_damaged, folder.rglob("*.so"))):
+        return
+    with open(folder.parent / "jittor.lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _say_damaged(damage.remove_damaged(folder), "compiled again when it is needed")
+
+
+def _check_arrays(jittor: ModuleType, choice: jittor_copy.Choice) -> None:
+    """UserError where an unpatched Jittor hands numpy's arrays over wrongly."""
+    import numpy
+    array = numpy.arange(6, dtype=numpy.float64).reshape(2, 3).T
+    if choice.warning and not numpy.array_equal(jittor.array(array).numpy(), array):
+        raise UserError("jittor", f"this version does not work with numpy {numpy.__version__}",
+                        f"run `pip install --no-deps jittor=={VERSION}`, or `pip install 'numpy<2'`")
+
+
+def load() -> ModuleType:
     """Import and return Jittor, prepared; CUDA is switched on where a device is."""
-    if "jittor" in sys.modules:
-        return sys.modules["jittor"]
+    global _loaded
+    if _loaded is not None:
+        return _loaded
+    if "jittor" in sys.modules or "jittor_utils" in sys.modules:
+        raise UserError("jittor", "was imported before ldm, without the settings and patches it needs here",
+                        "import ldm.backend first, and take jt from it")
     prepare()
     import numpy
-    if int(numpy.__version__.split(".")[0]) > 1:
-        raise UserError("numpy", f"is {numpy.__version__}, under which Jittor computes garbage",
-                        "run `pip install 'numpy<2'`")
+    for kind in (numpy.float32, numpy.float64):
+        numpy.finfo(kind)                        # kept: later it would warn of Jittor's flush-to-zero
     compile_core()
+    choice = jittor_copy.choose(facts())
+    if choice.warning:
+        print(choice.warning, file=sys.stderr, flush=True)
     try:
-        import jittor
+        _check_operators()
+        with jittor_copy.importable(choice):
+            import jittor
     except SystemExit:                           # "please rerun your command": Jittor rebuilt a part of it
         _restart()
+    except UserError:
+        raise
     except Exception as e:
-        _check_tools()
         raise _broken(str(e)) from e
     os.environ.pop(RESTARTS, None)
     _end_compilers()
@@ -390,4 +382,6 @@ def load():
     jittor.flags.use_cuda = int(bool(jittor.has_cuda) and jittor.get_device_count() > 0)
     if jittor.flags.use_cuda:
         cuda.memory.bound_cudnn(jittor)
+    _check_arrays(jittor, choice)
+    _loaded = jittor
     return jittor

@@ -20,6 +20,7 @@ import stand_in  # noqa: E402
 
 from ldm.errors import UserError  # noqa: E402
 from ldm.platform import runtime  # noqa: E402
+from ldm.platform.cache import cache_folder  # noqa: E402
 from ldm.platform.cuda import toolchain  # noqa: E402
 
 NAMES = ("unet", "unet_training", "checkpointed_training", "autoencoder", "autoencoder_training",
@@ -42,9 +43,8 @@ def kernels(folder):
 
 def run_here(names):
     """Run each named piece of work and say what was compiled for it."""
-    runtime.has_cuda_device = lambda: True
-    runtime.prepare()
-    import jittor
+    runtime.visible_devices = lambda: ["0"]
+    jittor = runtime.load()
     jittor.flags.use_cuda = 1
     import workloads
     from jittor.compiler import cache_path
@@ -64,7 +64,7 @@ def run_here(names):
 
 
 def run_child(names, arch):
-    folder = toolchain.folder(runtime.cache_folder())
+    folder = toolchain.folder(cache_folder())
     facts = toolchain.record(folder)
     if facts is None:
         raise UserError(folder, "is not there", "run `python tools/setup_cuda.py` first")

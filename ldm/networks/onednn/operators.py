@@ -4,7 +4,7 @@ import functools
 from pathlib import Path
 
 from ldm.backend import jt
-from ldm.platform import runtime
+from ldm.platform import onednn
 
 SOURCES = {path.name: path.read_text() for path in Path(__file__).parent.glob("*.h")}
 AVX512 = 0x20               # a bit of dnnl_get_effective_cpu_isa
@@ -12,12 +12,12 @@ AVX512 = 0x20               # a bit of dnnl_get_effective_cpu_isa
 
 def _folder():
     """Where Jittor has its oneDNN from."""
-    return runtime.cache_folder() / "mkl" / runtime.ONEDNN_FOLDER
+    return onednn.folder()
 
 
 def available():
     """True where Jittor computes on the CPU with oneDNN."""
-    return not jt.flags.use_cuda and jt.compile_extern.use_mkl and runtime.onednn_in_cache() is not None
+    return not jt.flags.use_cuda and jt.compile_extern.use_mkl and onednn.in_cache() is not None
 
 
 def block_size():

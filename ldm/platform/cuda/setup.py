@@ -3,19 +3,19 @@ import dataclasses
 from pathlib import Path
 
 from ldm.errors import UserError
-from ldm.platform.cuda import patches, shims, toolchain, toolkit
+from ldm.platform import jittor_copy
+from ldm.platform.cuda import in_place, shims, toolchain, toolkit
+from ldm.platform.patch import VERSION
 
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
     """What a machine has. Without `cudnn` Jittor builds as it is, and there is nothing to set up.
 
-    `jittor` is its package's folder, `pending` the patches it lacks; `folder` is to hold `tree`, a toolchain.
+    `folder` is to hold `tree`, a toolchain.
     """
     toolkit: toolkit.Toolkit
     cudnn: toolkit.CuDNN = None
-    jittor: Path = None
-    pending: tuple = ()
     folder: Path = None
     tree: dict = dataclasses.field(default_factory=dict)
 
@@ -23,8 +23,8 @@ class Survey:
 def survey(cache):
     """Look at this machine for a set-up below Jittor's cache folder; changes nothing.
 
-    UserError: no nvcc, CUDA before 11, no cuDNN 9, a library missing, nvcc broken, a Jittor that the patches
-    are not for.
+    UserError: no nvcc, CUDA before 11, no cuDNN 9, a library missing, nvcc broken, a Jittor of another
+    version than the patches are for.
     """
     found = toolkit.find_toolkit()
     if found is None:
@@ -35,16 +35,16 @@ def survey(cache):
         raise UserError(found.home, f"is CUDA {toolkit.dotted(found.version)}", "CUDA 11, 12 or 13 is needed")
     if toolkit.left_alone(found):
         return Survey(found)
-    root = patches.installed()
-    pending = tuple(patches.pending(root))
+    version = jittor_copy.version(jittor_copy.installed())
+    if version != VERSION:
+        raise UserError("jittor", f"is of version {version}", f"the patches for CUDA are made for {VERSION}")
     toolkit.check_libraries(found)
     toolkit.check_nvcc(found)
     cudnn = toolkit.find_cudnn(found)
     if cudnn is None:
         raise UserError("cuDNN 9", f"is neither in {found.home} nor in /usr nor a wheel of this Python",
                         f"run `pip install nvidia-cudnn-cu{found.version[0]}`")
-    tree = toolchain.plan(found, cudnn, patches.version(root))
-    return Survey(found, cudnn, root, pending, toolchain.folder(cache), tree)
+    return Survey(found, cudnn, toolchain.folder(cache), toolchain.plan(found, cudnn, version))
 
 
 def reasons(tree):
@@ -53,11 +53,7 @@ def reasons(tree):
         tree.get(name, Path()), Path)}
 
 
-def apply(found):
-    """Patch Jittor and make the toolchain folder. -> (patches applied now, whether the folder is new)."""
-    return patches.apply(found.jittor), toolchain.write(found.tree, found.folder)
-
-
 def undo(cache):
-    """Take back what `apply` did. -> (patches taken away, whether there was a folder)."""
-    return patches.undo(patches.installed()), toolchain.remove(toolchain.folder(cache))
+    """Remove the toolchain, and restore what earlier versions of the set-up changed in the installed Jittor.
+    -> (the files restored, whether there was a folder)."""
+    return in_place.undo(jittor_copy.installed()), toolchain.remove(toolchain.folder(cache))

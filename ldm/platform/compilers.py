@@ -1,0 +1,139 @@
+"""What Jittor compiles with: the C++ compiler and its library, the Python headers, Open MPI."""
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Sequence
+
+from ldm.errors import UserError
+
+PROGRAM = """#include <string>
+#include <sstream>
+extern "C" int length(const char* text) { std::stringstream s; s << text; return s.str().size(); }
+"""
+WHERE_LOADED = """import ctypes
+ctypes.CDLL("libstdc++.so.6")
+print(next(line.split()[-1] for line in open("/proc/self/maps") if "libstdc++" in line))
+"""
+
+
+def run(command: Sequence) -> subprocess.CompletedProcess:
+    """Run a short command; both its channels are in `stdout`."""
+    return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True, errors="replace")
+
+
+# ---- the C++ compiler --------------------------------------------------------------------------------------
+
+def compiler() -> str | None:
+    """The path of the C++ compiler that Jittor will use, or None."""
+    return shutil.which(os.environ.get("cc_path", "g++"))
+
+
+def _check_compiler() -> None:
+    """UserError where the compiler cannot make a small shared library."""
+    name = os.environ.get("cc_path", "g++")
+    if compiler() is None:
+        raise UserError(name, "is not on the PATH",
+                        "Jittor compiles its operators with it: `apt-get install g++`")
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "try.cc")
+        source.write_text(PROGRAM)
+        try:
+            done = run([compiler(), "-std=c++14", "-shared", "-fPIC", "-fopenmp", source, "-o",
+                        source.with_suffix(".so")])
+            said, failed = done.stdout, done.returncode != 0
+        except OSError as e:
+            said, failed = e.strerror or str(e), True
+    if failed:
+        words = " ".join(said.split())[-200:] or "it says nothing"
+        raise UserError(compiler(), f"cannot compile a small program (... {words})",
+                        "repair it: `apt-get install --reinstall g++`, or set cc_path to another")
+
+
+def _glibcxx(library: Path) -> tuple[int, ...]:
+    """The newest GLIBCXX version that the file of a libstdc++ defines."""
+    versions = re.findall(rb"GLIBCXX_(\d+)\.(\d+)\.(\d+)", library.read_bytes())
+    return max((tuple(map(int, version)) for version in versions), default=())
+
+
+def libstdcxx() -> tuple[Path, bool]:
+    """(the C++ library that Python loads, whether it is as new as the compiler's). ("", True) if unknown."""
+    path = compiler()
+    loaded = run([sys.executable, "-c", WHERE_LOADED]).stdout.strip()
+    own = run([path, "-print-file-name=libstdc++.so.6"]).stdout.strip() if path else ""
+    if not os.path.isfile(loaded) or not os.path.isfile(own):
+        return Path(), True
+    return Path(loaded), _glibcxx(Path(loaded)) >= _glibcxx(Path(own))
+
+
+def _check_libstdcxx() -> None:
+    """UserError where Python loads a libstdc++ that lacks what the compiler's programs need."""
+    library, new_enough = libstdcxx()
+    if not new_enough:
+        variables = [name for name in ("LD_PRELOAD", "LD_LIBRARY_PATH") if os.environ.get(name)]
+        where = f" (by {' or '.join(variables)})" if variables else ""
+        raise UserError(library, f"is loaded{where} and is older than the one of {compiler()}",
+                        "unset LD_LIBRARY_PATH, or `conda install -c conda-forge libstdcxx-ng`")
+
+
+# ---- the Python headers ------------------------------------------------------------------------------------
+
+def python_config() -> Path | None:
+    """The script that tells Jittor where the Python headers are; Jittor omits the last place."""
+    folder, name = Path(sys.executable).parent, f"python3.{sys.version_info.minor}-config"
+    places = [folder / name, Path(sys.executable + "-config"), Path("/usr/bin", name),
+              Path("/usr/local/bin", name), folder / "python3-config", Path(sys.base_prefix, "bin", name)]
+    if "python_config_path" in os.environ:
+        places.insert(0, Path(os.environ["python_config_path"]))
+    return next((place for place in places if place.is_file()), None)
+
+
+def python_headers() -> Path | None:
+    """The folder with Python.h as Jittor will be told."""
+    config = python_config()
+    if config is None:
+        return None
+    folders = [Path(word[2:]) for word in run([config, "--includes"]).stdout.split() if word.startswith("-I")]
+    return next((folder for folder in folders if (folder / "Python.h").is_file()), None)
+
+
+def check_compilers() -> None:
+    """UserError for what Jittor needs to compile and would miss with a page of traceback."""
+    _check_compiler()
+    _check_libstdcxx()
+    if python_headers() is None:
+        raise UserError("Python.h", f"is not installed for {sys.executable}",
+                        "Jittor compiles against it: `apt-get install python3-dev`")
+
+
+# ---- Open MPI ----------------------------------------------------------------------------------------------
+
+def in_mpi_run() -> bool:
+    """True in a process that Open MPI's mpirun started."""
+    return "OMPI_COMM_WORLD_SIZE" in os.environ
+
+
+def mpi() -> tuple[str, str | None] | None:
+    """(path of mpicc, version of Open MPI or None if it is another MPI), or None without mpicc."""
+    mpicc = shutil.which(os.environ.get("mpicc_path", "mpicc"))
+    if mpicc is None:
+        return None
+    said = run([mpicc, "--showme:version"])
+    version = re.search(r"Open MPI (\S+)", said.stdout)
+    return mpicc, version[1] if version and said.returncode == 0 else None
+
+
+def check_mpi() -> None:
+    """UserError where a run of several processes cannot be compiled for."""
+    found = mpi()
+    if found is None or found[1] is None:
+        raise UserError(found[0] if found else "mpicc",
+                        "is not Open MPI's" if found else "is not on the PATH",
+                        "Jittor compiles with it for a run of several processes: "
+                        "`apt-get install openmpi-bin libopenmpi-dev`")

@@ -1,0 +1,41 @@
+"""Compiled files that were cut off, as a full disk or an interrupted copy leaves them.
+
+Loading one ends the process by a signal, which no program can turn into a message. So they are looked for
+before, and removed: Jittor then compiles them again.
+"""
+from __future__ import annotations
+
+import contextlib
+import struct
+from pathlib import Path
+
+HEADER = 64                                     # bytes of an ELF header; its table of sections ends the file
+
+
+def is_damaged(path: Path) -> bool:
+    """Is `path` no whole ELF file?"""
+    with open(path, "rb") as f:
+        header = f.read(HEADER)
+        size = f.seek(0, 2)
+    if len(header) < HEADER or header[:6] != b"\x7fELF\x02\x01":
+        return True
+    start, = struct.unpack_from("<Q", header, 40)
+    width, count = struct.unpack_from("<HH", header, 58)
+    return start + width * count > size
+
+
+def remove_damaged(folder: Path) -> list[Path]:
+    """Remove what is damaged of the libraries and objects below Jittor's folder, and their keys, so that they
+    are compiled again. -> what was removed."""
+    removed = []
+    for path in sorted(p for pattern in ("*.so", "*.o") for p in folder.rglob(pattern)):
+        with contextlib.suppress(FileNotFoundError):         # another process was quicker
+            if is_damaged(path):
+                remove_compiled(path)
+                removed.append(path)
+    return removed
+
+
+def remove_compiled(path: Path) -> None:
+    path.with_name(path.name + ".key").unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
