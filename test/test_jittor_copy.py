@@ -206,21 +206,23 @@ jittor_copy.chosen = lambda facts: chosen(facts, [test.TOY])
 copy = jittor_copy.shutil.copyfile
 def slow(*names):
     print("copying", flush=True)
-    time.sleep({seconds})
+    while not os.path.exists({go!r}):
+        time.sleep(0.01)
     return copy(*names)
 jittor_copy.shutil.copyfile = slow
 print(jittor_copy.choose(test.NEW).folder)
 """
 
 
-def start(site, seconds):
-    code = START.format(root=str(ROOT), site=str(site), seconds=seconds)
+def start(site):
+    """Begin a first start, which copies when there is a file `go` beside `site`."""
+    code = START.format(root=str(ROOT), site=str(site), go=str(site.with_name("go")))
     return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT / "test", text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def test_a_killed_first_start_leaves_nothing_in_use(site):
-    process = start(site, 60)
+    process = start(site)
     process.stdout.readline()
     process.kill()
     process.communicate()
@@ -231,10 +233,11 @@ def test_a_killed_first_start_leaves_nothing_in_use(site):
 
 
 def test_two_first_starts_at_once_make_one_copy(site):
-    first = start(site, 0.3)
-    first.stdout.readline()
-    second = start(site, 0.3)
-    (out, err), (mine, _) = second.communicate(), first.communicate()
-    assert first.returncode == second.returncode == 0
-    assert err == "Another process copies Jittor; waiting for it ...\n" and "copying" not in out
+    first = start(site)
+    assert first.stdout.readline() == "copying\n"
+    second = start(site)
+    assert second.stderr.readline() == "Another process copies Jittor; waiting for it ...\n"
+    site.with_name("go").touch()
+    (out, _), (mine, _) = second.communicate(), first.communicate()
+    assert first.returncode == second.returncode == 0 and "copying" not in out
     assert mine.splitlines()[-1] == out.strip() == str(jittor_copy.choose(NEW, make=False).folder)
