@@ -9,12 +9,13 @@ import train_common
 from ldm import config as configs
 from ldm import files
 from ldm.datasets import landscape, latents
-from ldm.training import options
+from ldm.platform import runtime
+from ldm.training import order
 
 
 def parse():
     parser = cli.Parser(description=__doc__)
-    parser.add_argument("--config", default="configs/demo.yaml", help="what to train and how")
+    parser.add_argument("--config", default=train_common.DEMO, help="what to train and how")
     parser.add_argument("--data", required=True,
                         help="folder in the contest's form (train_resized/imgs and /labels)")
     parser.add_argument("--autoencoder", required=True, help="the autoencoder's weights")
@@ -33,25 +34,24 @@ def parse():
 
 def main():
     args = parse()
-    config = configs.load(args.config, args.overrides)
-    options.check(config, "training")
-    options.check_size(config)
+    config = configs.load(args.config, args.overrides, ("unet", "autoencoder"))
+    runtime.check_precision(config["training"]["precision"], "training.precision")
     cache = args.latents or Path(args.output) / "latents"
     size, training = config["image_size"], config["training"]
     taken = reading.of(args)
     pairs = landscape.training_pairs(args.data, None if latents.is_whole(cache) else size,
                                      train_common.checking, taken)
+    order.split(len(pairs), training["held_out"], training["seed"])        # refuses what leaves nothing
     files.check_writable(args.output)
 
     from ldm import weights
     from ldm.backend import jt
-    from ldm.diffusion import Schedule, losses
+    from ldm.diffusion import Schedule
     from ldm.networks import Autoencoder, UNet, checkpointing, precision
     from ldm.training import parallel
     from ldm.training.tasks.diffusion import DiffusionTask
     from ldm.training.tasks.validation import Validation
     from ldm.training.trainer import Trainer
-    losses.check_kind(training["loss"])
     schedule = Schedule.named(config["schedule"])
     autoencoder = Autoencoder(**config["autoencoder"])
     weights.load(args.autoencoder, autoencoder)

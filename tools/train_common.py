@@ -1,7 +1,11 @@
 """What the training tools share: bars, the latent cache, the estimate, validation's metrics, a run."""
 import sys
+from pathlib import Path
 
 import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+DEMO = ROOT / "configs/demo.yaml"         # found from any working directory
 
 
 def checking(iterable, total):
