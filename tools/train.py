@@ -28,6 +28,7 @@ def parse():
     parser.add_argument("--dry-run", action="store_true",
                         help="check everything, say what it will need, and stop")
     reading.add_options(parser)
+    train_common.add_from_step(parser)
     parser.add_argument("overrides", nargs="*", help="training.key=value")
     return parser.parse_args()
 
@@ -71,7 +72,8 @@ def main():
     if len(task.held_out):
         validation = Validation(task.latents, task.held_out, schedule, training, autoencoder,
                                 train_common.metrics(args.segformer))
-    train_common.train(Trainer(task, args.output, config, training, validation, training["more_ema_rates"]))
+    trainer = Trainer(task, args.output, config, training, validation, training["more_ema_rates"])
+    train_common.train(trainer, args.from_step)
 
 
 if __name__ == "__main__":

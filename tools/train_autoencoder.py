@@ -18,6 +18,7 @@ def main():
                         help="folder in the contest's form (train_resized/imgs and /labels)")
     parser.add_argument("--output", required=True, help="folder of the run: states, averages, samples, log")
     reading.add_options(parser)
+    train_common.add_from_step(parser)
     parser.add_argument("overrides", nargs="*", help="autoencoder_training.key=value")
     args = parser.parse_args()
     config = configs.load(args.config, args.overrides, ("autoencoder",))
@@ -41,7 +42,7 @@ def main():
     perceptual = open_lpips(options["lpips"]) if options["lpips"] else None
     pictures = landscape.Pictures([picture for picture, _ in pairs], config["image_size"], taken)
     trainer = Trainer(AutoencoderTask(network, pictures, options, perceptual), args.output, config, options)
-    train_common.train(trainer)
+    train_common.train(trainer, args.from_step)
     if trainer.step == options["steps"] and parallel.rank() == 0:
         with trainer.ema.applied() as network:
             trainer.task.finish()

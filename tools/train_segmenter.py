@@ -22,6 +22,7 @@ def main():
                                               "gives them back, soft as generated ones")
     parser.add_argument("--output", required=True, help="folder of the run: states, averages, samples, log")
     reading.add_options(parser)
+    train_common.add_from_step(parser)
     parser.add_argument("overrides", nargs="*", help="segmenter_training.key=value")
     args = parser.parse_args()
     config = configs.load(args.config, args.overrides,
@@ -48,7 +49,7 @@ def main():
     network = SegFormer(**config["segmenter"])
     maps = Maps([labels for _, labels in pairs], double, taken)
     trainer = Trainer(SegmenterTask(network, versions, maps, size, options), args.output, config, options)
-    train_common.train(trainer)
+    train_common.train(trainer, args.from_step)
     if trainer.step == options["steps"]:
         state = {name: p.numpy() for name, p in trainer.ema.state.items()}
         path = Path(args.output) / "segmenter.safetensors"
