@@ -4,6 +4,7 @@ from pathlib import Path
 
 import yaml
 
+from ldm import files
 from ldm.errors import UserError
 
 DEPTH = 50                  # of lists and mappings inside each other
@@ -87,17 +88,15 @@ def parse_yaml(text, where):
 
 def read_text(path, limit, wanted):
     """The text of a file, UTF-8 with or without a byte order mark, of `limit` bytes at most."""
-    try:
-        if not Path(path).is_file() and Path(path).exists():
-            raise UserError(path, "is no regular file", f"{wanted} is needed")
-        with open(path, "rb") as file:
+    with files.open_regular(path, wanted) as file:
+        try:
             data = file.read(limit + 1)
-        if len(data) > limit:
-            raise UserError(path, f"is larger than {limit} bytes", f"{wanted} is needed")
-        return data.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError, ValueError) as e:
-        raise UserError(path, f"cannot be read ({getattr(e, 'strerror', None) or e})",
-                        f"{wanted} is needed") from None
+            if len(data) > limit:
+                raise UserError(path, f"is larger than {limit} bytes", f"{wanted} is needed")
+            return data.decode("utf-8-sig")
+        except (OSError, UnicodeDecodeError) as e:
+            raise UserError(path, f"cannot be read ({getattr(e, 'strerror', None) or e})",
+                            f"{wanted} is needed") from None
 
 
 def read_yaml(path):

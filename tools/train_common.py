@@ -76,7 +76,7 @@ def say_how_it_goes_on(found):
     if cli.RANK:
         return
     for problem in found.problems:
-        print(f"warning: {problem}; an older state is used", file=sys.stderr)
+        cli.warn(f"{problem}; an older state is used")
     for name, (then, now) in found.changes.items():
         print(f"{name} was {then} and is {now} from here on", file=sys.stderr)
     if found.step:

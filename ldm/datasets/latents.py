@@ -38,7 +38,7 @@ def num_shards(index):
 def read_index(folder):
     """The index of a cache, or None where there is no cache yet."""
     path = Path(folder) / "index.json"
-    if not path.exists():
+    if files.kind_of(path) is None:
         return None
     index = read_json(path, f"an index of a latent cache; to make the cache again remove {folder}, which")
     if not isinstance(index, dict) or index.get("version") != VERSION:
