@@ -9,6 +9,7 @@ from ldm.backend import jt
 from ldm.diffusion import Schedule
 from ldm.diffusion.guidance import guide
 from ldm.diffusion.samplers import SAMPLERS
+from ldm.errors import UserError
 from ldm.images import to_network
 from ldm.inference import pixels
 from ldm.inference.noise import ImageNoise
