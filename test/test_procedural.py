@@ -137,6 +137,29 @@ def test_tool_writes_the_test_form(tmp_path):
     assert (tmp_path / "truth" / "00001.jpg").read_bytes() == (tmp_path / "imgs" / "00001.jpg").read_bytes()
 
 
+@pytest.mark.parametrize("recorded", [True, False])
+@pytest.mark.parametrize("other", [("--seed", 2), ("--size", 40, 32), ("--split", "test"),
+                                   ("--start", 5, "--seed", 2)])
+def test_scenes_of_another_kind_are_not_mixed(tmp_path, recorded, other):
+    options = ("--count", 1, "--seed", 1, "--size", 32, 32, "--output", tmp_path)
+    assert run_tool(*options).returncode == 0
+    if not recorded:
+        (tmp_path / "scenes.json").unlink()                     # a folder of before there was such a file
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    refused = run_tool(*options, *other)
+    assert refused.returncode == 2 and refused.stderr.count("\n") == 1
+    assert "another --output" in refused.stderr
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert run_tool(*options).returncode == 0
+
+
+def test_more_scenes_keep_the_pairs_of_the_first(tmp_path):
+    options = ("--count", 1, "--size", 32, 32, "--split", "test", "--output", tmp_path)
+    assert run_tool(*options).returncode == 0 and run_tool(*options, "--start", 1).returncode == 0
+    pairs = json.loads((tmp_path / "label_to_img.json").read_text())
+    assert pairs == {"00000.png": "00001.jpg", "00001.png": "00002.jpg"}
+
+
 @pytest.mark.parametrize("arguments, culprit", [
     (("--count", -1, "--output", "{}"), "--count"),
     (("--count", 1, "--seed", -4, "--output", "{}"), "--seed"),

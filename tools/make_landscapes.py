@@ -12,14 +12,17 @@ from pathlib import Path
 
 import cli  # noqa: F401  (puts the repository on the path)
 import cv2
+import numpy as np
 from tqdm import tqdm
 
 from ldm import images
+from ldm.datasets.landscape import read_pairs
 from ldm.datasets.procedural import SIZE, make_scene
 from ldm.errors import UserError
-from ldm.files import check_writable, replacing
+from ldm.files import check_writable, kind_of, open_regular, replacing
 
 QUALITY = 92
+RECORD = "scenes.json"          # in the folder: seed, size and split of what it holds
 
 
 def parse():
@@ -81,17 +84,46 @@ def jobs_of(args):
         yield args.seed, stop, args.size, [args.output / "imgs" / f"{stop:05d}.jpg"], None
 
 
-def write_pairs(args):
-    pairs = {f"{k:05d}.png": f"{k + 1:05d}.jpg" for k in range(args.start, args.start + args.count)}
-    path = args.output / "label_to_img.json"
+def claim(args):
+    """Say in the folder what its scenes are; UserError where they are others. A folder of an earlier version
+    does not say it: its first scene is drawn again and compared."""
+    path, mine = args.output / RECORD, {"seed": args.seed, "size": list(args.size), "split": args.split}
+    masks = folders(args.output, args.split)[1]
+    if kind_of(path) is not None:
+        same = read_json(path) == mine
+    elif standing := sorted(masks.glob("[0-9]" * 5 + ".png")):
+        drawn = make_scene(args.seed, int(standing[0].stem), args.size)[1]
+        same = np.array_equal(images.read_labels(standing[0]), drawn)
+    else:
+        every = [folder for split in ("train", "test") for folder in folders(args.output, split)]
+        same = not any(path for folder in every for path in folder.glob("*.*"))
+    if not same:
+        raise UserError(args.output, "holds scenes of another seed, size or split", "choose another --output")
+    for folder in folders(args.output, args.split):
+        check_writable(folder)
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(pairs, indent=0) + "\n")
+        temporary.write_text(json.dumps(mine) + "\n")
+
+
+def read_json(path):
+    with open_regular(path) as file:
+        try:
+            return json.loads(file.read())
+        except (ValueError, RecursionError):
+            raise UserError(path, "is no JSON that this tool wrote", "choose another --output") from None
+
+
+def write_pairs(args):
+    path = args.output / "label_to_img.json"
+    pairs = read_pairs(path) if kind_of(path) else {}       # of scenes made before
+    pairs |= {f"{k:05d}.png": f"{k + 1:05d}.jpg" for k in range(args.start, args.start + args.count)}
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(dict(sorted(pairs.items())), indent=0) + "\n")
 
 
 def main():
     args = parse()
-    for folder in folders(args.output, args.split):
-        check_writable(folder)
+    claim(args)
     cv2.setNumThreads(1)                         # scenes are small: processes gain more than threads
     jobs = list(jobs_of(args))
     with tqdm(total=len(jobs), unit="scene") as bar:
@@ -99,7 +131,8 @@ def main():
             for _ in map(make_files, jobs):
                 bar.update()
         else:
-            with multiprocessing.get_context("spawn").Pool(args.processes, cv2.setNumThreads, (1,)) as pool:
+            processes = min(args.processes, len(jobs))
+            with multiprocessing.get_context("spawn").Pool(processes, cv2.setNumThreads, (1,)) as pool:
                 for _ in pool.imap_unordered(make_files, jobs):
                     bar.update()
     if args.split == "test":
