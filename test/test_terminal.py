@@ -60,6 +60,24 @@ def test_a_broken_pipe_that_is_not_standard_output_is_an_error(capsys):
     assert status == 1 and "BrokenPipeError" in err
 
 
+@pytest.mark.parametrize("given", [[""], ["--output", ""], ["--output="]])
+def test_an_empty_argument_is_refused(capsys, given):
+    parser = cli.Parser(prog="tool")
+    parser.add_argument("--output")
+    parser.add_argument("overrides", nargs="*")
+    with pytest.raises(SystemExit) as end:
+        parser.parse_args(given)
+    assert end.value.code == 2 and "is empty" in capsys.readouterr().err
+    assert parser.parse_args(["key="]).overrides == ["key="]
+
+
+@pytest.mark.parametrize("name, value", [("OMPI_COMM_WORLD_RANK", "x"), ("OMP_NUM_THREADS", "²")])
+def test_variables_that_are_no_numbers(name, value):
+    done = shell(f'{name}={value} "$PY" -c "$TOOL"')
+    assert done.returncode == 2 and done.stderr.startswith(f"error: {name}: ")
+    assert done.stderr.count("\n") == 1
+
+
 def shell(text, code="print('made'); open('made', 'w')", **options):
     """A shell command with $TOOL, a tool that runs `code`."""
     tool = f"import sys\nsys.path.insert(0, {str(ROOT / 'tools')!r})\nimport cli\n"

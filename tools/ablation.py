@@ -99,7 +99,7 @@ def generate(args, rows, schedule, masks, pairs):
 def shuffle(args, pairs):
     """The last row's results, each under the next mask's name: what is right by chance."""
     folder = args.output / "shuffled"
-    folder.mkdir(exist_ok=True)
+    files.check_writable(folder)
     for (mask, _), (following, _) in zip(pairs, pairs[1:] + pairs[:1]):
         shutil.copyfile(args.output / "ensemble" / f"{mask.stem}.jpg", folder / f"{following.stem}.jpg")
     return folder

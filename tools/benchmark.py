@@ -50,6 +50,9 @@ def add_solvers(commands):
 
 
 def run_solvers(args):
+    for option, least in (("count", 1), ("seed", 0)):
+        if getattr(args, option) < least:
+            raise UserError(f"--{option}", f"is {getattr(args, option)}", f"{least} or more is possible")
     if args.plot:
         solvers.plotting()
         files.check_writable(args.plot.parent)

@@ -13,8 +13,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import terminal  # noqa: E402
 
 from ldm.errors import UserError  # noqa: E402
+from ldm.platform.variables import check_variables  # noqa: E402
 
-RANK = int(os.environ.get("OMPI_COMM_WORLD_RANK", 0))      # of this process in an MPI run
+_rank = os.environ.get("OMPI_COMM_WORLD_RANK", "")
+RANK = int(_rank) if _rank.isdecimal() else 0              # of this process in an MPI run
 if RANK:                                                   # rank 0 speaks for all, but for errors
     os.environ["TQDM_DISABLE"] = "1"
 logging.getLogger("ldm").addHandler(terminal.Warnings())
@@ -24,6 +26,7 @@ REFUSALS = {errno.EACCES: "permission is needed", errno.EPERM: "permission is ne
             errno.ENOSPC: "free space is needed", errno.EDQUOT: "free space is needed",
             errno.EROFS: "a writable folder is needed", errno.ENOENT: "it is needed",
             errno.ENOTDIR: "a folder is needed", errno.EISDIR: "a file is needed",
+            errno.EEXIST: "something else has this name",
             errno.EMFILE: "allow more open files with `ulimit -n 1024`",
             errno.ENFILE: "close other programs, the computer has too many files open"}
 
@@ -33,6 +36,12 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options):
         super().__init__(formatter_class=argparse.ArgumentDefaultsHelpFormatter, **options)
+
+    def parse_known_args(self, args=None, namespace=None):
+        for given in sys.argv[1:] if args is None else args:
+            if given == "" or given.startswith("--") and given.endswith("="):
+                self.error(f"{given or 'an argument'}: is empty")
+        return super().parse_known_args(args, namespace)
 
     def error(self, message):
         fail(f"{self.prog}: {message}, see --help")
@@ -100,6 +109,7 @@ def run(main):
     open_streams()
     plain, sys.stdout = sys.stdout, terminal.Output(sys.stdout)
     try:
+        check_variables()
         status = main()
         sys.stdout.flush()
     except UserError as e:

@@ -17,13 +17,16 @@ from ldm.errors import UserError
 from ldm.inference import job
 from ldm.platform.devices import visible_devices
 
+MOST = 1000                         # processes, more than any computer has cores
 ATTEMPTS = 2                        # at an image whose process dies; then the image is a failure
 
 
 def cores(processes):
     """The environments of so many processes, which share the cores (or $OMP_NUM_THREADS of them) evenly."""
+    if processes > MOST:
+        raise UserError("--processes", f"is {processes}", f"{MOST} at most are possible")
     given = os.environ.get("OMP_NUM_THREADS", "")
-    threads = int(given) if given.isdigit() else len(os.sched_getaffinity(0))
+    threads = int(given) if given.isdecimal() else len(os.sched_getaffinity(0))
     return [{"OMP_NUM_THREADS": str(max(1, threads // processes))}] * processes
 
 
