@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ldm.backend import jt
-from ldm.benchmark import report
+from ldm.benchmark.clock import machine
 from ldm.benchmark.kernels import Torch
 from ldm.benchmark.pipeline import GUIDANCE, TIMESTEP, inputs, random_weights, ways_of
 from ldm.diffusion.guidance import guide
@@ -30,7 +30,7 @@ def measure(config, torch_python, seed=0):
     finally:
         torch.close()
     rows = [{"way": name, **errors(result, exact)} for name, result in results.items()]
-    return {"machine": {**report.describe(), "torch": torch.version},
+    return {"machine": {**machine(), "torch": torch.version},
             "tables": [{"title": "Errors of one guided step, batch 1", "rows": rows}]}
 
 

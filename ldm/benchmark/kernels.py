@@ -1,17 +1,17 @@
 """The network's operators at their real sizes, and a whole pass: Jittor's own, ours, and PyTorch's.
 
 PyTorch runs in a process of its own, by the Python that has it; all take turns, so that what disturbs one
-disturbs the others. Times are of the processor: seconds times threads, the least of several.
+disturbs the others. Times are of the processor, seconds times threads, or on a GPU of the clock; the least of
+several.
 """
 import json
 import subprocess
 from pathlib import Path
 
 from ldm.backend import jt, nn
-from ldm.benchmark import report
-from ldm.benchmark.clock import Peak, Time, best, timed
+from ldm.benchmark.clock import Peak, Time, best, in_words, machine, timed
 from ldm.benchmark.operators import operators
-from ldm.benchmark.pipeline import TIMESTEP, inputs, random_weights
+from ldm.benchmark.pipeline import TIMESTEP, in_precision, inputs, random_weights
 from ldm.errors import UserError
 from ldm.networks import UNet
 from ldm.networks.attention import attend as plain_attend
@@ -19,6 +19,9 @@ from ldm.networks.blocks import modulated
 from ldm.networks.blocks import normalize as plain_normalize
 from ldm.networks.onednn import for_inference
 from ldm.networks.onednn import operators as fused
+
+GPU_CALLS = 50              # of an operator in one reading, on a GPU
+GPU_KINDS = "fp32", "tf32", "bf16"          # precisions in which a pass is timed there
 
 
 class Torch:
@@ -108,8 +111,8 @@ def in_turn(sides, repeats):
     return {name: best(of_side) for name, of_side in times.items()}
 
 
-def of_jittor(run):
-    return run and (lambda: timed(run)[1])
+def of_jittor(run, calls=1):
+    return run and (lambda: timed(run, calls)[1])
 
 
 def measure(config, repeats, torch_python=None, seed=0):
@@ -120,14 +123,14 @@ def measure(config, repeats, torch_python=None, seed=0):
             peak = Peak()
             passes, found = pass_table(config, repeats, torch, seed)
             rows = [row(o, count, repeats, torch, peak) for o, count in found.items()]
+            on = {**machine(), **in_words({"fp32": peak})}
     finally:
         if torch:
             torch.close()
     rows.sort(key=lambda r: -r["in a pass"] * r["plain ms"])
-    machine = {**report.describe(), "peak GFLOP/s": round(peak.gflops, 1)}
     if torch:
-        machine["torch"] = torch.version
-    return {"machine": machine, "tables": [
+        on["torch"] = torch.version
+    return {"machine": on, "tables": [
         {"title": "One pass of the network, batch 1", "rows": passes},
         {"title": "A pass by kind of operator, processor ms", "rows": by_kind(rows)},
         {"title": "Each operator once, processor ms", "rows": rows}]}
@@ -147,30 +150,46 @@ def by_kind(rows):
 
 
 def pass_table(config, repeats, torch, seed):
-    """-> (a row for each side, which makes the maps anew in each pass; the operators {Operator: count})."""
+    """-> (a row for each side, which makes the maps anew in each pass, against PyTorch's fastest, without it
+    against the first side; the operators {Operator: count})."""
     z, one_hot, _ = inputs(config, seed)
     unet = random_weights(UNet(**config["unet"]))
     unet.eval()
     found = operators(unet, lambda: unet(z, [TIMESTEP], one_hot))
-    fast = for_inference(unet, *z.shape[2:])
-    sides = {"Jittor, ours" if jt.flags.use_cuda else "Jittor, plain":
-             of_jittor(lambda: unet(z, [TIMESTEP], one_hot)),
-             "Jittor, ours": of_jittor(lambda: fast.decode(*fast.encode(z, [TIMESTEP]),
-                                                           fast.modulate(one_hot)))}
+    kinds = GPU_KINDS if jt.flags.use_cuda else ("fp32",)
+    if jt.flags.use_cuda:
+        sides = {f"Jittor, ours, {kind}": pass_in(kind, in_precision(unet, config["unet"], kind), z, one_hot)
+                 for kind in kinds}
+    else:
+        fast = for_inference(unet, *z.shape[2:])
+        sides = {"Jittor, plain": of_jittor(lambda: unet(z, [TIMESTEP], one_hot)),
+                 "Jittor, ours": of_jittor(lambda: fast.decode(*fast.encode(z, [TIMESTEP]),
+                                                               fast.modulate(one_hot)))}
     if torch:
         torch.ask(do="build", config=config["unet"], height=z.shape[2], width=z.shape[3])
-        sides["PyTorch, eager"] = lambda: Time(**torch.ask(do="pass"))
+        sides.update({f"PyTorch, eager, {kind}": lambda kind=kind: Time(**torch.ask(do="pass", kind=kind))
+                      for kind in kinds})
     times = in_turn(sides, repeats)
-    against = times.get("PyTorch, eager", next(iter(times.values())))
+    against = min((t for name, t in times.items() if name.startswith("PyTorch")),
+                  default=next(iter(times.values())))
     return [{"side": name, "s": t.wall, "processor s": t.cpu, "ratio": t.wall / against.wall,
              "processor ratio": t.cpu / against.cpu} for name, t in times.items()], found
 
 
+def pass_in(kind, network, z, one_hot):
+    """A function -> Time of a pass of `network`, which is in this precision."""
+    def run():
+        with jt.flag_scope(use_tensorcore=int(kind == "tf32")):
+            return timed(lambda: network(z, [TIMESTEP], one_hot))[1]
+    return run
+
+
 def row(o, count, repeats, torch, peak):
     """Processor ms of each side; of ours GFLOP/s by the direct algorithm, GB/s of the least traffic."""
-    sides = {"plain": of_jittor(plain(o)), "ours": of_jittor(ours(o))}
+    calls = GPU_CALLS if jt.flags.use_cuda else 1
+    sides = {"plain": of_jittor(plain(o), calls), "ours": of_jittor(ours(o), calls)}
     if torch:
-        sides["torch"] = lambda: Time(**torch.ask(do="operator", operator=o._asdict()))
+        sides["torch"] = lambda: Time(**torch.ask(do="operator", operator=o._asdict(), calls=calls))
     times = in_turn(sides, repeats)
     mine = times.get("ours", times["plain"])
     return {"operator": str(o), "in a pass": count,

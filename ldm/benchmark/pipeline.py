@@ -3,8 +3,7 @@ import numpy as np
 
 from ldm import labels
 from ldm.backend import jt
-from ldm.benchmark import report
-from ldm.benchmark.clock import Peak, best, timed
+from ldm.benchmark.clock import best, in_words, machine, peaks, timed
 from ldm.benchmark.operators import multiplications, operators
 from ldm.diffusion.guidance import guide
 from ldm.images import from_network, to_network
@@ -29,6 +28,8 @@ def random_weights(network):
 class EntrysWay:
     """Two whole passes, nothing kept."""
 
+    kind = "fp32"                                   # one of runtime.PRECISIONS
+
     def __init__(self, unet, one_hot):
         self.unet, self.one_hot = unet, one_hot
 
@@ -41,6 +42,8 @@ class EntrysWay:
 
 class Apart:
     """The modulations kept, one encoding for both passes: ldm.inference.pipeline's way."""
+
+    kind = "fp32"
 
     def __init__(self, unet, one_hot):
         self.unet, self.one_hot = unet, one_hot
@@ -57,17 +60,23 @@ class InPrecision(Apart):
     """The same in less than fp32, on a GPU."""
 
     def __init__(self, unet, options, one_hot, kind):
-        own = UNet(**options)
-        own.load_state_dict(unet.state_dict())
-        own.eval()
-        precision.apply(own, kind, inference=True)
-        super().__init__(own, one_hot)
-        self.flag = jt.flags.use_tensorcore
-        precision.apply(unet, "fp32")               # TF32 is a switch of the process: off for the other ways
+        super().__init__(in_precision(unet, options, kind), one_hot)
+        self.kind = kind
 
     def passes(self, z):
-        with jt.flag_scope(use_tensorcore=self.flag):
+        with jt.flag_scope(use_tensorcore=int(self.kind == "tf32")):
             return [out.sync() for out in super().passes(z)]
+
+
+def in_precision(unet, options, kind):
+    """A copy of the U-Net made with `options` that computes in `kind`. TF32 is a switch of the process
+    besides, which stays off here, for what else is computed."""
+    own = UNet(**options)
+    own.load_state_dict(unet.state_dict())
+    own.eval()
+    with jt.flag_scope(use_tensorcore=0):
+        precision.apply(own, kind, inference=True)
+    return own
 
 
 def ways_of(unet, direct, fast, options, one_hot):
@@ -109,10 +118,9 @@ def measure(config, repeats, seed=0):
         direct, translation = timed(lambda: for_inference(unet, *z.shape[2:], winograd=False))
         fast, _ = timed(lambda: for_inference(unet, *z.shape[2:]))
         ways = ways_of(unet, direct, fast, config["unet"], one_hot)
-        peak = Peak()
-        steps = steps_table(ways, z, 2 * macs, repeats, peak)
+        of_precisions = peaks()
+        steps = steps_table(ways, z, 2 * macs, repeats, of_precisions)
         phases = phases_table(config, image, repeats)
-    machine = {**report.describe(), "peak GFLOP/s": round(peak.gflops, 1)}
     kept = {f"MiB of maps kept, {name}": mebibytes(way.maps) for name, way in list(ways.items())[1:]}
     memory = {"GMAC a pass": macs / 1e9, **kept,
               "MiB of weights": sum(p.numel() for p in unet.parameters()) * 4 / 2**20,
@@ -120,17 +128,17 @@ def measure(config, repeats, seed=0):
               "MiB of packed weights": getattr(direct, "bytes", 0) / 2**20,
               "MiB of weights packed for Winograd": getattr(fast, "bytes", 0) / 2**20,
               "processor seconds to pack": translation.cpu}
-    return {"machine": machine, "tables": [
+    return {"machine": {**machine(), **in_words(of_precisions)}, "tables": [
         {"title": "One guided step, batch 1", "rows": steps},
         {"title": "The other phases of an image", "rows": phases},
         {"title": "Memory and work", "rows": [{"what": k, "value": float(v)} for k, v in memory.items()]}]}
 
 
-def steps_table(ways, z, multiplications, repeats, peak):
+def steps_table(ways, z, multiplications, repeats, peaks):
     """A row for each way: keeping the maps (once an image), then a step, against the first way's step.
 
-    `multiplications` are the first way's of a step, by the direct algorithm: the share of the peak counts
-    them whatever a way really does.
+    `multiplications` are the first way's of a step, by the direct algorithm: the share of the peak, which is
+    that of the way's precision, counts them whatever a way really does.
     """
     kept = {name: [timed(way.keep)[1] for _ in range(2)][1] for name, way in ways.items()}
     results, times = {}, {name: [] for name in ways}
@@ -138,7 +146,8 @@ def steps_table(ways, z, multiplications, repeats, peak):
         for name, way in ways.items():
             results[name], time = timed(lambda: step(way, z))
             times[name] += [time] if repeat else []
-        peak.measure()
+        for peak in peaks.values():
+            peak.measure()
     first = next(iter(ways))
     base, passes = best(times[first]), {name: jt.concat(way.passes(z)) for name, way in ways.items()}
     rows = []
@@ -147,7 +156,7 @@ def steps_table(ways, z, multiplications, repeats, peak):
         rows.append({
             "way": name, "maps, processor s": kept[name].cpu, "step, s": time.wall, "processor s": time.cpu,
             "ratio": time.wall / base.wall, "processor ratio": time.cpu / base.cpu,
-            "share of the peak": peak.share(multiplications, time),
+            "share of the peak": peaks[way.kind].share(multiplications, time),
             "passes differ by": apart(passes[name], passes[first]),
             "the step by": apart(results[name], results[first])})
     return rows

@@ -1,12 +1,13 @@
 """PyTorch's side of a comparison: a script for another Python, which answers JSON with JSON, line by line.
 
     {"do": "hello", "device": "cpu" or "cuda"}              -> {"version": ..., "threads": ...}
-    {"do": "operator", "operator": {...}}                   -> {"wall": s, "cpu": s}, one run of it
+    {"do": "operator", "operator": {...}, "calls": n}       -> {"wall": s, "cpu": s}, of one of n runs
     {"do": "build", "config": {...}, "height": h, "width": w}   the U-Net with random weights
-    {"do": "pass"}                                          -> {"wall": s, "cpu": s}, one pass of that
+    {"do": "pass", "kind": "fp32", "tf32" or "bf16"}        -> {"wall": s, "cpu": s}, one pass of that
     {"do": "exact", "config": {...}, "weights": npz, "inputs": npz, "output": npz}     one by one, in float64:
                                                             x, t, one_hot of the inputs -> out
 """
+import copy
 import json
 import sys
 import time
@@ -17,43 +18,53 @@ from torch.nn import functional as F
 from torch_unet import UNet
 
 
-def timed(run):
-    on_gpu = torch.get_default_device().type == "cuda"
-    wait = torch.cuda.synchronize if on_gpu else (lambda: None)
-    wait()
-    wall, cpu = time.perf_counter(), time.process_time()
-    run()
-    wait()
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return {"wall": wall, "cpu": wall if on_gpu else cpu}           # as ldm.benchmark.clock
-
-
 class Side:
     def __init__(self):
-        self.made = {}
+        self.made, self.on_gpu = {}, False
 
     def hello(self, ask):
+        self.on_gpu = ask["device"] == "cuda"
         torch.set_default_device(ask["device"])
-        torch.backends.cudnn.allow_tf32 = False                     # fp32 is compared with fp32
+        torch.backends.cudnn.benchmark = True                       # Jittor searches for the fastest too
+        allow_tf32(False)                                           # fp32 is compared with fp32
         torch.zeros(1)                                              # fails here where there is no such device
         return {"version": torch.__version__, "threads": torch.get_num_threads()}
+
+    def timed(self, run, calls=1):
+        wait = torch.cuda.synchronize if self.on_gpu else (lambda: None)
+        wait()
+        wall, cpu = time.perf_counter(), time.process_time()
+        for _ in range(calls):
+            run()
+        wait()
+        wall, cpu = (time.perf_counter() - wall) / calls, (time.process_time() - cpu) / calls
+        return {"wall": wall, "cpu": wall if self.on_gpu else cpu}          # as ldm.benchmark.clock
 
     def operator(self, ask):
         key = json.dumps(ask["operator"], sort_keys=True)
         if key not in self.made:
             self.made = {key: operator(**ask["operator"])}
-        return timed(self.made[key])
+        return self.timed(self.made[key], ask["calls"])
 
     def build(self, ask):
         network = UNet(**ask["config"])
-        z = torch.randn(1, 3, ask["height"], ask["width"])
-        map_ = torch.zeros(1, ask["config"]["num_classes"], ask["height"], ask["width"])
-        map_[:, 0] = 1
-        self.made = {"unet": lambda: network(z, torch.tensor([500]), map_)}
+        self.made = {"fp32": network, "tf32": network}              # bf16 where it is asked for
+        self.z = torch.randn(1, 3, ask["height"], ask["width"])
+        self.map = torch.zeros(1, ask["config"]["num_classes"], ask["height"], ask["width"])
+        self.map[:, 0] = 1
         return {}
 
     def run_pass(self, ask):
-        return timed(self.made["unet"])
+        kind = ask["kind"]
+        if kind not in self.made:
+            self.made[kind] = copy.deepcopy(self.made["fp32"]).bfloat16()
+        network, given = self.made[kind], (self.z, self.map)
+        z, map_ = (x.bfloat16() for x in given) if kind == "bf16" else given
+        allow_tf32(kind == "tf32")
+        try:
+            return self.timed(lambda: network(z, torch.tensor([500]), map_))
+        finally:
+            allow_tf32(False)
 
     def exact(self, ask):
         network = UNet(**ask["config"]).double()
@@ -64,6 +75,10 @@ class Side:
         passes = [network(x[i:i + 1], t[i:i + 1], one_hot[i:i + 1]) for i in range(len(x))]
         np.savez(ask["output"], out=torch.cat(passes).cpu())
         return {}
+
+
+def allow_tf32(allowed):
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed
 
 
 def operator(kind, channels, out_channels, height, width, kernel, heads, groups, modulated):

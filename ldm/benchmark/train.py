@@ -1,12 +1,12 @@
 """How fast the U-Net trains, and in how much memory: optimiser steps on random latents."""
-from ldm.benchmark import report
-from ldm.platform import runtime
+from ldm.benchmark.clock import machine
+from ldm.training import options as training_options
 from ldm.training.rehearsal import rehearse
 
 
 def measure(config, repeats):
     """The report of `repeats` optimiser steps as the config's `training` says, after one that compiles."""
-    runtime.check_precision(config["training"]["precision"], "training.precision")
+    training_options.check(config, "training")
     options = config["training"]
     taken = rehearse(config, 1 + repeats)
     row = {"parameters": taken["parameters"], "batch": taken["batch_size"],
@@ -14,5 +14,5 @@ def measure(config, repeats):
            "checkpointing": options["checkpointing"], "precision": options["precision"],
            "s a step": taken["seconds"],
            "samples a second": taken["batch_size"] / taken["seconds"], "peak GB": taken["peak_gb"]}
-    return {"machine": report.describe(), "tables": [{"title": f"Training, median of {repeats} steps",
+    return {"machine": machine(), "tables": [{"title": f"Training, median of {repeats} steps",
                                                       "rows": [row]}]}

@@ -1,0 +1,154 @@
+"""Commands as one run that can be cut off and taken up again, with one report of what came of each.
+
+Imports no Jittor: each command is a process of its own, and one that fails stops none of the others.
+"""
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ldm import files, images
+
+LAST_LINES = 3              # of a failed command's output that the report repeats
+
+
+class Step(NamedTuple):
+    """A command with a name, its limit in seconds, variables it is run with, and the program it needs.
+    `shown`: the report repeats what it prints, which is Markdown or text."""
+    name: str
+    command: list
+    limit: int
+    environment: dict = {}
+    needs: str | None = None
+    shown: bool = False
+
+
+class Outcome(NamedTuple):
+    """result: done, failed, too long, not possible (its program is missing). memory: MiB of the GPU's that
+    were taken at most, by nvidia-smi, which is asked once a second; None without it."""
+    name: str
+    result: str
+    seconds: float
+    memory: float | None
+    said: str
+
+
+def load(folder: Path, step: Step) -> Outcome | None:
+    """What came of `step` in this folder before; None if it was not run, or cut off."""
+    try:
+        return Outcome(**json.loads((folder / f"{step.name}.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def run(steps: list[Step], folder: Path, seconds: float, tell=print) -> list[Outcome]:
+    """Run what is not done yet, in order, until so many seconds are over. -> what came of each that was run,
+    now or before. A step that failed before is run again."""
+    deadline, outcomes = time.monotonic() + seconds, []
+    folder.mkdir(parents=True, exist_ok=True)
+    for step in steps:
+        outcome, left = load(folder, step), deadline - time.monotonic()
+        if not (outcome and outcome.result == "done") and left > 0:
+            tell(f"{step.name} ...")
+            outcome = one(step, folder, min(step.limit, left))
+            tell(f"{step.name}: {outcome.result}, {outcome.seconds:.0f} s"
+                 + (f"; {outcome.said}" if outcome.result != "done" else ""))
+            with files.replacing(folder / f"{step.name}.json") as temporary:
+                temporary.write_text(json.dumps(outcome._asdict(), indent=1))
+        if outcome:
+            outcomes.append(outcome)
+    return outcomes
+
+
+def one(step: Step, folder: Path, limit: float) -> Outcome:
+    """Run a step, its output into FOLDER/NAME.log."""
+    if step.needs and not shutil.which(step.needs):
+        return Outcome(step.name, "not possible", 0.0, None, f"{step.needs} is not on the PATH")
+    begin, log = time.monotonic(), folder / f"{step.name}.log"
+    with open(log, "wb") as output, watched(folder / f"{step.name}.memory") as memory:
+        child = subprocess.Popen(list(map(str, step.command)), stdin=subprocess.DEVNULL, stdout=output,
+                                 stderr=subprocess.STDOUT, env={**os.environ, **step.environment},
+                                 start_new_session=True)
+        try:
+            result = "done" if child.wait(limit) == 0 else "failed"
+        except subprocess.TimeoutExpired:
+            result = "too long"
+        finally:
+            with contextlib.suppress(ProcessLookupError):       # its own children too
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+    return Outcome(step.name, result, round(time.monotonic() - begin, 1), memory(),
+                   last_words(log) if result != "done" else "")
+
+
+@contextlib.contextmanager
+def watched(path: Path):
+    """Ask nvidia-smi once a second what is taken of the first GPU. Gives a function -> the most, in MiB."""
+    child = None
+    if shutil.which("nvidia-smi"):
+        with open(path, "wb") as output:
+            child = subprocess.Popen(["nvidia-smi", "--query-gpu=memory.used", "--id=0", "-l", "1",
+                                      "--format=csv,noheader,nounits"], stdout=output,
+                                     stderr=subprocess.DEVNULL)
+
+    def most() -> float | None:
+        numbers = path.read_text().split() if child else []
+        return max((float(n) for n in numbers if n.isdigit()), default=None)
+
+    try:
+        yield most
+    finally:
+        if child:
+            child.terminate()
+            child.wait()
+
+
+def last_words(log: Path) -> str:
+    """The line that says what went wrong, or the last few, in one line."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    wrong = [line for line in lines if line.startswith(("error:", "FAILED", "ERROR"))]
+    return " / ".join(wrong[-LAST_LINES:] or lines[-LAST_LINES:])[:500]
+
+
+# ---- the report --------------------------------------------------------------------------------------------
+
+def compared(a: Path, b: Path) -> str:
+    """How far the PNG images of two folders are apart, in words."""
+    names = sorted({path.name for path in a.glob("*.png")} & {path.name for path in b.glob("*.png")})
+    if not names:
+        return "nothing to compare"
+    pairs = [[images.read_image(folder / name).astype(np.int16) for folder in (a, b)] for name in names]
+    apart = np.stack([np.abs(x - y) for x, y in pairs])
+    equal = sum((a / name).read_bytes() == (b / name).read_bytes() for name in names)
+    error = np.square(apart, dtype=np.float64).mean()
+    psnr = f", PSNR {10 * np.log10(255 ** 2 / error):.1f} dB" if error else ""
+    return (f"{equal} of {len(names)} files equal byte by byte; {np.mean(apart > 0):.3%} of the values "
+            f"differ, by {apart.max()} of 255 at most{psnr}")
+
+
+def report(title: str, machine: dict, steps: list[Step], outcomes: list[Outcome], comparisons: dict,
+           folder: Path) -> str:
+    """Markdown: the machine, a line for each step, the images compared, and what some steps printed."""
+    of_name = {outcome.name: outcome for outcome in outcomes}
+    lines = [f"# {title}", "", ", ".join(f"{name} {value}" for name, value in machine.items()), "",
+             "| step | result | s | GPU MiB at most | what it said |", "|---|---|---|---|---|"]
+    for step in steps:
+        o = of_name.get(step.name, Outcome(step.name, "not reached", 0, None, "run the command again"))
+        lines.append(f"| {o.name} | {o.result} | {o.seconds:.0f} | {'' if o.memory is None else o.memory:} | "
+                     f"{o.said.replace('|', '/')} |")
+    lines += ["", "## Images", ""] + [f"* {name}: {text}" for name, text in comparisons.items()]
+    for step in steps:
+        if step.shown and of_name.get(step.name, Outcome("", "", 0, None, "")).result in ("done", "failed"):
+            text = (folder / f"{step.name}.log").read_text(errors="replace").strip()
+            table = "\n|" in text
+            lines += ["", f"## {step.name}", "", text if table else f"```\n{text}\n```"]
+    return "\n".join(lines) + "\n"
