@@ -250,11 +250,11 @@ def test_an_old_toolkit(machine, monkeypatch, capsys):
 # ---- CUDA 11 and 12 ----------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("version", ["11.8.89", "12.2.140"])
-def test_cuda_11_and_12_with_cudnn_8_are_left_alone(machine, monkeypatch, capsys, version):
+def test_cuda_11_and_12_with_cudnn_8_need_no_toolchain(machine, monkeypatch, capsys, version):
     before = machine.install(cuda=version, system="8.9.7").state()
     status, lines, _ = run(monkeypatch, capsys)
-    assert status == 0 and lines[-1] == "cuDNN 8: Jittor builds with these as it is, nothing to do"
-    assert machine.state() == before and cuda.environment(machine.cache) == {}
+    assert status == 0 and lines[-1] == "cuDNN 8: nothing to set up; the patches go into a copy of Jittor"
+    assert machine.state() == before and cuda.environment(machine.cache) == cuda.SWITCHES
 
 
 def test_cuda_12_with_cudnn_9_keeps_its_own_cub(machine, monkeypatch):
@@ -363,9 +363,9 @@ def test_the_runtime_uses_it(machine, chain, monkeypatch):
     assert prepared(monkeypatch, nvcc_path="/mine")[0]["nvcc_path"] == "/mine"
 
 
-def test_without_it_the_runtime_sets_nothing(machine, monkeypatch):
+def test_without_it_the_runtime_sets_no_compiler(machine, monkeypatch):
     variables, versions = prepared(monkeypatch)
-    assert set(variables.values()) == {None} and versions == (None, None)
+    assert variables == {"nvcc_path": None, **cuda.SWITCHES} and versions == (None, None)
 
 
 def test_cudnn_8_is_known_to_the_patches(machine, monkeypatch):

@@ -21,7 +21,7 @@ def parse():
 def show(found):
     print(f"CUDA {dotted(found.toolkit.version)} in {found.toolkit.home}")
     if found.cudnn is None:
-        return print("cuDNN 8: Jittor builds with these as it is, nothing to do")
+        return print("cuDNN 8: nothing to set up; the patches go into a copy of Jittor")
     print(f"cuDNN {dotted(found.cudnn.version)} in {found.cudnn.library}")
     print(f"toolchain {found.folder}: {len(found.tree)} files and links, of which")
     for name, why in setup.reasons(found.tree).items():

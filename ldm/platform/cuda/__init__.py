@@ -8,16 +8,18 @@ what earlier versions changed in the installed one.
 from ldm.platform.cuda import memory, toolchain
 
 __all__ = ["environment", "memory"]
-# cuTT, CUTLASS and NCCL would be downloaded, and are older than CUDA 13; torch is not to be imported.
+# cuTT, CUTLASS and NCCL would be downloaded at the start, and are older than CUDA 13; torch is not to be
+# imported.
 SWITCHES = {"use_cutt": "0", "use_cutlass": "0", "use_nccl": "0", "FIX_TORCH_ERROR": "0"}
 
 
 def environment(cache):
-    """The variables with which Jittor uses the toolchain below its cache folder; {} where none was set up.
+    """The variables with which Jittor uses the toolchain below its cache folder; where none was
+    set up, what is switched off: with CUDA 11 or 12 and cuDNN 8 Jittor needs no toolchain.
 
     A UserError where a toolkit was removed since.
     """
     folder = toolchain.folder(cache)
     if toolchain.record(folder) is None:
-        return {}
+        return dict(SWITCHES)
     return {"nvcc_path": str(folder / "bin/nvcc"), **SWITCHES}

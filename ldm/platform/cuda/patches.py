@@ -1,7 +1,11 @@
-"""The patches without which Jittor does not build, or computes wrong numbers, on CUDA 13 and cuDNN 9."""
+"""The patches without which Jittor computes wrong numbers with cuDNN, or does not build with cuDNN 9."""
 from __future__ import annotations
 
 from ldm.platform.patch import Facts, Patch
+
+
+def _cudnn(facts: Facts) -> bool:
+    return facts.cudnn is not None
 
 
 def _cudnn_9(facts: Facts) -> bool:
@@ -21,7 +25,7 @@ def _convolution(name: str, sha256: str) -> Patch:
          "    jk.clear();\n    jk << (int)getDataType<Ty>() << \",\" << use_tensorcore << \",\";\n"
          "    jk << dimX[0]"),
     ), "sums are kept in fp32, fp32 is TF32 only if asked for, algorithms are remembered by precision",
-        _cudnn_9)
+        _cudnn)
 
 
 PATCHES = (
@@ -38,12 +42,12 @@ PATCHES = (
             "            .get_constructor<VarPtr, Var*, NanoVector>();\n"
             "        auto var = fused(x, axes);\n        forward(var);\n        return;\n"),),
           "without cuTT, which is not built here, a transpose of the last axis would run on the CPU",
-          _cudnn_9),
+          _cudnn),
     Patch("jittor/compiler.py", "3398b120fb43014db85d0beaccfc9775088956e46cec0b16cf62cd8581dd6898",
           (("    max_arch = 90\n",
             "    max_arch = 121 if nvcc_version >= [13] else 120 if nvcc_version >= [12, 8] else 90\n"),),
           "kernels for newer devices than sm_90 would be built as sm_90, which those cannot load",
-          _cudnn_9),
+          _cudnn),
     Patch("jittor/nn.py", "78294cb78ca909f5d19ddd39954a79fdaf8b30aa6a08bf106e4517e50ea30954",
           (("        if jt.flags.use_cuda and jt.cudnn and self.proj_size == 0 and jt.compiler.is_cuda:",
             "        if False:    # cuDNN 9 has no such RNN; it is done operator by operator"),),
