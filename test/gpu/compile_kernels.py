@@ -3,7 +3,8 @@
 
 Needs nvcc and what tools/setup_cuda.py made. The networks run as on a device, over a stand-in for CUDA's
 runtime: Jittor compiles each operator by nvcc, loads it, and launches it into nothing. So this shows that
-everything compiles, links and loads; it shows no number, and no speed.
+everything compiles, links and loads, and what happens where memory ends, a launch fails, there is no device,
+or its driver is old; it shows no number, and no speed.
 """
 import json
 import os
@@ -24,8 +25,12 @@ from ldm.platform.cache import cache_folder  # noqa: E402
 from ldm.platform.cuda import toolchain  # noqa: E402
 
 NAMES = ("unet", "unet_training", "checkpointed_training", "autoencoder", "autoencoder_training",
-         "half_precision", "running_out_of_memory", "custom_kernel", "judges",
-         "single_operators")                    # of workloads.py, which imports Jittor
+         "half_precision", "running_out_of_memory", "failing_launches", "many_shapes", "custom_kernel",
+         "judges", "single_operators")          # of workloads.py, which imports Jittor
+# Those that need a process of their own, and what is set in it.
+ALONE = {"running_out_of_memory": {"STAND_IN_MEMORY": str(4 * 2 ** 30)}}
+# What there can be of a device, and what the self-test of doctor.py says of it.
+DEVICES = {"none": (0, "on cpu"), "old": (2, "error: NVIDIA driver: supports CUDA up to 10.2")}
 
 
 def parse():
@@ -43,9 +48,7 @@ def kernels(folder):
 
 def run_here(names):
     """Run each named piece of work and say what was compiled for it."""
-    runtime.visible_devices = lambda: ["0"]
     jittor = runtime.load()
-    jittor.flags.use_cuda = 1
     import workloads
     from jittor.compiler import cache_path
     known = kernels(cache_path)
@@ -63,31 +66,48 @@ def run_here(names):
     print(f"{'in the cache':22} {len(known):4} operators, {sum(known.values()):4} of them with device code")
 
 
-def run_child(names, arch):
+def run_children(names, arch):
     folder = toolchain.folder(cache_folder())
     facts = toolchain.record(folder)
     if facts is None:
         raise UserError(folder, "is not there", "run `python tools/setup_cuda.py` first")
-    print(json.dumps(facts))
+    print(json.dumps(facts), flush=True)
+    together = [name for name in names if name not in ALONE]
     with tempfile.TemporaryDirectory() as scratch:
-        report = Path(scratch, "report")
-        preloaded = " ".join(map(str, stand_in.build(folder, scratch)))
-        environment = {**os.environ, "LD_PRELOAD": preloaded, "cuda_archs": str(arch),
-                       "STAND_IN_REPORT": str(report)}
-        command = [sys.executable, __file__, "--child", "--work", *names]
-        for _ in range(3):                      # a changed flag ends Jittor's import with "please rerun"
-            status = subprocess.run(command, env=environment).returncode
-            if report.exists():
-                break
-        if status == 0:
-            functions, count = report.read_text().split()
-            print(f"{functions} device functions were launched, {count} times")
+        environment = {**os.environ, **stand_in.environment(folder, scratch, arch),
+                       "STAND_IN_REPORT": str(Path(scratch, "report"))}
+        failed = run_child(together, environment) if together else 0
+        for name in (name for name in names if name in ALONE):
+            failed |= run_child([name], {**environment, **ALONE[name]})
+        for kind in DEVICES if names == list(NAMES) else ():
+            failed |= check_device(kind, environment)
+    return failed
+
+
+def run_child(names, environment):
+    """Run such work in a process of its own. -> its exit status."""
+    status = subprocess.run([sys.executable, __file__, "--child", "--work", *names],
+                            env=environment).returncode
+    if status == 0:
+        said = json.loads(Path(environment["STAND_IN_REPORT"]).read_text())
+        print(", ".join(f"{count} {name}" for name, count in said.items()), flush=True)
     return status
+
+
+def check_device(kind, environment):
+    """Does a machine without a device, or with an old driver, end in one line or compute on the CPU?"""
+    expected, text = DEVICES[kind]
+    child = subprocess.run([sys.executable, Path(cli.__file__).with_name("doctor.py")], capture_output=True,
+                           text=True, env={**environment, "STAND_IN_DEVICE": kind})
+    good = child.returncode == expected and text in child.stdout + child.stderr and \
+        "Traceback" not in child.stderr
+    print(f"device: {kind}: {'as it should be' if good else child.stdout + child.stderr}", flush=True)
+    return int(not good)
 
 
 def main():
     args = parse()
-    return run_here(args.work) if args.child else run_child(args.work, args.arch)
+    return run_here(args.work) if args.child else run_children(args.work, args.arch)
 
 
 if __name__ == "__main__":

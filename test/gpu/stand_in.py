@@ -1,9 +1,39 @@
-"""Build stand-ins for the CUDA runtime and its libraries (stand_in.cc), for where there is no device."""
+#!/usr/bin/env python
+"""Run a command over stand-ins for the CUDA runtime and its libraries, where there is no device.
+
+    python test/gpu/stand_in.py [--arch 90] COMMAND ...
+
+The command and what it starts see a device /dev/nvidia0 whose memory is the host's and whose kernels do
+nothing (see stand_in.cc, which also says what can be set in the environment). Numbers and times mean nothing.
+"""
+import argparse
+import os
 import re
 import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 LIBRARIES = ("cudart", "cublas", "cudnn", "curand", "cufft", "cusparse")
+DRIVER = """
+#include <stdlib.h>
+#include <string.h>
+int cuInit(unsigned flags) { return 0; }
+int cuDriverGetVersion(int *version) {
+    const char *device = getenv("STAND_IN_DEVICE");
+    return *version = device && !strcmp(device, "old") ? 10020 : 13000, 0;
+}
+"""
+# Python reads this at its start: the device has a name, as the kernel's driver would give it one.
+SITE = """
+import pathlib
+_glob = pathlib.Path.glob
+def glob(self, pattern, **options):
+    if str(self) == "/dev" and pattern.startswith("nvidia"):
+        return iter([pathlib.Path("/dev/nvidia0")])
+    return _glob(self, pattern, **options)
+pathlib.Path.glob = glob
+"""
 
 
 def _said(*command):
@@ -17,7 +47,7 @@ def _functions(library, *options):
 
 
 def build(toolchain, folder):
-    """Compile the stand-ins into `folder`, for the toolchain folder of tools/setup_cuda.py. -> their paths.
+    """Compile the stand-ins into `folder`, for a folder with CUDA's include and lib64. -> their paths.
 
     Each has every function of the real library: those of stand_in.cc, and the rest return 0, success. To be
     preloaded: the loader takes them for the real ones by the name and the version that are written in them.
@@ -36,3 +66,39 @@ def build(toolchain, folder):
         _said("g++", "-shared", "-fPIC", f"-Wl,-soname,{soname},--version-script,{versions}",
               compiled, "-x", "c", rest, "-o", made[-1])
     return made
+
+
+def environment(toolchain, folder, arch):
+    """The variables under which a process takes the stand-ins, made in `folder`, for a device of this compute
+    capability (90 is 9.0)."""
+    preloaded = build(Path(toolchain), folder)
+    driver, site = Path(folder, "libcuda.so.1"), Path(folder, "site")
+    source = Path(folder, "driver.c")
+    source.write_text(DRIVER)
+    _said("gcc", "-shared", "-fPIC", f"-Wl,-soname,{driver.name}", source, "-o", driver)
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(SITE)
+
+    def with_folder(variable, first):
+        return os.pathsep.join(filter(None, (str(first), os.environ.get(variable))))
+
+    return {"LD_PRELOAD": " ".join(map(str, preloaded)), "cuda_archs": str(arch),
+            "LD_LIBRARY_PATH": with_folder("LD_LIBRARY_PATH", folder),
+            "PYTHONPATH": with_folder("PYTHONPATH", site)}
+
+
+def main():
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    from ldm.platform.cache import cache_folder
+    from ldm.platform.cuda import toolchain
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--arch", type=int, default=90, help="compute capability without its point")
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        variables = environment(toolchain.folder(cache_folder()), folder, args.arch)
+        return subprocess.run(args.command, env={**os.environ, **variables}).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
