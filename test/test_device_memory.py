@@ -17,9 +17,9 @@ def test_every_text_is_a_memory_error(text):
     def run(*_):
         raise RuntimeError(text)
     pipeline = Pipeline.__new__(Pipeline)
-    pipeline.run = run
+    pipeline.run, pipeline.check = run, lambda *_: None
     with pytest.raises(MemoryError, match="2 images"):
-        pipeline([], [], ["a", "b"])
+        pipeline.pictures([], [], ["a", "b"], 0, None)
 
 
 @pytest.mark.parametrize("text", ["CUDA error code=700( cudaErrorIllegalAddress )", "CPU memory is overflow",
