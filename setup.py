@@ -14,5 +14,5 @@ setup(
     packages=find_packages(include=["ldm", "ldm.*"]),
     package_data={"ldm.platform": ["*.h"], "ldm.networks.onednn": ["*.h"], "ldm.networks.cuda": ["*.h"]},
     install_requires=[line for line in REQUIREMENTS if line],
-    extras_require={"test": ["pytest"], "plots": ["matplotlib"]},
+    extras_require={"test": ["pytest", "safetensors"], "plots": ["matplotlib"]},
 )

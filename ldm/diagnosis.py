@@ -20,9 +20,11 @@ from ldm.platform.cuda import environment, toolchain
 from ldm.platform.cuda import toolkit as toolkits
 
 ROOT = Path(__file__).resolve().parents[1]
+REQUIREMENTS = (ROOT / "requirements.txt", ROOT / "requirements-nodeps.txt")
 PYTHONS = ((3, 9), (3, 14))                     # those that were tried, see docs/install.md
+NEW_PYTHON = sys.version_info >= (3, 13)        # there Jittor is installed without what its metadata wants
 GUIDE = "install {}, see docs/gpu.md"
-DISK = 1 << 30                                  # bytes: the core and the operators of all models took 0.7 GB
+DISK = {False: 1 << 30, True: 1 << 27}          # bytes, by "is the core compiled?"; all operators: 0.7 GB
 TOLERANCE = 5e-3                                # of a convolution whose results are about 1; TF32 keeps it
 SAME_MODULE = {"opencv-python-headless":        # other packages that bring the same module
                ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")}
@@ -38,7 +40,7 @@ class Finding:
     mend: str = ""
 
 
-def inspect(requirements=ROOT / "requirements.txt"):
+def inspect(requirements=REQUIREMENTS):
     """Look at everything, without importing Jittor; a list of Findings."""
     return [python(), compiler(), library(), headers(), packages(requirements), jittor(), onednn(),
             device(), *cuda(), mpi(), cache(), disk()]
@@ -80,17 +82,28 @@ def headers():
 
 # ---- packages ----------------------------------------------------------------------------------------------
 
-def requirements_of(path):
-    """Read the lines of a requirements file that hold on this machine: a list of (name, operator, version).
+def _numbers(version):
+    return [int(n) for n in re.findall(r"\d+", version)]
 
-    It knows what ours uses: `name`, `name==1.2`, `name<2`, markers that compare the system and the machine.
+
+COMPARISONS = {"==": lambda a, b: a == b, "<": lambda a, b: _numbers(a) < _numbers(b),
+               ">=": lambda a, b: _numbers(a) >= _numbers(b)}
+
+
+def requirements_of(*paths):
+    """Read the lines of requirements files that hold on this machine: a list of (name, operator, version).
+
+    It knows what ours use: `name`, `name==1.2`, `name<2`, `name>=2`, and markers that compare the version of
+    Python, the system and the machine.
     """
-    facts = {"platform_system": platform.system(), "platform_machine": platform.machine()}
+    facts = {"platform_system": platform.system(), "platform_machine": platform.machine(),
+             "python_version": "{}.{}".format(*sys.version_info)}
     wanted = []
-    for line in Path(path).read_text().splitlines():
+    for line in (line for path in paths for line in Path(path).read_text().splitlines()):
         requirement, _, marker = line.split("#")[0].partition(";")
-        if requirement.strip() and all(facts[k] == v for k, v in re.findall(r'(\w+) == "(\w+)"', marker)):
-            wanted.append(re.fullmatch(r"([\w-]+)(?:(==|<)([\w.]+))?", requirement.strip()).groups())
+        conditions = re.findall(r'(\w+) (==|<|>=) "([\w.]+)"', marker)
+        if requirement.strip() and all(COMPARISONS[how](facts[k], v) for k, how, v in conditions):
+            wanted.append(re.fullmatch(r"([\w-]+)(?:(==|<|>=)([\w.]+))?", requirement.strip()).groups())
     return wanted
 
 
@@ -103,23 +116,24 @@ def _installed(name):
     return None
 
 
-def _holds(found, operator, version):
-    if operator == "<":
-        return [int(n) for n in re.findall(r"\d+", found)] < [int(n) for n in version.split(".")]
-    return operator is None or found == version
+def _holds(name, found, operator, version):
+    if operator is None or name == "numpy":      # which numpy is chosen for a new environment; 1 and 2 work
+        return True
+    return COMPARISONS[operator](found, version)
 
 
-def packages(requirements=ROOT / "requirements.txt", extra=()):
-    """Compare what is installed with a requirements file and further names; imports nothing."""
+def packages(requirements=REQUIREMENTS, extra=()):
+    """Compare what is installed with requirements files and further names; imports nothing."""
     there, wrong = [], []
-    for name, operator, version in [*requirements_of(requirements), *((name, None, None) for name in extra)]:
+    for name, operator, version in [*requirements_of(*requirements), *((name, None, None) for name in extra)]:
         found = _installed(name)
-        if found and _holds(found, operator, version):
+        if found and _holds(name, found, operator, version):
             there.append(f"{name} {found}")
         elif not (name.startswith("onednn") and onednns.in_cache() == "download"):
             wrong.append(f"{name}{operator or ''}{version or ''} ({found or 'none'} here)")
     return Finding("packages", not wrong, True, "missing: " + ", ".join(wrong) if wrong else ", ".join(there),
-                   f"`pip install {' '.join(['-r requirements.txt', *extra])}`")
+                   f"`pip install {' '.join(['-r requirements.txt', *extra])}`"
+                   + (", then `pip install --no-deps -r requirements-nodeps.txt`" if NEW_PYTHON else ""))
 
 
 def jittor():
@@ -232,9 +246,9 @@ def cache():
 def disk():
     folder = caches.cache_folder()
     nearest = next(p for p in (folder, *folder.parents) if p.exists())
-    free = shutil.disk_usage(nearest).free
-    return Finding("disk", free >= DISK, True, f"{free / 2**30:.1f} GiB free for the cache",
-                   f"{DISK / 2**30:.0f} GiB is needed")
+    free, wanted = shutil.disk_usage(nearest).free, DISK[bool(_core())]
+    return Finding("disk", free >= wanted, True, f"{free / 2**30:.1f} GiB free for the cache",
+                   f"{wanted / 2**30:.1f} GiB is needed")
 
 
 # ---- self-test ---------------------------------------------------------------------------------------------

@@ -17,18 +17,22 @@ FIND = 'source tools/environment.sh; find_environment "$@"; printf "%s\\n" "$pyt
 def clone(tmp_path):
     """What the scripts need of a repository, with one tiny requirement, to be had from a folder of wheels."""
     (tmp_path / "repository/ldm").mkdir(parents=True)
-    for name in ("tools/environment.sh", "tools/doctor.py", "tools/cli.py", "ldm/__init__.py",
-                 "ldm/errors.py", "ldm/files.py", "ldm/diagnosis.py",
+    for name in ("tools/environment.sh", "tools/doctor.py", "tools/cli.py", "tools/terminal.py",
+                 "tools/which_python.py", "ldm/__init__.py", "ldm/errors.py", "ldm/files.py",
+                 "ldm/diagnosis.py",
                  *(str(path.relative_to(ROOT)) for path in (ROOT / "ldm/platform").rglob("*.py"))):
         (tmp_path / "repository" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / "repository" / name)
     (tmp_path / "repository/requirements.txt").write_text("iidm-probe==1.0\n")
+    (tmp_path / "repository/requirements-nodeps.txt").write_text("iidm-alone==1.0\n")
     (tmp_path / "wheels").mkdir()
-    for name in ("iidm_probe", "iidm_extra"):
+    for name in ("iidm_probe", "iidm_extra", "iidm_alone"):
         with zipfile.ZipFile(tmp_path / f"wheels/{name}-1.0-py3-none-any.whl", "w") as wheel:
             facts = f"{name}-1.0.dist-info"
             wheel.writestr(f"{name}.py", "")
-            wheel.writestr(f"{facts}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+            needs = "Requires-Dist: iidm-nowhere\n" if name == "iidm_alone" else ""
+            wheel.writestr(f"{facts}/METADATA",
+                           f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{needs}")
             wheel.writestr(f"{facts}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
             wheel.writestr(f"{facts}/RECORD", "")
     return tmp_path / "repository"
@@ -60,6 +64,7 @@ def python(setup="pass"):
 
 def test_an_environment_is_made_completed_and_reused(clone):
     (clone / ".venv/bin").mkdir(parents=True)    # what a creation leaves that was cut off
+    (clone / ".venv/made-by-iidm").touch()
     status, out, err = find(clone)
     made = clone / ".venv/bin/python"
     assert (status, out) == (0, f"{made}\n"), err
@@ -86,19 +91,54 @@ def test_an_environment_is_made_completed_and_reused(clone):
     assert not (clone / ".venv/requirements.installed").exists()
 
 
+@pytest.mark.parametrize("kind", ["without pip", "with pip", "link", "file"])
+def test_an_environment_of_the_users_own_stays_as_it_is(clone, kind):
+    """`uv venv` makes a .venv without pip; one with pip could be installed into, which nobody asked for."""
+    own = clone.parent / "own" if kind == "link" else clone / ".venv"
+    if kind == "file":
+        own.write_text("mine")
+    else:
+        options = [] if kind == "with pip" else ["--without-pip"]
+        subprocess.run([sys.executable, "-m", "venv", *options, own], check=True)
+        (own / "mine.py").write_text("mine")
+    if kind == "link":
+        (clone / ".venv").symlink_to(own)
+    before = {path: path.read_bytes() for path in [own, *own.rglob("*")] if path.is_file()}
+    status, out, err = find(clone)
+    assert (status, out) == (0, f"{clone}/.venv-iidm/bin/python\n"), err
+    assert err.startswith(f"{clone}/.venv was not made here and lacks packages: it stays as it is.\n")
+    assert {path: path.read_bytes() for path in [own, *own.rglob("*")] if path.is_file()} == before
+    assert find(clone) == (0, f"{clone}/.venv-iidm/bin/python\n", "")
+
+
+def test_an_environment_of_the_users_own_is_used_if_it_has_everything(clone):
+    find(clone)
+    for mark in ("made-by-iidm", "requirements.installed"):
+        (clone / ".venv" / mark).unlink()
+    assert find(clone) == (0, f"{clone}/.venv/bin/python\n", "")
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists() or not shutil.which("git"), reason="needs the repository")
+def test_a_clone_with_windows_line_ends_works(tmp_path):
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "-c", "core.autocrlf=true", "clone", "--quiet", ROOT, clone], check=True)
+    for script in (*clone.rglob("*.sh"), *(clone / "tools").glob("*.py")):
+        assert b"\r" not in script.read_bytes(), script
+
+
 @pytest.mark.parametrize("scripts, message", [
-    ({}, "error: python3: none that works is on the PATH, Python 3.9 to 3.12 is needed\n"),
+    ({}, "error: python3: none that works is on the PATH, Python 3.9 to 3.14 is needed\n"),
     ({"python3": python("import sys; sys.version_info = (3, 8, 1)")},
-     "error: Python 3.8 at {0}: cannot be used, 3.9 to 3.12 is needed (numpy below 2 is built for these)\n"),
-    ({"python3": python("import sys; sys.version_info = (3, 13, 0)")},
-     "error: Python 3.13 at {0}: cannot be used, 3.9 to 3.12 is needed (numpy below 2 is built for these)\n"),
+     "error: Python 3.8 at {0}: cannot be used, 3.9 to 3.14 is needed\n"),
+    ({"python3": python("import sys; sys.version_info = (3, 15, 0)")},
+     "error: Python 3.15 at {0}: cannot be used, 3.9 to 3.14 is needed\n"),
     ({"python3": python("import sys; sys.modules['ensurepip'] = None"),
-      "python3.10": python("import sys; sys.version_info = (3, 13, 0)")},
+      "python3.10": python("import sys; sys.version_info = (3, 15, 0)")},
      "error: Python {1} at {0}: has no venv, `apt-get install python3-venv`\n"),
     ({"python3": python("import ensurepip, venv, sysconfig as s; s.get_paths = lambda: {'include': ''}")},
      "error: Python {1} at {0}: has no Python.h, `apt-get install python3-dev`\n"),
     ({"python3": "exit 127", "python3.9": python("1 / 0")},
-     "error: python3: none that works is on the PATH, Python 3.9 to 3.12 is needed\n")])
+     "error: python3: none that works is on the PATH, Python 3.9 to 3.14 is needed\n")])
 def test_no_usable_python_is_one_line(clone, tmp_path, scripts, message):
     path = programs(tmp_path / "path", **scripts, **{"g++": ""})
     version = ".".join(map(str, sys.version_info[:2]))

@@ -10,6 +10,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import which_python  # noqa: E402
+
+which_python.check()
+
 import terminal  # noqa: E402
 
 from ldm.errors import UserError  # noqa: E402
@@ -97,7 +101,11 @@ def open_streams():
 
 
 def refusal(error):
-    """What the machine refused, in one line, if `error` is of that kind; else None."""
+    """What the machine refused, or Jittor could not compile or load on it, in one line; None if `error` is of
+    another kind."""
+    platform = sys.modules.get("ldm.platform.runtime")
+    if platform and isinstance(error, RuntimeError):
+        return platform.explain(error)
     if not isinstance(error, OSError) or error.errno not in REFUSALS:
         return None
     name = error.filename if isinstance(error.filename, (str, os.PathLike)) else "the computer"
@@ -123,8 +131,8 @@ def run(main):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())   # `tool | head` is no error
         sys.exit(0)
     except Exception as e:
-        if refusal(e):
-            fail(refusal(e))
+        if refused := refusal(e):
+            fail(refused)
         traceback.print_exc()
         leave(1)
     finally:

@@ -2,6 +2,7 @@
 """Say what this machine has of what is needed, how to mend the rest, and try a convolution."""
 import dataclasses
 import json
+import re
 
 import cli
 
@@ -34,6 +35,8 @@ def check(findings):
 def main():
     args = parse()
     if args.packages is not None:
+        if not all(re.fullmatch(r"[\w.-]+", name) for name in args.packages):
+            raise UserError("--packages", "has a word that is no name of a package", "names such as pytest")
         return check([diagnosis.packages(extra=args.packages)])
     runtime.prepare()
     findings = diagnosis.inspect()

@@ -11,7 +11,10 @@ MPI = ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RA
 
 
 def check_variables() -> None:
-    """UserError where a variable that must be a number is something else."""
+    """UserError where a variable that must be a number is something else; an empty OMP_NUM_THREADS, of which
+    the C++ compiler's threads would complain, is removed."""
+    if not os.environ.get("OMP_NUM_THREADS", "1").strip():
+        del os.environ["OMP_NUM_THREADS"]
     for name in MPI:
         if not re.fullmatch("[0-9]{1,9}", os.environ.get(name, "0")):
             raise UserError(name, f"is '{os.environ[name]}', not a number",
