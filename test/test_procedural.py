@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ldm.datasets.procedural import PALETTES, SIZE, make_scene, palette_name
+from ldm.datasets.procedural import PALETTES, SIZE, make_photo, make_scene, palette_name
+from ldm.datasets.procedural.terrain import LABEL, View
+from ldm.datasets.procedural.water import _mirrored
 from ldm.images import read_image, read_labels
 from ldm.labels import NAMES, NUM_CLASSES
 
@@ -28,9 +30,9 @@ def run_tool(*arguments):
 
 @pytest.fixture(scope="module")
 def many():
-    """500 small scenes of one seed: (palette names, images, label maps)."""
-    scenes = [make_scene(11, index, SMALL) for index in range(500)]
-    names = np.array([palette_name(11, index) for index in range(500)])
+    """300 small scenes of one seed: (palette names, images, label maps)."""
+    scenes = [make_scene(11, index, SMALL) for index in range(300)]
+    names = np.array([palette_name(11, index) for index in range(300)])
     return names, np.stack([image for image, _ in scenes]), np.stack([labels for _, labels in scenes])
 
 
@@ -57,8 +59,8 @@ def test_every_class_in_one_scene_of_a_hundred(many):
     least = 6                                                    # pixels of 128 x 96
     counts = np.array([np.bincount(one.ravel(), minlength=NUM_CLASSES) for one in labels])
     scenes = (counts >= least).sum(axis=0)
-    rare = {NAMES[k]: int(scenes[k]) for k in np.flatnonzero(scenes < 5)}
-    assert not rare, f"of 500 scenes these are in fewer than 5: {rare}"
+    rare = {NAMES[k]: int(scenes[k]) for k in np.flatnonzero(scenes < 3)}
+    assert not rare, f"of 300 scenes these are in fewer than 3: {rare}"
 
 
 def test_regions_are_large(many):
@@ -112,6 +114,50 @@ def test_labels_are_aligned_with_the_picture():
     assert np.median(ratios) > 2
 
 
+def spectral_slope(image):
+    """Exponent of the fall of a picture's power with the frequency, from 0.01 to 0.35 cycles a pixel."""
+    gray = image.mean(axis=2)
+    window = np.hanning(gray.shape[0])[:, None] * np.hanning(gray.shape[1])[None]
+    power = np.abs(np.fft.fft2((gray - gray.mean()) * window)) ** 2
+    radius = np.hypot(np.fft.fftfreq(gray.shape[0])[:, None], np.fft.fftfreq(gray.shape[1])[None])
+    edges = np.geomspace(0.01, 0.35, 14)
+    means = [power[(radius >= low) & (radius < high)].mean() for low, high in zip(edges, edges[1:])]
+    return np.polyfit(np.log(np.sqrt(edges[1:] * edges[:-1])), np.log(means), 1)[0]
+
+
+def test_photos_have_the_statistics_of_photographs():
+    """Their power falls as that of photographs, colours go together, some are dark and some are bright."""
+    photos = [make_photo(3, index, (256, 192)) for index in range(24)]
+    assert -3.4 < np.median([spectral_slope(photo) for photo in photos]) < -2.2
+    together = [np.corrcoef(photo.reshape(-1, 3).T)[0, 1] for photo in photos]
+    assert 0.6 < np.median(together) < 0.99
+    means = [photo.mean() for photo in photos]
+    assert min(means) < 80 < 140 < max(means)
+    kurtosis = [((d - d.mean()) ** 4).mean() / d.var() ** 2
+                for d in (np.diff(photo.mean(axis=2), axis=1) for photo in photos)]
+    assert np.median(kurtosis) > 6                               # edges: a normal distribution has 3
+
+
+def test_photos_are_the_same_from_seed_and_number():
+    first, second = make_photo(4, 1, SMALL), make_photo(4, 2, SMALL)
+    assert first.shape == (96, 128, 3) and first.dtype == np.uint8 and (first != second).any()
+    np.testing.assert_array_equal(make_photo(4, 1, SMALL), first)
+
+
+def test_water_mirrors_what_stands_over_it():
+    """A lake under its far shore shows the trees over it upside down, and below them the sky."""
+    view = View(64, 48, 0.5, 0.5, 0.1)
+    image = np.zeros((48, 64, 3), np.float32)
+    labels = np.full((48, 64), LABEL["lake"], np.uint8)
+    depth = view.focal / np.maximum(np.arange(48)[:, None] + 0.5 - view.horizon, 0.5) * np.ones((1, 64))
+    labels[:20], depth[:20] = LABEL["sky"], np.inf
+    labels[20:26], depth[20:26] = LABEL["tree"], view.focal / (26 - view.horizon)
+    image[:20], image[20:26] = 1.0, np.linspace(0, 0.5, 6)[:, None, None]
+    mirror = _mirrored(image, labels, depth.astype(np.float32), view, 26)
+    np.testing.assert_array_equal(mirror[:6], image[20:26][::-1])
+    assert (mirror[6:] == 1).all()
+
+
 def test_tool_writes_the_training_form_and_resumes(tmp_path):
     assert run_tool("--count", 2, "--seed", 9, "--start", 4, "--output", tmp_path).returncode == 0
     imgs, masks = tmp_path / "train_resized" / "imgs", tmp_path / "train_resized" / "labels"
@@ -160,7 +206,26 @@ def test_more_scenes_keep_the_pairs_of_the_first(tmp_path):
     assert pairs == {"00000.png": "00001.jpg", "00001.png": "00002.jpg"}
 
 
+def test_tool_writes_photos(tmp_path):
+    assert run_tool("--count", 2, "--kind", "photo", "--size", 128, 96, "--output", tmp_path).returncode == 0
+    assert [p.name for p in sorted(tmp_path.rglob("*.jpg"))] == ["00000.jpg", "00001.jpg"]
+    image = read_image(tmp_path / "imgs" / "00001.jpg")
+    assert np.abs(image.astype(int) - make_photo(0, 1, (128, 96))).mean() < 6
+    assert not list(tmp_path.rglob("*.png"))
+    mixed = run_tool("--count", 2, "--size", 128, 96, "--output", tmp_path)
+    assert mixed.returncode == 2 and "another --output" in mixed.stderr
+
+
+def test_scenes_of_an_older_drawing_are_not_mixed(tmp_path):
+    options = ("--count", 1, "--size", 32, 32, "--output", tmp_path)
+    assert run_tool(*options).returncode == 0
+    record = json.loads((tmp_path / "scenes.json").read_text())
+    (tmp_path / "scenes.json").write_text(json.dumps({k: v for k, v in record.items() if k != "drawing"}))
+    assert run_tool(*options).returncode == 2
+
+
 @pytest.mark.parametrize("arguments, culprit", [
+    (("--count", 1, "--kind", "photo", "--split", "test", "--output", "{}"), "--split"),
     (("--count", -1, "--output", "{}"), "--count"),
     (("--count", 1, "--seed", -4, "--output", "{}"), "--seed"),
     (("--count", 1, "--processes", 0, "--output", "{}"), "--processes"),

@@ -200,6 +200,16 @@ def test_missing_partner_and_bad_labels(folder, tmp_path):
               "m2.png", "holds label 77")
 
 
+def test_further_pictures_are_checked_before_training(folder, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    Image.new("RGB", (48, 48)).save(tmp_path / "square.png")
+    Image.new("RGB", (128, 96)).save(tmp_path / "whole.png")
+    done = run_tool("train_autoencoder", "--config", folder / "config.yaml", "--data", folder / "data",
+                    "--pictures", tmp_path, "--output", tmp_path / "run")
+    one_error(done, "2 of its files", "broken.jpg")
+    assert not (tmp_path / "run").exists()
+
+
 def test_autoencoder_training_and_its_resume(folder, tmp_path):
     arguments = ("--config", folder / "config.yaml", "--data", folder / "data", "--output", tmp_path)
     assert run_tool("train_autoencoder", *arguments).returncode == 0

@@ -2,6 +2,9 @@
 
     python tools/make_landscapes.py --count 2000 --seed 0 --output data/procedural
     python tools/make_landscapes.py --count 32 --seed 1 --output data/held_out --split test
+    python tools/make_landscapes.py --count 2000 --kind photo --output data/photo-like
+
+The last makes pictures with the statistics of photographs, without label maps, for the autoencoder alone.
 
 Scene k of a seed is the same whatever --count, --start and --processes are. Files that stand already stay.
 """
@@ -17,12 +20,12 @@ from tqdm import tqdm
 
 from ldm import images
 from ldm.datasets.landscape import read_pairs
-from ldm.datasets.procedural import SIZE, make_scene
+from ldm.datasets.procedural import DRAWING, SIZE, make_photo, make_scene
 from ldm.errors import UserError
 from ldm.files import check_writable, kind_of, open_regular, replacing
 
 QUALITY = 92
-RECORD = "scenes.json"          # in the folder: seed, size and split of what it holds
+RECORD = "scenes.json"          # in the folder: what its pictures are
 
 
 def parse():
@@ -34,6 +37,9 @@ def parse():
     parser.add_argument("--output", type=Path, required=True, default=argparse.SUPPRESS,
                         help="folder to write to")
     parser.add_argument("--processes", type=int, default=1, help="scenes made at the same time")
+    parser.add_argument("--kind", choices=("scene", "photo"), default="scene",
+                        help="scene: landscapes with label maps; photo: pictures with the statistics of "
+                             "photographs for train_autoencoder.py --pictures, in imgs, without label maps")
     parser.add_argument("--split", choices=("train", "test"), default="train",
                         help="train: train_resized/{imgs,labels}; test: val_B_labels_resized (masks), imgs "
                              "(references: for each mask the picture of the next scene), label_to_img.json, "
@@ -41,6 +47,8 @@ def parse():
     parser.add_argument("--size", type=int, nargs=2, metavar=("WIDTH", "HEIGHT"), default=SIZE,
                         help="in pixels")
     args = parser.parse_args()
+    if args.kind == "photo" and args.split == "test":
+        raise UserError("--split", "is test, but photos have no label maps", "leave --kind or --split out")
     if min(args.size) < 32 or max(args.size) > 4096:
         raise UserError("--size", f"is {args.size[0]} {args.size[1]}",
                         "32 to 4096 pixels a side are possible")
@@ -50,20 +58,23 @@ def parse():
     return args
 
 
-def folders(output, split):
-    """Where pictures and masks of a split go."""
+def folders(output, kind, split):
+    """Where pictures and masks go; photos have no masks."""
+    if kind == "photo":
+        return (output / "imgs",)
     if split == "train":
         return output / "train_resized" / "imgs", output / "train_resized" / "labels"
     return output / "truth", output / "val_B_labels_resized"
 
 
 def make_files(job):
-    """Write what is missing of one scene: job is (seed, index, size, picture paths, mask path or None)."""
-    seed, index, size, pictures, mask = job
+    """Write what is missing of a picture; job: (kind, seed, index, size, pictures, mask or None)."""
+    kind, seed, index, size, pictures, mask = job
     missing = [path for path in pictures if not path.exists()]
     if not missing and (mask is None or mask.exists()):
         return
-    image, labels = make_scene(seed, index, size)
+    made = (make_scene if kind == "scene" else make_photo)(seed, index, size)
+    image, labels = made if kind == "scene" else (made, None)
     for path in missing:
         images.write_image(path, image, quality=QUALITY)
     if mask is not None and not mask.exists():
@@ -71,35 +82,40 @@ def make_files(job):
 
 
 def jobs_of(args):
-    """One job a scene; in the test form, one more scene lends the last mask its reference."""
-    pictures, masks = folders(args.output, args.split)
+    """One job a picture; in the test form, one more scene lends the last mask its reference."""
+    pictures, *masks = folders(args.output, args.kind, args.split)
     stop = args.start + args.count
     for index in range(args.start, stop):
         name = f"{index:05d}"
         targets = [pictures / f"{name}.jpg"]
         if args.split == "test" and index > args.start:
             targets.append(args.output / "imgs" / f"{name}.jpg")
-        yield args.seed, index, args.size, targets, masks / f"{name}.png"
+        mask = masks[0] / f"{name}.png" if masks else None
+        yield args.kind, args.seed, index, args.size, targets, mask
     if args.split == "test":
-        yield args.seed, stop, args.size, [args.output / "imgs" / f"{stop:05d}.jpg"], None
+        yield args.kind, args.seed, stop, args.size, [args.output / "imgs" / f"{stop:05d}.jpg"], None
 
 
 def claim(args):
     """Say in the folder what its scenes are; UserError where they are others. A folder of an earlier version
     does not say it: its first scene is drawn again and compared."""
-    path, mine = args.output / RECORD, {"seed": args.seed, "size": list(args.size), "split": args.split}
-    masks = folders(args.output, args.split)[1]
+    path = args.output / RECORD
+    mine = {"kind": args.kind, "drawing": DRAWING, "seed": args.seed, "size": list(args.size),
+            "split": args.split}
+    _, *masks = folders(args.output, args.kind, args.split)
     if kind_of(path) is not None:
         same = read_json(path) == mine
-    elif standing := sorted(masks.glob("[0-9]" * 5 + ".png")):
+    elif standing := [path for folder in masks for path in sorted(folder.glob("[0-9]" * 5 + ".png"))]:
         drawn = make_scene(args.seed, int(standing[0].stem), args.size)[1]
         same = np.array_equal(images.read_labels(standing[0]), drawn)
     else:
-        every = [folder for split in ("train", "test") for folder in folders(args.output, split)]
+        others = ("scene", "train"), ("scene", "test"), ("photo", "train")
+        every = [folder for other in others for folder in folders(args.output, *other)]
         same = not any(path for folder in every for path in folder.glob("*.*"))
     if not same:
-        raise UserError(args.output, "holds scenes of another seed, size or split", "choose another --output")
-    for folder in folders(args.output, args.split):
+        raise UserError(args.output, "holds pictures of another seed, size, split, kind or version",
+                        "choose another --output")
+    for folder in folders(args.output, args.kind, args.split):
         check_writable(folder)
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(mine) + "\n")
@@ -126,7 +142,7 @@ def main():
     claim(args)
     cv2.setNumThreads(1)                         # scenes are small: processes gain more than threads
     jobs = list(jobs_of(args))
-    with tqdm(total=len(jobs), unit="scene") as bar:
+    with tqdm(total=len(jobs), unit=args.kind) as bar:
         if args.processes == 1:
             for _ in map(make_files, jobs):
                 bar.update()
@@ -137,7 +153,7 @@ def main():
                     bar.update()
     if args.split == "test":
         write_pairs(args)
-    print(f"{args.count} scenes of seed {args.seed} are in {args.output}")
+    print(f"{args.count} {args.kind}s of seed {args.seed} are in {args.output}")
 
 
 if __name__ == "__main__":

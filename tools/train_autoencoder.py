@@ -17,6 +17,9 @@ def main():
     parser.add_argument("--config", default="configs/demo.yaml", help="what to train and how")
     parser.add_argument("--data", required=True,
                         help="folder in the contest's form (train_resized/imgs and /labels)")
+    parser.add_argument("--pictures",
+                        help="folder of further images without label maps to train on as well, such as "
+                             "those of make_landscapes.py --kind photo")
     parser.add_argument("--output", required=True, help="folder of the run: states, averages, samples, log")
     reading.add_options(parser)
     parser.add_argument("overrides", nargs="*", help="autoencoder_training.key=value")
@@ -25,6 +28,9 @@ def main():
     check(config, "autoencoder_training")
     taken = reading.of(args)
     pairs = landscape.training_pairs(args.data, config["image_size"], train_common.checking, taken)
+    paths = [picture for picture, _ in pairs]
+    if args.pictures:
+        paths += landscape.further_pictures(args.pictures, config["image_size"], train_common.checking, taken)
     files.check_writable(args.output)
 
     from ldm.backend import jt
@@ -41,7 +47,7 @@ def main():
         linear_start(network, config["autoencoder"]["norm_groups"])
     checkpointing.apply(network, options["checkpointing"])
     perceptual = open_lpips(options["lpips"]) if options["lpips"] else None
-    pictures = landscape.Pictures([picture for picture, _ in pairs], config["image_size"], taken)
+    pictures = landscape.Pictures(paths, config["image_size"], taken)
     trainer = Trainer(AutoencoderTask(network, pictures, options, perceptual), args.output, config, options)
     train_common.train(trainer)
     if trainer.step == options["steps"] and parallel.rank() == 0:

@@ -50,6 +50,29 @@ def training_pairs(folder, size=None, progress=lambda iterable, total: iterable,
     return pairs
 
 
+def further_pictures(folder, size, progress=lambda iterable, total: iterable, reading=images.AS_IS):
+    """Paths of the images of a folder, which have no label maps, for the autoencoder.
+
+    Each is read: it must be whole and, unless `reading` crops, of the proportions of `size` = (width,
+    height). All faults are found in one go, as in training_pairs.
+    """
+    def fault(path):
+        try:
+            height, width = images.read_image(path).shape[:2]
+        except UserError as e:
+            return str(e)
+        if reading.fit == "refuse" and not images.same_proportions((width, height), size):
+            return f"{path}: is {width} x {height}, other proportions than {size[0]} x {size[1]}"
+
+    paths = images.list_images(folder)
+    with ThreadPoolExecutor() as pool:
+        faults = [found for found in progress(pool.map(fault, paths), len(paths)) if found]
+    if faults:
+        raise UserError(folder, f"{len(faults)} of its files cannot be used, the first is {faults[0]}",
+                        "take them out or mend them", faults)
+    return paths
+
+
 class Pictures:
     """Training images at `size` = (width, height), read when they are asked for: the contest's 10,000 would
     take 5.9 GB."""

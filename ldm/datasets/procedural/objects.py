@@ -1,24 +1,23 @@
-"""Things that stand on the ground, drawn as polygons or stamps with their label, hidden by nearer ground."""
-import functools
-
+"""The canvas that things are drawn on with their label, hidden by nearer ground; trees, bushes and stones."""
 import cv2
 import numpy as np
 
 from ldm.datasets.procedural import noise
 from ldm.datasets.procedural.shade import haze_share, illuminate
+from ldm.datasets.procedural.stamps import COUNT, SIDES, stamps
 from ldm.datasets.procedural.terrain import LABEL
 
-SIDES = 160, 80, 40, 20                          # of the stamps, in pixels
 SHIFT = 4                                        # bits after the point in OpenCV's coordinates
-THINNEST = 3.2                                   # pixels: the least width of posts, rails, masts
+THINNEST = 2.2                                   # pixels: the least width of posts, rails, masts
 
 
 class Canvas:
     """Picture and label map together: whatever is drawn goes into both through one mask."""
 
-    def __init__(self, image, labels, surface, view, palette, sun):
+    def __init__(self, image, labels, surface, view, palette, sun, sunny):
+        """`sun`: unit vector towards it; `sunny`: 0..1, how dark the shadows are."""
         self.image, self.labels, self.surface = image, labels, surface
-        self.view, self.palette, self.sun = view, palette, sun
+        self.view, self.palette, self.sun, self.sunny = view, palette, sun, sunny
         self.scale = view.width / 512
         self.depth = surface.z.copy()
         self.thin = max(THINNEST * self.scale, 1.0)
@@ -50,19 +49,58 @@ class Canvas:
         self.labels[here][solid] = LABEL[label]
         self.depth[here][solid] = z
 
-    def polygon(self, points, color, label, z):
-        """Fill a polygon of (column, row) points, edges smoothed."""
-        points = np.asarray(points, np.float64)
-        low = np.floor(points.min(0)).astype(int) - 2
-        high = np.ceil(points.max(0)).astype(int) + 3
-        low = np.maximum(low, -2)
-        high = np.minimum(high, [self.view.width + 2, self.view.height + 2])
-        if (low >= high).any():
+    def polygon(self, points, color, label, z, grain=0.04, sink=0.0, side=0.0, courses=0.0):
+        """Fill a polygon of (column, row) points, edges smoothed.
+
+        `grain` is the strength of its unevenness, `sink` how much darker its lower edge is, `side` how much
+        brighter the side towards the sun is, `courses` the height of rows of bricks or tiles in pixels (rows
+        of fewer than 2.5 pixels are not drawn).
+        """
+        mask, low = self._fill(points)
+        if mask is None:
             return
+        tall, wide = mask.shape
+        tone = 1 + grain * noise.crop("rough", tall, wide, low * 7)
+        if sink:
+            tone *= (1 - sink * np.linspace(0, 1, tall, dtype=np.float32) ** 2)[:, None]
+        if side:
+            tone *= 1 + side * np.sign(self.sun[0]) * np.linspace(-1, 1, wide, dtype=np.float32)
+        if courses >= 2.5:
+            rows = np.cos(np.arange(tall, dtype=np.float32) * np.float32(2 * np.pi / courses))
+            tone *= (1 - 0.10 * np.maximum(rows, 0))[:, None]
+        self.stamp(mask, np.asarray(color, np.float32) * tone[..., None], label, low[1], low[0], z)
+
+    def _fill(self, points):
+        """Cover 0..1 of a polygon and its corner (column, row) in the picture; (None, None) outside."""
+        points = np.asarray(points, np.float64)
+        low = np.maximum(np.floor(points.min(0)).astype(int) - 2, -2)
+        high = np.minimum(np.ceil(points.max(0)).astype(int) + 3, [self.view.width + 2, self.view.height + 2])
+        if (low >= high).any():
+            return None, None
         mask = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)
         fixed = np.round((points - low - 0.5) * (1 << SHIFT)).astype(np.int32)
         cv2.fillPoly(mask, [fixed], 255, cv2.LINE_AA, SHIFT)
-        self.stamp(mask.astype(np.float32) / 255, color, label, low[1], low[0], z)
+        return mask.astype(np.float32) / 255, low
+
+    def shadow(self, x, y, z, wide, tall):
+        """Darken the bare ground under the shadow of something that is `wide` and `tall` (in the world's
+        unit) and has its foot at (x, y, z)."""
+        sun = self.sun
+        reach = min(tall / max(sun[1], 0.1), 2.5 * tall)
+        tip_x, tip_z = x - sun[0] * reach, max(z - sun[2] * reach, 0.5 * z)
+        turn = np.linspace(0, 2 * np.pi, 14, endpoint=False)
+        ring = [self.view.project(cx + half * np.cos(t), y, cz + 0.5 * half * np.sin(t))
+                for cx, cz, half in ((x, z, 0.5 * wide), (tip_x, tip_z, 0.4 * wide)) for t in turn]
+        mask, low = self._fill(cv2.convexHull(np.array(ring, np.float32))[:, 0])
+        if mask is None:
+            return
+        mask = cv2.GaussianBlur(mask, (0, 0), 0.6 + 0.04 * min(mask.shape))
+        y0, x0 = max(low[1], 0), max(low[0], 0)
+        here = slice(y0, low[1] + mask.shape[0]), slice(x0, low[0] + mask.shape[1])
+        ground = self.surface.z[here]
+        bare = (self.depth[here] == ground) & (ground < 2 * z) & (ground > 0.4 * z)
+        part = mask[y0 - low[1]:, x0 - low[0]:][:ground.shape[0], :ground.shape[1]] * bare
+        self.image[here] *= (1 - 0.55 * self.sunny * part)[..., None]
 
     def bar(self, start, end, width, color, label, z):
         """A straight beam between two (column, row) points, at least as wide as a label can be read."""
@@ -79,79 +117,31 @@ class Canvas:
         return x, z
 
 
-def _crown(kind, rng, side):
-    """Cover and brightness of a tree, side x side; its foot is the middle of the lower edge."""
-    y, x = np.mgrid[0:side, 0:side].astype(np.float32) / side
-    x = x - 0.5 + 0.5 / side
-    rough = noise.crop("rough", side, side, rng.uniform(0, 700, 2))
-    if kind == "conifer":
-        level = np.clip(y / 0.93, 0, 1)
-        tier = (level * rng.uniform(6, 9)) % 1
-        half = 0.03 + 0.25 * level ** 0.9 * (0.7 + 0.45 * tier)
-        body = half - np.abs(x) + 0.012 * rough
-        shade = 0.62 + 0.5 * (1 - tier) * 0.5 - 0.9 * x
-    elif kind == "poplar":
-        half = 0.13 * np.sqrt(np.clip(1 - ((y - 0.46) / 0.46) ** 2, 0, 1))
-        body = np.where(y < 0.92, half - np.abs(x) + 0.02 * rough, -1)
-        shade = 0.75 - 2.2 * x + 0.12 * rough
-    else:
-        body = np.full((side, side), -1, np.float32)
-        shade = np.zeros((side, side), np.float32)
-        for _ in range(16):
-            cx = np.clip(rng.normal(0, 0.16), -0.3, 0.3)
-            cy, r = rng.uniform(0.18, 0.56), rng.uniform(0.08, 0.17)
-            inside = r - np.hypot(x - cx, (y - cy) * 1.05) + 0.022 * rough
-            here = 0.72 - 1.5 * (y - cy) - 1.2 * (x - cx)
-            shade = np.where(inside > body, here, shade)
-            body = np.maximum(body, inside)
-    shade = shade + 0.11 * rough + 0.07 * noise.crop("fine", side, side, rng.uniform(0, 700, 2))
-    trunk = (np.abs(x) < 0.028 + 0.02 * (y > 0.97)) & (y > 0.45)
-    cover = np.clip(body * side * 0.5 + 0.5, 0, 1)
-    shade = np.where(cover > 0.5, shade, 0.35)
-    return np.maximum(cover, trunk).astype(np.float32), np.clip(shade, 0.15, 1.25).astype(np.float32)
+class Pen:
+    """Draws the parts of one thing of a label at depth z; points are (x, y) at that depth, or (x, y, z).
 
+    Further options are those of Canvas.polygon."""
 
-def _bush(rng, side):
-    y, x = np.mgrid[0:side, 0:side].astype(np.float32) / side
-    rough = noise.crop("rough", side, side, rng.uniform(0, 700, 2))
-    body = np.full((side, side), -1, np.float32)
-    shade = np.zeros((side, side), np.float32)
-    for _ in range(7):
-        cx, r = rng.uniform(0.25, 0.75), rng.uniform(0.14, 0.25)
-        cy = 1 - r * rng.uniform(0.5, 1.2)
-        inside = r - np.hypot(x - cx, y - cy) + 0.035 * rough
-        shade = np.where(inside > body, 0.7 - 1.4 * (y - cy) - 0.9 * (x - cx), shade)
-        body = np.maximum(body, inside)
-    return np.clip(body * side * 0.5 + 0.5, 0, 1), np.clip(shade + 0.16 * rough, 0.15, 1.25)
+    def __init__(self, canvas, label, z):
+        self.canvas, self.label, self.z = canvas, label, z
 
+    def project(self, point):
+        """World point -> (column, row)."""
+        return self.canvas.view.project(point[0], point[1], point[2] if len(point) == 3 else self.z)
 
-def _boulder(rng, side):
-    y, x = np.mgrid[0:side, 0:side].astype(np.float32) / side
-    angle = np.arctan2(y - 0.85, x - 0.5)
-    wobble = 0.05 * np.sin(3 * angle + rng.uniform(0, 6)) + 0.035 * np.sin(5 * angle + rng.uniform(0, 6))
-    flat = rng.uniform(1.0, 1.7)
-    body = 0.42 + wobble - np.hypot(x - 0.5, (y - 0.85) * flat)
-    cut = rng.normal(0, 1, (4, 2))
-    facets = np.max([c[0] * (x - 0.5) + c[1] * (y - 0.7) for c in cut], axis=0)
-    rough = noise.crop("rough", side, side, rng.uniform(0, 700, 2))
-    shade = 0.85 - 0.9 * (x - 0.5) - 0.9 * (y - 0.6) - 0.5 * facets + 0.08 * rough
-    return (np.clip(body * side * 0.5 + 0.5, 0, 1) * (y < 0.985)), np.clip(shade, 0.2, 1.2)
+    def face(self, points, base, light, **surface):
+        """A face of world points."""
+        self.flat([self.project(p) for p in points], base, light, **surface)
 
+    def bar(self, start, end, metres, base, light):
+        """A beam `metres` thick."""
+        color = self.canvas.color(base, light, self.z)
+        width = self.canvas.size(metres, self.z)
+        self.canvas.bar(self.project(start), self.project(end), width, color, self.label, self.z)
 
-@functools.lru_cache(maxsize=None)
-def stamps(kind):
-    """Eight stamps of a kind, the same in every process: each a list of (cover, brightness) pairs of float32
-    arrays, one pair for each of SIDES, to resize from the nearest."""
-    kinds = "broad", "bush", "conifer", "poplar", "stone"
-    rng = np.random.default_rng([kinds.index(kind), SIDES[0]])
-    makers = {"bush": _bush, "stone": _boulder}
-    make = makers.get(kind, functools.partial(_crown, kind))
-    return [[_reduced(whole, side) for side in SIDES] for whole in (make(rng, SIDES[0]) for _ in range(8))]
-
-
-def _reduced(parts, side):
-    return tuple(cv2.resize(np.asarray(part, np.float32), (side, side), interpolation=cv2.INTER_AREA)
-                 for part in parts)
+    def flat(self, points, base, light, **surface):
+        """A face given in pixels."""
+        self.canvas.polygon(points, self.canvas.color(base, light, self.z), self.label, self.z, **surface)
 
 
 def draw_stamp(canvas, rng, kind, label, base, x, y, z, metres, wide=1.0):
@@ -162,29 +152,51 @@ def draw_stamp(canvas, rng, kind, label, base, x, y, z, metres, wide=1.0):
     size = (max(int(tall * wide), 4), tall)
     level = int(np.clip(np.log2(SIDES[0] / tall), 0, len(SIDES) - 1))
     cover, shade = (cv2.resize(part, size, interpolation=cv2.INTER_LINEAR)
-                    for part in stamps(kind)[int(rng.integers(8))][level])
-    if (rng.random() < 0.3) != (canvas.sun[0] > 0):              # stamps are lit from the left
+                    for part in stamps(kind)[int(rng.integers(COUNT))][level])
+    if tall > SIDES[0]:
+        cover, shade = _sharpened(rng, cover, shade)
+    if canvas.sun[0] > 0:                        # stamps are lit from the left
         cover, shade = cover[:, ::-1], shade[:, ::-1]
     column, row = canvas.view.project(x, y, z)
     dark, bright = canvas.color(base, 0.0, z), canvas.color(base, 1.0, z)
     color = dark + shade[..., None] * (bright - dark)
+    color *= np.minimum(0.55 + 0.75 * shade, 1)[..., None]  # little light comes in between leaves
     canvas.stamp(cover, color, label, int(round(row)) - tall + 1, int(round(column)) - size[0] // 2, z)
 
 
+def _sharpened(rng, cover, shade):
+    """A stamp that was enlarged, with the leaves that it lacks."""
+    leaves = noise.crop("leaves", *cover.shape, rng.uniform(0, noise.SIDE, 2))
+    return np.clip(2.5 * (cover - 0.5 + 0.16 * leaves) + 0.5, 0, 1) * (cover > 0.02), shade + 0.10 * leaves
+
+
 def tree(canvas, rng, x, y, z, kind, metres):
+    """A tree of one of the kinds stamps.TREES, with its shadow."""
+    canvas.shadow(x, y, z, 0.42 * metres * canvas.view.metre, 0.8 * metres * canvas.view.metre)
+    crown(canvas, rng, x, y, z, kind, metres)
+
+
+def crown(canvas, rng, x, y, z, kind, metres):
+    """A tree among others, without a shadow of its own."""
     share = rng.uniform(0, 0.7)
-    base = canvas.palette["foliage"] * (1 - share) + canvas.palette["bloom"] * share
+    base = (canvas.palette["foliage"] * (1 - share) + canvas.palette["bloom"] * share) * rng.uniform(0.85,
+                                                                                                     1.15)
     if canvas.palette.snow == 1:
         base = base * 0.7 + 0.3 * canvas.palette["bright"]
-    draw_stamp(canvas, rng, kind, "tree", base, x, y, z, metres)
+    draw_stamp(canvas, rng, kind, "tree", base, x, y, z, metres, rng.uniform(0.85, 1.2))
 
 
 def shrub(canvas, rng, x, y, z):
-    share = rng.uniform(0, 0.6)
+    """A bush as wide as it is tall, or wider."""
+    share, metres, wide = rng.uniform(0, 0.6), rng.uniform(0.7, 1.8), rng.uniform(1.2, 1.8)
     base = canvas.palette["grass"] * (1 - share) + canvas.palette["bloom"] * share
-    draw_stamp(canvas, rng, "bush", "plant", base, x, y, z, rng.uniform(0.7, 1.8), 1.5)
+    canvas.shadow(x, y, z, wide * 0.8 * metres * canvas.view.metre, 0.6 * metres * canvas.view.metre)
+    draw_stamp(canvas, rng, "bush", "plant", base, x, y, z, metres, wide)
 
 
 def stone(canvas, rng, x, y, z):
+    """A boulder."""
+    metres, wide = rng.uniform(0.5, 2.2), rng.uniform(1.1, 1.7)
+    canvas.shadow(x, y, z, wide * 0.8 * metres * canvas.view.metre, 0.4 * metres * canvas.view.metre)
     draw_stamp(canvas, rng, "stone", "rock", canvas.palette["rock"] * rng.uniform(0.85, 1.1), x, y, z,
-               rng.uniform(0.5, 2.2), rng.uniform(1.1, 1.7))
+               metres, wide)

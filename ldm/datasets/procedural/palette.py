@@ -98,7 +98,7 @@ def make_palette(name, rng):
                    snow, stars, clouds)
 
 
-def grade(image, palette, strength=0.3):
+def grade(image, palette, strength=0.22):
     """Draw a picture (float32 RGB) towards the palette's three tones by brightness, as films are toned."""
     luma = np.clip(image @ np.array([0.299, 0.587, 0.114], np.float32), 0, 1)
     steps = np.linspace(0, 1, 256)[:, None]

@@ -159,7 +159,7 @@ def forest_path(rng):
 def gorge(rng):
     distance = rng.uniform(7, 14)
     column = rng.uniform(0.35, 0.65)
-    plan = Plan(rng.uniform(0.45, 0.6), rng.uniform(4, 9), _pick(rng, "grass", "rock", "earth", "plant"),
+    plan = Plan(rng.uniform(0.45, 0.6), rng.uniform(4, 9), _pick(rng, "grass", "earth", "plant"),
                 cliff=Cliff(distance, rng.uniform(0.16, 0.34), column, rng.uniform(0.06, 0.16)),
                 basins=[Basin(_pick(rng, "water", "river", "lake"), rng.uniform(0.6, 1.2), 0,
                               rng.uniform(-0.3, 0.3), 0.08)],
@@ -247,8 +247,8 @@ COMPOSITIONS = (mountain_lake, sea_coast, river_valley, farmland, village, fores
 def make_plan(rng):
     """A composition drawn from COMPOSITIONS with its numbers."""
     plan = _pick(rng, *COMPOSITIONS)(rng)
-    if _chance(rng, 0.1):
-        plan.things.append(_some(rng, "balloon", 1, 2, 0.2, 0.05))
+    if _chance(rng, 0.06):
+        plan.things.append(Thing("balloon", 1, 0.2, 0.05))
     if plan.clouds == "fair":
         plan.clouds = _pick(rng, "clear", "fair", "fair", "streaks", "heaped", "closed")
     return plan

@@ -2,19 +2,26 @@
 import cv2
 import numpy as np
 
-from ldm.datasets.procedural import objects, structures
+from ldm.datasets.procedural import figures, objects, structures
 from ldm.datasets.procedural.objects import Canvas
 from ldm.datasets.procedural.palette import NAMES, grade, make_palette
 from ldm.datasets.procedural.plan import make_plan
-from ldm.datasets.procedural.shade import WATERS, label_ground, mirror_water, paint_ground
+from ldm.datasets.procedural.shade import label_ground, paint_ground
 from ldm.datasets.procedural.sky import paint_sky
+from ldm.datasets.procedural.stamps import TREES
 from ldm.datasets.procedural.terrain import LABEL, Ground, View, render
+from ldm.datasets.procedural.water import WATERS, paint_water
 
 SIZE = 512, 384                                  # width, height
+DRAWING = 2                                      # to count up whenever the same numbers give other pictures
 
 WOODS = 130                                      # trees drawn one by one in the woods
-TREES = ("conifer", "broad", "poplar")
 ON_WATER = ("boat", "ship")
+ALONG_GROUND = {"fence": structures.fence, "railing": structures.railing, "wall": structures.wall}
+UPRIGHT = {"shrub": objects.shrub, "stone": objects.stone, "house": structures.house,
+           "building": structures.building, "tower": structures.tower, "pier": structures.pier,
+           "boat": figures.boat, "ship": figures.ship, "person": figures.person, "bale": figures.bale,
+           "turbine": figures.turbine, "balloon": figures.balloon, "tent": figures.tent}
 AFLOAT_OR_LAND = ("bridge", "pier", "balloon")   # may stand anywhere
 
 
@@ -38,26 +45,40 @@ def make_scene(seed, index, size=SIZE):
     plan = make_plan(rng)
     view = View(size[0], size[1], plan.horizon, rng.uniform(0.42, 0.58), 1 / plan.metres,
                 focus=plan.cliff and plan.cliff.distance)
-    sun_place, sun = _place_sun(view, palette, rng)
+    clouds = palette.clouds or plan.clouds
+    sun_place, shown, sun = _place_sun(view, palette, clouds, rng)
     ground = Ground(view, rng).build(plan)
     surface = render(ground, sun)
     labels = label_ground(surface, view, plan, rng)
     rows_seen = size[1] - int(np.argmax(surface.sky.any(axis=1)[::-1]))
-    image, glow = paint_sky(view, palette, sun_place, palette.clouds or plan.clouds, rows_seen, rng)
-    paint_ground(image, labels, surface, view, palette, glow, plan, rng)
-    canvas = Canvas(image, labels, surface, view, palette, sun)
+    image, glow = paint_sky(view, palette, sun_place, shown, clouds, rows_seen, rng)
+    paint_ground(image, labels, surface, view, palette, glow, sun, plan, rng)
+    canvas = Canvas(image, labels, surface, view, palette, sun, _sunny(palette, clouds))
     _draw_things(canvas, ground, plan, rng)
-    mirror_water(image, labels, surface, canvas.depth, view, palette, rng)
+    paint_water(image, labels, surface, canvas.depth, view, palette, sun_place if shown else None, rng)
     return _finish(image, labels, palette), labels
 
 
-def _place_sun(view, palette, rng):
-    """Where the sun stands in the picture (column, row), and the unit vector towards it."""
-    column = rng.uniform(0.12, 0.88) * view.width
-    row = view.horizon - palette.sun_height * view.height
-    side = (column / view.width - 0.5) * 2
-    vector = np.array([0.75 * side + 0.35 * np.sign(side), 0.35 + 1.1 * palette.sun_height, -0.25])
-    return (column, row), (vector / np.linalg.norm(vector)).astype(np.float32)
+def _place_sun(view, palette, clouds, rng):
+    """Where the sun or moon is (column, row), whether it is seen, and the unit vector towards it.
+
+    A low sun and a moon are seen; a high sun is outside of the picture, to the left or right.
+    """
+    side = rng.uniform(-0.76, 0.76)
+    shown = clouds != "closed" and (palette.sun_height < 0.16 or palette.stars > 0)
+    if not shown:
+        side = np.sign(side) * (1.25 + abs(side))
+    column, row = (0.5 + side / 2) * view.width, view.horizon - palette.sun_height * view.height
+    aside = np.clip(0.75 * side + 0.35 * np.sign(side), -1, 1)
+    vector = np.array([aside, 0.35 + 1.1 * palette.sun_height, -0.1 if shown else -0.4])
+    return (column, row), shown, (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+def _sunny(palette, clouds):
+    """How dark shadows are: 0 under a closed sky, 1 in plain sun."""
+    if clouds == "closed" or palette.haze_density > 2:
+        return 0.35
+    return 0.6 if palette.stars or clouds == "heaped" else 1.0
 
 
 def _height_at(ground):
@@ -88,18 +109,17 @@ def _draw_things(canvas, ground, plan, rng):
         mine = np.random.default_rng(rng.integers(2 ** 32, size=2))
         y = 0.0 if kind in ON_WATER else height(x, z)
         if kind == "tree":
-            trees = kind_of_tree if mine.random() < 0.75 else TREES[int(mine.integers(3))]
+            trees = kind_of_tree if mine.random() < 0.6 else TREES[int(mine.integers(len(TREES)))]
             objects.tree(canvas, mine, x, y, z, trees, mine.uniform(6, 11))
         elif kind == "woods":
-            objects.tree(canvas, mine, x, y - 5 * canvas.view.metre, z, kind_of_tree, mine.uniform(7, 11))
-        elif kind in ("shrub", "stone"):
-            getattr(objects, kind)(canvas, mine, x, y, z)
-        elif kind in ("fence", "railing", "wall"):
-            getattr(structures, kind)(canvas, mine, x, z, height)
+            trees = kind_of_tree if mine.random() < 0.85 else TREES[int(mine.integers(len(TREES)))]
+            objects.crown(canvas, mine, x, y - 5 * canvas.view.metre, z, trees, mine.uniform(6.5, 12))
         elif kind == "bridge":
             structures.bridge(canvas, mine, river.centre(canvas.view, z), z, river.width)
+        elif kind in ALONG_GROUND:
+            ALONG_GROUND[kind](canvas, mine, x, z, height)
         else:
-            getattr(structures, kind)(canvas, mine, x, y, z)
+            UPRIGHT[kind](canvas, mine, x, y, z)
 
 
 def _woods(canvas, plan, rng, number):

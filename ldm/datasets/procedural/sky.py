@@ -5,30 +5,36 @@ import numpy as np
 from ldm.datasets.procedural import noise
 from ldm.datasets.procedural.terrain import smoothstep
 
-# kind -> how much of the sky is covered (a shift of unit noise), stretch along the horizon, softness of edges
-CLOUDS = {"clear": (-1.6, 1.0, 0.6), "fair": (-0.5, 1.0, 0.45), "streaks": (-0.2, 3.5, 1.2),
-          "heaped": (0.15, 0.8, 0.5), "closed": (1.0, 1.4, 1.6)}
+# kind -> (noise, share of the sky that is covered (a shift of unit noise), stretch along the horizon,
+# softness of the edges, strength of light and shade)
+CLOUDS = {"clear": ("cloud", -1.7, 2.0, 0.9, 0.10), "fair": ("heap", -0.45, 1.0, 0.5, 0.22),
+          "streaks": ("cloud", -0.25, 3.5, 1.1, 0.12), "heaped": ("heap", 0.25, 0.9, 0.45, 0.26),
+          "closed": ("cloud", 1.1, 1.3, 1.6, 0.16)}
 
 
-def _clouds(view, kind, rng):
-    """Cover 0..1 and brightness 0..1 of the clouds at half the picture's size."""
-    share, stretch, soft = CLOUDS[kind]
-    height, width = max(int(view.horizon) // 2 + 2, 2), view.width // 2
-    column = (np.arange(width, dtype=np.float32) * 2 - view.centre) / view.width
-    over = np.maximum((view.horizon - np.arange(height, dtype=np.float32) * 2) / view.height, 0) + 0.10
-    u = column[None] / over[:, None] * (95 / stretch)
-    v = np.broadcast_to(42 / over[:, None], u.shape)
+def _clouds(view, kind, sun_place, rows_seen, rng):
+    """Cover 0..1 and brightness 0..1 of the clouds, rows_seen x width."""
+    texels, share, stretch, soft, contrast = CLOUDS[kind]
+    rows = np.arange(rows_seen, dtype=np.float32)[:, None]
+    column = (np.arange(view.width, dtype=np.float32)[None] - view.centre) / view.width
+    over = np.maximum((view.horizon - rows) / view.height, 0) + 0.11
+    u, v = column / over * (78 / stretch), np.broadcast_to(46 / over, (rows_seen, view.width))
     offset = rng.uniform(0, noise.SIDE, 2)
-    density = noise.sample("smooth", u, v, offset) + 0.32 * noise.sample("rough", u * 0.8, v * 0.8, offset)
-    toward = noise.sample("smooth", u + 3, v - 9, offset)       # thicker towards the light: darker here
+    density = noise.sample(texels, u, v, offset)
+    density += 0.55 * noise.sample("smooth", u * 0.4, v * 0.4, offset[::-1])
+    step = (sun_place[0] - view.centre) / view.width              # towards the sun a thicker cloud shades
+    toward = noise.sample("smooth", u + 9 * np.sign(step), v - 6, offset) if kind == "closed" \
+        else noise.sample(texels, u + 5 * np.sign(step), v + 5, offset)
     cover = smoothstep(density + share, 0, 2 * soft)
-    bright = np.clip(0.72 + 0.35 * (density - toward) - 0.16 * (density + share), 0, 1)
-    return cover.astype(np.float32), bright.astype(np.float32)
+    thick = np.maximum(density + share, 0)
+    bright = np.clip(0.86 + contrast * (density - toward) - 0.22 * thick, 0, 1)
+    return cover.astype(np.float32), cv2.GaussianBlur(bright.astype(np.float32), (0, 0), 1.2)
 
 
-def paint_sky(view, palette, sun_place, kind, rows_seen, rng):
+def paint_sky(view, palette, sun_place, shown, kind, rows_seen, rng):
     """Sky of the picture, height x width x 3 float32 (zero from row `rows_seen` down), with the glow map
-    height x width that lights the haze. `sun_place` is (column, row) in pixels."""
+    height x width that lights the haze. `sun_place` is (column, row) in pixels, `shown` whether
+    its disc is seen."""
     rows = np.arange(view.height, dtype=np.float32)[:, None]
     columns = np.arange(view.width, dtype=np.float32)[None]
     distance = np.hypot(columns - sun_place[0], rows - sun_place[1]) / view.width
@@ -41,32 +47,45 @@ def paint_sky(view, palette, sun_place, kind, rows_seen, rng):
     seen += (0.75 * glow[:rows_seen])[..., None] * (palette["glow"] - seen)
     if palette.stars:
         _stars(image, view, rng)
-    _lay_clouds(seen, glow, up, view, palette, kind, rng)
-    if kind != "closed":
-        _disc(seen, view, palette, distance[:rows_seen])
+    if shown and palette.stars:
+        _moon(seen, view, palette, distance[:rows_seen], sun_place)
+    cover = _lay_clouds(seen, glow, up, view, palette, kind, sun_place, rng)
+    if shown and not palette.stars:
+        _sun(seen, palette, distance[:rows_seen], cover)
     return image, glow
 
 
-def _lay_clouds(image, glow, up, view, palette, kind, rng):
-    cover, bright = _clouds(view, kind, rng)
-    rows = min(len(image), cover.shape[0] * 2)
-    size = (view.width, cover.shape[0] * 2)
-    cover, bright = (cv2.resize(part, size)[:rows] for part in (cover, bright))
-    part = image[:rows]
+def _lay_clouds(image, glow, up, view, palette, kind, sun_place, rng):
+    """Put the clouds over the sky; returns their cover."""
+    rows = len(image)
+    cover, bright = _clouds(view, kind, sun_place, rows, rng)
     tone = palette["shade"] + bright[..., None] * (palette["cloud"] - palette["shade"])
     tone += (0.6 * glow[:rows] * bright)[..., None] * (palette["glow"] - tone)
-    thin = 0.55 + 0.45 * smoothstep(up[:rows], 0.0, 0.2)         # clouds sink into the haze at the horizon
-    tone -= part
-    tone *= (cover * thin)[..., None]
-    part += tone
+    thin = 0.45 + 0.55 * smoothstep(up[:rows], 0.0, 0.25)        # clouds sink into the haze at the horizon
+    cover = cover * thin
+    tone -= image
+    tone *= cover[..., None]
+    image += tone
+    return cover
 
 
-def _disc(image, view, palette, distance):
-    radius = 0.016 if palette.stars else 0.02
-    near = distance < radius + 2 / view.width
-    disc = smoothstep(distance[near], radius + 1.5 / view.width, radius - 0.5 / view.width)[:, None]
+def _sun(image, palette, distance, cover):
+    """A sun too bright to have an edge; clouds before it keep their drawing."""
+    light = 1.1 * smoothstep(distance, 0.026,
+                             0.012) + 0.7 * np.exp(-distance / 0.03) + 0.2 * np.exp(-distance / 0.1)
+    light = np.minimum(light * (1 - 0.7 * cover), 1)[..., None]
+    image += light * (np.minimum(palette["glow"] * 0.5 + 0.6, 1.2) - image)
+
+
+def _moon(image, view, palette, distance, place):
+    """A disc with the grey of its seas."""
+    radius, near = 0.016, distance < 0.02
+    disc = smoothstep(distance[near], radius + 1.0 / view.width, radius - 1.0 / view.width)
+    seas = noise.crop("smooth", *distance.shape, place)[near]
+    halo = 0.35 * np.exp(-distance / 0.03)
     white = np.minimum(palette["glow"] * 0.6 + 0.45, 1)
-    image[near] += disc * (white - image[near])
+    image += halo[..., None] * (palette["glow"] - image)
+    image[near] += disc[:, None] * (white * (0.93 + 0.06 * seas)[:, None] - image[near])
 
 
 def _stars(image, view, rng):

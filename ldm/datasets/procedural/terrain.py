@@ -211,7 +211,7 @@ class Ground:
         self.owner[up > 0.98] = LABEL["grass"]
         self.shore = np.where(up > 0.01, np.float32(2), self.shore)
         falls = np.abs(self.column - cliff.fall_column) < cliff.fall_width / 2 * (1 + 0.12 * ragged)
-        self.owner[falls & (up > 0.005)] = LABEL["waterfall"]
+        self.owner[falls & (up > 0.005) & (self.z < 1.12 * foot)] = LABEL["waterfall"]
 
     def _plant(self, forest, ways_clear):
         tall = forest.tall * self.view.metre
@@ -307,7 +307,9 @@ def _gather(ground, height, screen, nearest, sun):
     closeness = 1 / view.depths
     z = 1 / (closeness[before] + (closeness[after] - closeness[before]) * part)
     chosen = np.where(part > 0.5, after, before) * view.width + columns
-    owner = np.take(ground.owner, chosen)
+    bank = (np.take(ground.shore, before * view.width + columns) < 0)   # a wall out of the water is what it
+    bank &= np.take(ground.shore, after * view.width + columns) > 0     # is farther up, down to its foot
+    owner = np.take(ground.owner, np.where(bank, after * view.width + columns, chosen))
     base = owner == ground.base                  # patches are decided at the pixels: smooth outlines
     for label, field in ground.patches:
         owner[base & (look_up(field) > 0)] = LABEL[label]
