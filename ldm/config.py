@@ -1,10 +1,16 @@
 """Configs are data: YAML laid over defaults, leaves overridden; unknown keys and wrong types stop the run."""
+from __future__ import annotations
+
 import copy
 import functools
-from pathlib import Path
+import math
+import re
+from typing import Any, Sequence
 
 import yaml
 
+from ldm import values
+from ldm.documents import parse_yaml, read_yaml, short
 from ldm.errors import UserError
 from ldm.files import replacing
 
@@ -68,40 +74,50 @@ DEFAULTS = {
 }
 
 
-def read_yaml(path):
-    """The mapping in a YAML file; an unreadable file, bad YAML or another kind of document is a UserError."""
-    try:
-        tree = yaml.safe_load(Path(path).read_text())
-    except (OSError, UnicodeDecodeError) as e:
-        raise UserError(path, f"cannot be read ({getattr(e, 'strerror', None) or e})",
-                        "a YAML file is needed")
-    except yaml.YAMLError as e:
-        raise UserError(path, f"is no YAML ({' '.join(str(e).split())})", "a mapping of options is needed")
-    if not isinstance(tree, dict):
-        raise UserError(path, "holds no options", "a mapping of options is needed")
-    return tree
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")       # YAML takes 1e-5 for a word
+LARGEST = 2 ** 31                       # of whole numbers, which C code gets
+ITEMS = {"training.more_ema_rates": 0.0, "autoencoder_training.lpips": ""}      # of lists that are empty here
 
 
-def checked(value, like, where, name):
-    """`value` if it has the default `like`'s type (an integer may stand for a float), else a UserError."""
-    if isinstance(like, float) and type(value) is int:
-        return float(value)
-    if like is not None and type(value) is not type(like):
-        hint = ", write numbers as 2.0e-5" if isinstance(value, str) and isinstance(like, float) else ""
-        raise UserError(where, f"'{name}' is {value!r}",
-                        f"a {type(like).__name__} like {like!r} is needed{hint}")
-    if isinstance(like, list) and like:
-        return [checked(v, like[0], where, name) for v in value]
+def checked(value: Any, like: Any, where: object, name: str) -> Any:
+    """`value` if it has the default `like`'s type, else a UserError. A whole number may stand for a float,
+    and so may a text such as 1e-5; numbers are finite."""
+    if isinstance(like, float):
+        value = _float(value)
+    right = type(value) is type(like) or like is None
+    if right and isinstance(value, float) and not math.isfinite(value):
+        raise UserError(where, f"'{name}' is {value}", "a finite number is needed")
+    if right and type(value) is int and abs(value) >= LARGEST:
+        raise UserError(where, f"'{name}' is {short(value)}", f"a number below {LARGEST} is needed")
+    if not right:
+        raise UserError(where, f"'{name}' is {short(value)}",
+                        f"{KINDS[type(like)]} like {short(like)} is needed")
+    if isinstance(like, list) and (like or name in ITEMS):
+        return [checked(v, like[0] if like else ITEMS[name], where, name) for v in value]
     return value
 
 
-def merge(defaults, tree, where, prefix=""):
+KINDS = {int: "a whole number", float: "a number", str: "a word", bool: "true or false", list: "a list",
+         dict: "a mapping"}
+
+
+def _float(value):
+    """`value` as a float where it is a number in another spelling, else as it is."""
+    if type(value) is str and len(value) < 100 and NUMBER.fullmatch(value):
+        return float(value)
+    if type(value) is int:
+        return float(value) if abs(value) < 2 ** 1000 else math.inf
+    return value
+
+
+def merge(defaults: dict, tree: dict, where: object, prefix: str = "") -> dict:
     """A copy of `defaults` with `tree`'s leaves laid over it; every key of `tree` must be in `defaults`."""
     merged = copy.deepcopy(defaults)
     for key, value in tree.items():
-        name = f"{prefix}{key}"
         if key not in defaults:
-            raise UserError(where, f"unknown key '{name}'", f"keys here are {', '.join(sorted(defaults))}")
+            raise UserError(where, f"unknown key {short(f'{prefix}{key}')}",
+                            f"keys here are {', '.join(sorted(defaults))}")
+        name = f"{prefix}{key}"
         if isinstance(defaults[key], dict) and isinstance(value, dict):
             merged[key] = merge(defaults[key], value, where, f"{name}.")
         else:
@@ -109,7 +125,7 @@ def merge(defaults, tree, where, prefix=""):
     return merged
 
 
-def override(config, assignments):
+def override(config: dict, assignments: Sequence[str]) -> dict:
     """A copy of `config` with leaves set by texts such as "training.learning_rate=2.0e-5"."""
     config = copy.deepcopy(config)
     for text in assignments:
@@ -122,21 +138,32 @@ def override(config, assignments):
             known, node = False, config
         if not equals or not known or isinstance(node[leaf], dict):
             options = ", ".join(sorted(node)) if isinstance(node, dict) else ", ".join(sorted(config))
-            raise UserError(text, "sets no option", f"key=value with a key of {options}")
-        try:
-            value = yaml.safe_load(raw)
-        except yaml.YAMLError:
-            raise UserError(text, "has no value", "key=value is needed")
-        node[leaf] = checked(value, node[leaf], text, path)
+            raise UserError(_cut(text), "sets no option", f"key=value with a key of {options}")
+        node[leaf] = checked(parse_yaml(raw, _cut(text)), node[leaf], _cut(text), path)
     return config
 
 
-def load(path, assignments=(), defaults=DEFAULTS):
-    """The merged config of a YAML file: defaults, then the file, then `assignments`."""
+def _cut(text):
+    """An assignment as the subject of an error."""
+    return text if len(text) <= 80 else f"{text[:80]}..."
+
+
+def load(path: object, assignments: Sequence[str] = (), networks: Sequence[str] = ()) -> dict:
+    """The config of a YAML file: defaults, then the file, then `assignments`; every value is checked.
+    networks: those that will be built of it (unet, autoencoder, segmenter), see values.check_networks."""
+    config = options(path, assignments, DEFAULTS)
+    overridden = [text.partition("=")[0] for text in assignments]
+    values.check(config, path, overridden)
+    values.check_networks(config, networks, path, overridden)
+    return config
+
+
+def options(path: object, assignments: Sequence[str], defaults: dict) -> dict:
+    """What a YAML file says over `defaults`, and `assignments` over that; keys and types are checked."""
     return override(merge(defaults, read_yaml(path), path), assignments)
 
 
-def save(path, config):
+def save(path: object, config: dict) -> None:
     """Write `config` as YAML, atomically."""
     with replacing(path) as temporary:
         temporary.write_text(yaml.safe_dump(config, sort_keys=False, default_flow_style=None))

@@ -254,7 +254,7 @@ def test_unknown_keys_and_wrong_values(model, pairs, tmp_path):
                         ("rounds: []", "has no rounds"), ("rounds: [{guidance: 3.0}]", "respacing and start"),
                         ("rounds: [{respacing: ddim50, start: 50}]", "1..49"),
                         ("rounds: [{strength: 0.5, steps: 3, color_transfer: exact}]", "first round"),
-                        ("rounds: [", "is no YAML")):
+                        ("rounds: [", "cannot be read as YAML")):
         rounds.write_text(text)
         one_error(infer(model, pairs, out, "--rounds", rounds), words)
     assert not out.exists()

@@ -32,6 +32,14 @@ def test_fast_is_a_fifteenth_of_the_entry_from_the_same_noise():
     ("{rounds: [{strength: 0.5}]}", "steps"),
     ("{rounds: [{strength: 0.5, steps: 3}, {strength: 0.5, steps: 3, from: noise, color_transfer: exact}]}",
      "noise"),
+    *[(f"{{jpeg_between_rounds: {n}, rounds: [{{strength: 0.5, steps: 3}}]}}", "jpeg_between_rounds")
+      for n in (500, -5, 75.5, "true", 10 ** 30)],
+    *[(f"{{rounds: [{{strength: {x}, steps: 3}}]}}", "strength") for x in (".nan", ".inf", 2, -1, "[]")],
+    *[(f"{{rounds: [{{strength: 0.5, steps: 3, guidance: {x}}}]}}", "guidance")
+      for x in (".nan", ".inf", -1)],
+    *[(f"{{eta: {x}, rounds: [{{strength: 0.5, steps: 3}}]}}", "eta") for x in (".nan", "1.0e+999", -1)],
+    ("{rounds: [5]}", "a mapping for each round"), ("{rounds: [{1: 2}]}", "unknown key"),
+    ("{rounds: [" + "{strength: 0.5, steps: 3}, " * 101 + "]}", "101 rounds"),
     ("{pixels: round, rounds: [{strength: 0.5, steps: 3}]}", "'pixels' is 'round'"),
     ("{pixels: entry, jpeg_between_rounds: 75, rounds: [{strength: 0.5, steps: 3}]}", "jpeg_between_rounds"),
     ("{rounds: [{respacing: ddim50, start: 3, spacing: karras}]}", "respacing and the spacing karras"),

@@ -1,6 +1,8 @@
 """The training loop on a toy network: resuming bit for bit after any end, what is kept, what damage does."""
+import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -112,7 +114,7 @@ def test_killed_at_ten_moments(whole, tmp_path):
             assert go_on(f"write {rng.randint(1, 9)} {rng.random()}") == signal.SIGKILL
         else:
             assert go_on(f"call {rng.randint(1, 1000)}") == signal.SIGKILL
-        step, arrays, problems = state.latest(tmp_path, toy.CONFIG, toy.Task.sections)
+        step, arrays, problems, _ = state.latest(tmp_path, toy.CONFIG, toy.Task.sections)
         assert problems == [] and reached <= step < 40 and (arrays is None) == (step == 0)
         reached = step
     assert reached > 0 and go_on() == 0
@@ -155,7 +157,7 @@ def test_no_whole_state_stops_the_run(whole, tmp_path):
 
 
 def test_other_config_is_refused_and_its_keys_named(whole):
-    for options in ({"batch_size": 5}, {"ema_rate": 0.5, "learning_rate": 1.0}):
+    for options in ({"batch_size": 5}, {"ema_rate": 0.5, "seed": 7}):
         with pytest.raises(UserError, match=", ".join(f"training.{key}" for key in options)):
             toy.go_on(whole, **options)
     with pytest.raises(UserError, match="training.more_ema_rates"):
@@ -170,12 +172,158 @@ def test_what_decides_no_step_may_change(whole, tmp_path):
 
 def test_a_key_younger_than_the_state_is_as_by_default(whole, tmp_path):
     arrays, saved = weights.read_state(whole / "state-0000040.safetensors")
-    config = {"training": {k: v for k, v in saved["config"]["training"].items() if k != "decay"}}
+    config = {"training": {k: v for k, v in saved["config"]["training"].items() if k != "label_drop"}}
     state.save(tmp_path, 40, arrays, config, ("training",))
-    assert state.latest(tmp_path, toy.CONFIG, ("training",))[0] == 40
-    changed = configs.override(toy.CONFIG, ["training.decay=cosine"])
-    with pytest.raises(UserError, match="training.decay"):
+    assert state.latest(tmp_path, toy.CONFIG, ("training",)).step == 40
+    changed = configs.override(toy.CONFIG, ["training.label_drop=0.5"])
+    with pytest.raises(UserError, match="training.label_drop"):
         state.latest(tmp_path, changed, ("training",))
+
+
+def header_changed(path, change):
+    """Rewrite the JSON header of a safetensors file, of the same length, by `change(header)`."""
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:8 + length])
+    change(header)
+    text = json.dumps(header).encode()
+    path.write_bytes(data[:8] + text + b" " * (length - len(text)) + data[8 + length:])
+
+
+def other_type(header):
+    header["network/0.weight"]["dtype"] = "I32"
+
+
+def turned(header):
+    header["network/0.weight"]["shape"].reverse()
+
+
+def other_step(header):
+    config = json.loads(header["__metadata__"]["config"])
+    header["__metadata__"]["config"] = json.dumps({**config, "step": 39})
+
+
+@pytest.mark.parametrize("change, word", [(other_type, "damaged"), (turned, "damaged"),
+                                          (other_step, "holds the state of step 39")])
+def test_a_header_is_part_of_what_is_checked(whole, tmp_path, change, word):
+    run = copied(whole, tmp_path)
+    header_changed(run / "state-0000040.safetensors", change)
+    [problem] = toy.go_on(run)
+    assert "state-0000040.safetensors" in problem and word in problem
+    assert_equal(whole, run)
+
+
+def test_a_state_under_another_name_is_passed_over(whole, tmp_path):
+    run = copied(whole, tmp_path)
+    shutil.copy(run / "state-0000036.safetensors", run / "state-0000099.safetensors")
+    [problem] = toy.go_on(run)
+    assert "state-0000099" in problem and "holds the state of step 36" in problem
+
+
+def test_a_state_of_another_network_is_passed_over(whole, tmp_path):
+    run = copied(whole, tmp_path)
+    arrays, saved = weights.read_state(run / "state-0000040.safetensors")
+    del arrays["m/0.bias"]
+    state.save(run, 40, arrays, saved["config"], ("training",))
+    [problem] = toy.go_on(run)
+    assert "'m/0.bias'" in problem
+    assert_equal(whole, run)
+
+
+def test_states_of_the_first_form_are_read(whole, tmp_path):
+    arrays, saved = weights.read_state(whole / "state-0000036.safetensors")
+    del saved["digest"], arrays["first_loss"]
+    weights.save(tmp_path / "state-0000036.safetensors", arrays,
+                 {**saved, "checksum": state.checksum(arrays)})
+    assert toy.go_on(tmp_path) == []
+    arrays["network/0.weight"][0, 0] += 1
+    for path in tmp_path.glob("state*"):
+        path.unlink()
+    weights.save(tmp_path / "state-0000036.safetensors", arrays, saved)
+    with pytest.raises(UserError, match="damaged"):
+        toy.go_on(tmp_path)
+
+
+# ---- numbers that are of no use ----------------------------------------------------------------------------
+
+WAY_ON = re.compile(r"--from-step (\d+) training\.learning_rate=(\S+) to the command")
+
+
+def test_from_a_loss_that_is_not_finite_to_a_finished_run(tmp_path):
+    """The message is followed to the letter, as often as it comes; the same command again continues."""
+    toy.go_on(tmp_path, steps=9)
+    options, gone_back = {"learning_rate": 1e30}, 0
+    while gone_back < 40:
+        try:
+            toy.go_on(tmp_path, **options)
+            break
+        except UserError as e:
+            found = WAY_ON.search(str(e))
+            assert found, str(e)
+            options = {"from_step": int(found[1]), "learning_rate": float(found[2])}
+            gone_back += 1
+    assert 1 < gone_back < 40 and (tmp_path / "state-0000040.safetensors").exists()
+    for path in tmp_path.glob("*.safetensors"):
+        assert all(np.isfinite(a).all() for a in weights.read_state(path)[0].values())
+    changes = jsonl.read(tmp_path / "changes.jsonl")
+    assert changes[0]["from_step"] is None and changes[0]["changed"]["training.learning_rate"] == [0.01, 1e30]
+    assert changes[-1]["from_step"] == options["from_step"]
+    before = (tmp_path / "state-0000040.safetensors").read_bytes()
+    assert toy.go_on(tmp_path, **options) == []
+    assert (tmp_path / "state-0000040.safetensors").read_bytes() == before
+
+
+def test_without_a_state_from_before_the_message_says_so(tmp_path):
+    with pytest.raises(UserError, match="training.learning_rate=1e.29 .*another --output"):
+        toy.go_on(tmp_path, learning_rate=1e30)
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+    t = toy.trainer(tmp_path)
+
+    def spoil(step, terms):
+        if step == 7:
+            t.averages[0].state["0.bias"].assign(np.full(3, np.inf, np.float32))
+    with pytest.raises(UserError, match="'ema/0.bias' is not finite after step 8.*--from-step 4"):
+        t.train(spoil)
+    assert checkpoints.saved(tmp_path, "state").keys() == checkpoints.saved(tmp_path, "ema").keys() == {4}
+
+
+def test_going_back_moves_what_came_after_away(whole, tmp_path):
+    run = copied(whole, tmp_path)
+    t = toy.trainer(run)
+    [step] = [s for s in checkpoints.saved(run, "state") if s != 40][-1:]
+    found = t.resume(step)
+    assert (found.step, found.changes, t.step) == (step, {}, step)
+    assert max(checkpoints.saved(run, "state")) == max(checkpoints.saved(run, "ema")) == step
+    assert checkpoints.saved(run / "abandoned", "state").keys() == {40}
+    assert max(line["step"] for line in jsonl.read(run / "train.jsonl")) <= step
+    t.train()
+    shutil.rmtree(run / "abandoned")
+    (run / "changes.jsonl").unlink()
+    for name in ("state", "ema"):
+        assert (run / f"{name}-0000040.safetensors").exists()
+    first, second = (weights.read_state(r / "state-0000040.safetensors")[0] for r in (whole, run))
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+    with pytest.raises(UserError, match="--from-step: is 3, one of the saved steps"):
+        toy.trainer(run).resume(3)
+
+
+def test_parts_of_a_batch_are_free_without_a_discriminator_only():
+    section = {"micro_batch": 2, "discriminator_weight": 0.0}
+    other = {**section, "micro_batch": 4}
+    assert state.differences(section, other, "a") == {}
+    section["discriminator_weight"] = other["discriminator_weight"] = 0.5
+    assert state.differences(section, other, "a") == {"a.micro_batch": [2, 4]}
+    assert len({state.hashed({"a": x}, ["a"]) for x in (section, other)}) == 2
+
+
+def test_a_log_of_another_form_is_one_line(tmp_path):
+    for text in ("[]\n", "{}\n", '{"step": "x"}\n', "[" * 5000 + "\n", "NaN\n"):
+        (tmp_path / "log.jsonl").write_text(text)
+        with pytest.raises(UserError, match="log.jsonl"):
+            jsonl.read(tmp_path / "log.jsonl")
 
 
 def test_metrics_at_the_next_save(tmp_path):
@@ -269,7 +417,8 @@ def test_disk_full_while_saving(small_disk, tmp_path):
         toy.go_on(small_disk, steps=12)
     names = {p.name for p in small_disk.iterdir()} - {"other"}
     assert before <= names | {".lock"} and not [name for name in names if ".tmp" in name]
-    assert state.latest(small_disk, toy.CONFIG, ("training",))[::2] == (8, [])
+    found = state.latest(small_disk, toy.CONFIG, ("training",))
+    assert (found.step, found.problems) == (8, [])
     (small_disk / "other").unlink()
     assert toy.go_on(small_disk, steps=12) == [] and (small_disk / "state-0000012.safetensors").exists()
 

@@ -74,11 +74,11 @@ def trainer(run, more_rates=(), **options):
     return Trainer(task, run, config, config["training"], Validation(task), more_rates)
 
 
-def go_on(run, **options):
+def go_on(run, from_step=None, **options):
     """Resume the run in `run` and train to its end. -> what was wrong with its states."""
     t = trainer(run, **options)
     with t.alone():
-        problems = t.resume()
+        problems = t.resume(from_step).problems
         t.train()
     return problems
 

@@ -153,7 +153,8 @@ def write(args, table, made_by, pictures):
 
 def main():
     args = parse()
-    settings, config = rounds.load(args.rounds), configs.load(args.model / "config.yaml")
+    settings = rounds.load(args.rounds)
+    config = configs.load(args.model / "config.yaml", networks=("unet", "autoencoder"))
     schedule = Schedule.named(config["schedule"])
     rows = table_rows(settings, schedule)
     masks, pairs_file = contest_folder(args.data)

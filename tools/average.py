@@ -46,7 +46,7 @@ def measured(arguments, run):
     from ldm import weights
     from ldm.networks import Autoencoder, UNet
     from ldm.training.tasks import validation
-    config = configs.load(run / "config.yaml")
+    config = configs.load(run / "config.yaml", networks=("unet", "autoencoder"))
     autoencoder = metrics = None
     if arguments.autoencoder:
         autoencoder, metrics = Autoencoder(**config["autoencoder"]), train_common.metrics(arguments.segformer)

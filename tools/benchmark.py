@@ -56,7 +56,7 @@ def run_solvers(args):
     if args.plot:
         solvers.plotting()
         files.check_writable(args.plot.parent)
-    config = configs.load(args.model / "config.yaml")
+    config = configs.load(args.model / "config.yaml", networks=("unet", "autoencoder"))
     size = tuple(config["image_size"])
     chosen = [solvers.solver(text) for text in args.solvers or solvers.SOLVERS]
     settings = [solvers.one_round(one, steps, args.strength, args.guidance)
@@ -128,7 +128,7 @@ def in_room(name, args):
     options = {key: value for key, value in vars(args).items() if key in ("repeats", "torch_python")}
     if options.get("repeats", 1) < 1:
         raise UserError("--repeats", f"is {args.repeats}", "1 or more is possible")
-    config = configs.load(args.config, args.overrides)
+    config = configs.load(args.config, args.overrides, ("unet", "autoencoder"))
     compiled = runtime.notice_compile(f"{name} {config['unet']} {config['autoencoder']}",
                                       "First use here: operators are compiled now, some minutes, once ...")
     made = importlib.import_module(f"ldm.benchmark.{name}").measure(config, **options)

@@ -29,7 +29,7 @@ def main():
         parser.error("--config and --part are given together or not at all")
     config = shapes = None
     if arguments.config:
-        config = configs.load(arguments.config)
+        config = configs.load(arguments.config, networks=(arguments.part,))
         shapes = expected_shapes(config, arguments.part)
     state, left_out = convert(arguments.source, arguments.output, shapes, config, arguments.dtype,
                               arguments.container)

@@ -12,7 +12,7 @@ from ldm.errors import UserError
 
 def parse():
     parser = cli.Parser(description=__doc__)
-    parser.add_argument("--config", default="configs/demo.yaml", help="image size and autoencoder")
+    parser.add_argument("--config", default=train_common.DEMO, help="image size and autoencoder")
     parser.add_argument("--data", required=True,
                         help="folder in the contest's form (train_resized/imgs and /labels)")
     parser.add_argument("--autoencoder", required=True, help="the autoencoder's weights")
@@ -32,7 +32,7 @@ def parse():
 
 def main():
     args = parse()
-    config = configs.load(args.config, args.overrides)
+    config = configs.load(args.config, args.overrides, ("autoencoder",))
     taken = reading.of(args)
     pairs = landscape.training_pairs(args.data, config["image_size"], train_common.checking, taken)
     files.check_writable(args.output)

@@ -82,7 +82,7 @@ def check(parser, args):
 def main():
     args = parse()
     settings = rounds.load(args.rounds, args.overrides)
-    config = configs.load(args.model / "config.yaml")
+    config = configs.load(args.model / "config.yaml", networks=("unet", "autoencoder"))
     steps = settings.steps(Schedule.named(config["schedule"]))
     plan = job.plan(args.masks, args.references, args.pairs, args.output, args.format, args.overwrite,
                     reading=reading.of(args))

@@ -9,12 +9,13 @@ import train_common
 from ldm import config as configs
 from ldm import files
 from ldm.datasets import landscape, latents
-from ldm.training import options
+from ldm.platform import runtime
+from ldm.training import order
 
 
 def parse():
     parser = cli.Parser(description=__doc__)
-    parser.add_argument("--config", default="configs/demo.yaml", help="what to train and how")
+    parser.add_argument("--config", default=train_common.DEMO, help="what to train and how")
     parser.add_argument("--data", required=True,
                         help="folder in the contest's form (train_resized/imgs and /labels)")
     parser.add_argument("--autoencoder", required=True, help="the autoencoder's weights")
@@ -27,31 +28,31 @@ def parse():
     parser.add_argument("--dry-run", action="store_true",
                         help="check everything, say what it will need, and stop")
     reading.add_options(parser)
+    train_common.add_from_step(parser)
     parser.add_argument("overrides", nargs="*", help="training.key=value")
     return parser.parse_args()
 
 
 def main():
     args = parse()
-    config = configs.load(args.config, args.overrides)
-    options.check(config, "training")
-    options.check_size(config)
+    config = configs.load(args.config, args.overrides, ("unet", "autoencoder"))
+    runtime.check_precision(config["training"]["precision"], "training.precision")
     cache = args.latents or Path(args.output) / "latents"
     size, training = config["image_size"], config["training"]
     taken = reading.of(args)
     pairs = landscape.training_pairs(args.data, None if latents.is_whole(cache) else size,
                                      train_common.checking, taken)
+    order.split(len(pairs), training["held_out"], training["seed"])        # refuses what leaves nothing
     files.check_writable(args.output)
 
     from ldm import weights
     from ldm.backend import jt
-    from ldm.diffusion import Schedule, losses
+    from ldm.diffusion import Schedule
     from ldm.networks import Autoencoder, UNet, checkpointing, precision
     from ldm.training import parallel
     from ldm.training.tasks.diffusion import DiffusionTask
     from ldm.training.tasks.validation import Validation
     from ldm.training.trainer import Trainer
-    losses.check_kind(training["loss"])
     schedule = Schedule.named(config["schedule"])
     autoencoder = Autoencoder(**config["autoencoder"])
     weights.load(args.autoencoder, autoencoder)
@@ -71,7 +72,8 @@ def main():
     if len(task.held_out):
         validation = Validation(task.latents, task.held_out, schedule, training, autoencoder,
                                 train_common.metrics(args.segformer))
-    train_common.train(Trainer(task, args.output, config, training, validation, training["more_ema_rates"]))
+    trainer = Trainer(task, args.output, config, training, validation, training["more_ema_rates"])
+    train_common.train(trainer, args.from_step)
 
 
 if __name__ == "__main__":

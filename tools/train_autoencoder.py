@@ -9,12 +9,11 @@ import train_common
 from ldm import config as configs
 from ldm import files, weights
 from ldm.datasets import landscape
-from ldm.training.options import check
 
 
 def main():
     parser = cli.Parser(description=__doc__)
-    parser.add_argument("--config", default="configs/demo.yaml", help="what to train and how")
+    parser.add_argument("--config", default=train_common.DEMO, help="what to train and how")
     parser.add_argument("--data", required=True,
                         help="folder in the contest's form (train_resized/imgs and /labels)")
     parser.add_argument("--pictures",
@@ -22,10 +21,10 @@ def main():
                              "those of make_landscapes.py --kind photo")
     parser.add_argument("--output", required=True, help="folder of the run: states, averages, samples, log")
     reading.add_options(parser)
+    train_common.add_from_step(parser)
     parser.add_argument("overrides", nargs="*", help="autoencoder_training.key=value")
     args = parser.parse_args()
-    config = configs.load(args.config, args.overrides)
-    check(config, "autoencoder_training")
+    config = configs.load(args.config, args.overrides, ("autoencoder",))
     taken = reading.of(args)
     pairs = landscape.training_pairs(args.data, config["image_size"], train_common.checking, taken)
     paths = [picture for picture, _ in pairs]
@@ -49,7 +48,7 @@ def main():
     perceptual = open_lpips(options["lpips"]) if options["lpips"] else None
     pictures = landscape.Pictures(paths, config["image_size"], taken)
     trainer = Trainer(AutoencoderTask(network, pictures, options, perceptual), args.output, config, options)
-    train_common.train(trainer)
+    train_common.train(trainer, args.from_step)
     if trainer.step == options["steps"] and parallel.rank() == 0:
         with trainer.ema.applied() as network:
             trainer.task.finish()

@@ -1,7 +1,11 @@
 """What the training tools share: bars, the latent cache, the estimate, validation's metrics, a run."""
 import sys
+from pathlib import Path
 
 import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+DEMO = ROOT / "configs/demo.yaml"         # found from any working directory
 
 
 def checking(iterable, total):
@@ -60,8 +64,28 @@ def metrics(segformer=None):
     return measure
 
 
-def train(trainer):
-    """Resume `trainer` and run it under a bar that shows its terms and the time left."""
+def add_from_step(parser):
+    """The option --from-step of the tools that train."""
+    parser.add_argument("--from-step", type=int, metavar="N", help="go back to the saved state of step N, as "
+                        "after a loss that is not finite; later states are moved to OUTPUT/abandoned. The "
+                        "same command again continues")
+
+
+def say_how_it_goes_on(found):
+    """What was found of an earlier run, on standard error; one process says it."""
+    if cli.RANK:
+        return
+    for problem in found.problems:
+        cli.warn(f"{problem}; an older state is used")
+    for name, (then, now) in found.changes.items():
+        print(f"{name} was {then} and is {now} from here on", file=sys.stderr)
+    if found.step:
+        print(f"continuing at step {found.step}", file=sys.stderr)
+
+
+def train(trainer, from_step=None):
+    """Resume `trainer` and run it under a bar that shows its terms and the time left. from_step: see
+    Trainer.resume."""
     from tqdm import tqdm
 
     from ldm.platform import runtime
@@ -69,11 +93,8 @@ def train(trainer):
                                   "First training here: the operators are compiled now, "
                                   "some 2 minutes on two cores, once ...")
     with trainer.alone():
-        for problem in trainer.resume():
-            print(f"warning: {problem}; an older state is used", file=sys.stderr)
+        say_how_it_goes_on(trainer.resume(from_step))
         first = trainer.step
-        if first and not cli.RANK:
-            print(f"continuing at step {first}", file=sys.stderr)
         with tqdm(total=trainer.options["steps"], initial=first, unit="step", dynamic_ncols=True) as bar:
             def progress(step, terms):
                 bar.update(step - bar.n)

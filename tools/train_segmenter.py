@@ -10,22 +10,23 @@ from tqdm import tqdm
 from ldm import config as configs
 from ldm import files, images, weights
 from ldm.datasets import landscape
-from ldm.training.options import check
 
 
 def main():
     parser = cli.Parser(description=__doc__)
-    parser.add_argument("--config", default="configs/segmenter.yaml", help="what to train and how")
+    parser.add_argument("--config", default=train_common.ROOT / "configs/segmenter.yaml",
+                        help="what to train and how")
     parser.add_argument("--data", required=True,
                         help="folder in the contest's form (train_resized/imgs and /labels)")
     parser.add_argument("--autoencoder", help="an autoencoder's weights; half the pictures are seen as it "
                                               "gives them back, soft as generated ones")
     parser.add_argument("--output", required=True, help="folder of the run: states, averages, samples, log")
     reading.add_options(parser)
+    train_common.add_from_step(parser)
     parser.add_argument("overrides", nargs="*", help="segmenter_training.key=value")
     args = parser.parse_args()
-    config = configs.load(args.config, args.overrides)
-    check(config, "segmenter_training")
+    config = configs.load(args.config, args.overrides,
+                          ("segmenter", "autoencoder") if args.autoencoder else ("segmenter",))
     size = config["image_size"]
     taken = reading.of(args)
     pairs = landscape.training_pairs(args.data, size, train_common.checking, taken)
@@ -48,7 +49,7 @@ def main():
     network = SegFormer(**config["segmenter"])
     maps = Maps([labels for _, labels in pairs], double, taken)
     trainer = Trainer(SegmenterTask(network, versions, maps, size, options), args.output, config, options)
-    train_common.train(trainer)
+    train_common.train(trainer, args.from_step)
     if trainer.step == options["steps"]:
         state = {name: p.numpy() for name, p in trainer.ema.state.items()}
         path = Path(args.output) / "segmenter.safetensors"

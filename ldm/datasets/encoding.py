@@ -1,5 +1,6 @@
 """Filling a latent cache (latents.py) with what an autoencoder makes of a folder of pictures."""
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,19 +21,31 @@ def fingerprint(autoencoder):
     return digest.hexdigest()[:16]
 
 
+def hashes(pairs):
+    """[[name, hash of the picture's file, hash of its label map's]]."""
+    with ThreadPoolExecutor() as pool:                      # hashing lets other threads run
+        return [[picture.name, *found] for (picture, _), found in
+                zip(pairs, pool.map(lambda pair: [files.sha256(path) for path in pair], pairs))]
+
+
 def index_of(folder, pairs, autoencoder, size, shard_size, reading=images.AS_IS):
     """The index of the cache in `folder`, or a new one; a cache of anything else is a UserError."""
     fresh = {"version": VERSION, "autoencoder": fingerprint(autoencoder), "image_size": list(size),
-             "shard_size": shard_size, "shards": {},
-             "reading": [list(reading.ignore), reading.fit],
-             "pictures": [[p.name, p.stat().st_size, q.stat().st_size] for p, q in pairs]}      # bytes
+             "shard_size": shard_size, "shards": {}, "pictures": hashes(pairs),
+             "reading": [list(reading.ignore), reading.fit]}
     index = read_index(folder) or fresh
-    index.setdefault("reading", [[], "refuse"])             # of an index of before there was a choice
     for key, what in (("autoencoder", "another autoencoder"), ("image_size", "another image size"),
                       ("pictures", "other pictures"), ("reading", "another --ignore or --fit")):
         if index[key] != fresh[key]:
-            raise UserError(folder, f"holds latents of {what}", "another folder is needed for these")
+            raise UserError(folder, f"holds latents of {what}{_first_other(index, fresh, key)}",
+                            f"remove the folder {folder} to make them again, or give another one")
     return index
+
+
+def _first_other(index, fresh, key):
+    """Which picture differs first, in words; nothing where it is not the pictures."""
+    pairs = zip(index[key], fresh[key]) if key == "pictures" else ()
+    return next((f" ({new[0]} has changed)" for old, new in pairs if old != new), "")
 
 
 def batches_to_do(folder, index, batch):
@@ -69,10 +82,17 @@ def build(pairs, autoencoder, size, folder, shard_size=256, batch=4, progress=la
     if any(side % autoencoder.factor for side in size):
         raise UserError("image_size", f"is {size[0]} x {size[1]}",
                         f"multiples of {autoencoder.factor} are needed")
+    asked = folder, pairs, autoencoder, size, shard_size, reading
+    if not batches_to_do(folder, index_of(*asked), batch):
+        return
+    with files.alone(folder):                               # another tool may fill the same cache
+        _fill(pairs, autoencoder, size, folder, index_of(*asked), batch, progress, reading)
+
+
+def _fill(pairs, autoencoder, size, folder, index, batch, progress, reading):
+    """Encode what the cache in `folder` with this `index` does not hold; nobody else writes there."""
     small = tuple(side // autoencoder.factor for side in size)
-    index = index_of(folder, pairs, autoencoder, size, shard_size, reading)
     todo = batches_to_do(folder, index, batch)
-    files.remove_half_files(folder)                         # of a run that was killed
 
     def read(k):
         part = pairs[slice(*todo[k][1:])]

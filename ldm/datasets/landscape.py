@@ -1,5 +1,4 @@
 """Folders in the contest's form: images and label maps for training, masks and references for inference."""
-import json
 import logging
 import os
 import unicodedata
@@ -7,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ldm import images
+from ldm.documents import read_json
 from ldm.errors import UserError
 from ldm.files import kind_of
 
@@ -145,10 +145,7 @@ def contest_folder(root):
 
 def read_pairs(path):
     """{mask file name: reference file name} from a JSON file such as the contest's label_to_img.json."""
-    try:
-        pairs = json.loads(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as e:
-        raise UserError(path, f"cannot be read ({e})", 'JSON like {"mask.png": "image.jpg"} is needed')
+    pairs = read_json(path, 'JSON like {"mask.png": "image.jpg"}')
     if not isinstance(pairs, dict) or not all(isinstance(v, str) for v in pairs.values()):
         raise UserError(path, "is another kind of JSON", '{"mask.png": "image.jpg"} is needed')
     return pairs

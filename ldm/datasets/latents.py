@@ -2,8 +2,9 @@
 
 A cache is a folder of shards, shard-00000.npy and so on, and an index.json. A shard is an array of records:
 latents 2 x C x h x w float32, straight and flipped, and labels h x w uint8. The index says of which pictures
-and which autoencoder they are, and lists the shards that stand, with their hashes. A shard is written first,
-then the index: a kill costs one shard, which is made again under the same name, so nothing is there twice.
+and which autoencoder they are (names and hashes), and lists the finished shards with their hashes. A shard
+is written first, then the index: a kill costs one shard, which is made again under the same name, so nothing
+is there twice.
 """
 import json
 from pathlib import Path
@@ -11,10 +12,19 @@ from pathlib import Path
 import numpy as np
 
 from ldm import files
+from ldm.documents import read_json, short
 from ldm.errors import UserError
 
-VERSION = 2
-KEYS = {"autoencoder", "image_size", "pictures", "shard_size", "shards"}
+VERSION = 3                 # 2 knew pictures by their sizes in bytes
+# What an index holds, and what is right for it.
+KEYS = {
+    "autoencoder": lambda v: isinstance(v, str),
+    "image_size": lambda v: isinstance(v, list) and len(v) == 2 and all(map(_is_number, v)),
+    "pictures": lambda v: isinstance(v, list) and v and all(map(_is_picture, v)),
+    "shard_size": lambda v: _is_number(v) and v > 0,
+    "reading": lambda v: isinstance(v, list) and len(v) == 2,
+    "shards": lambda v: isinstance(v, dict) and all(isinstance(x, str) for x in v.values()),
+}
 
 
 def shard_name(k):
@@ -28,21 +38,31 @@ def num_shards(index):
 def read_index(folder):
     """The index of a cache, or None where there is no cache yet."""
     path = Path(folder) / "index.json"
-    if not path.exists():
+    if files.kind_of(path) is None:
         return None
-    try:
-        index = json.loads(path.read_text())
-    except (OSError, ValueError) as e:
-        raise UserError(path, f"cannot be read ({e})", "remove its folder, a latent cache")
-    if not isinstance(index, dict) or index.get("version") != VERSION or not KEYS <= index.keys():
-        raise UserError(path, "is no index of a latent cache of today's form", "remove its folder")
+    index = read_json(path, f"an index of a latent cache; to make the cache again remove {folder}, which")
+    if not isinstance(index, dict) or index.get("version") != VERSION:
+        raise UserError(path, "is no index of a latent cache of today's form",
+                        f"remove the folder {folder} to make it again")
+    wrong = [key for key, is_right in KEYS.items() if key not in index or not is_right(index[key])]
+    if wrong:
+        raise UserError(path, f"is damaged: {wrong[0]} is {short(index.get(wrong[0]))}",
+                        f"remove the folder {folder} to make it again")
     return index
+
+
+def _is_number(value):
+    return type(value) is int and 0 <= value < 2 ** 63
+
+
+def _is_picture(entry):
+    return isinstance(entry, list) and len(entry) == 3 and all(isinstance(word, str) for word in entry)
 
 
 def is_whole(folder):
     """Whether the cache in `folder` has all its shards. Whose latents they are, `encoding.build` compares."""
     index = read_index(folder)
-    return index is not None and len(index["shards"]) == num_shards(index)
+    return index is not None and all(shard_name(k) in index["shards"] for k in range(num_shards(index)))
 
 
 def add_shard(folder, index, name, records):
@@ -54,13 +74,19 @@ def add_shard(folder, index, name, records):
         temporary.write_text(json.dumps(index))
 
 
-def open_shard(path, expected):
-    """The records of a shard, memory-mapped; one that has not the expected hash is a UserError."""
+def open_shard(path, expected, count):
+    """The `count` records of a shard, memory-mapped; one of another hash or form is a UserError."""
     found = files.sha256(path)
     if found != expected:
         raise UserError(path, f"is damaged (its hash is {found}, the index says {expected})",
                         "remove it, and tools/encode_latents.py makes it again")
-    return np.load(path, mmap_mode="r")
+    try:
+        records = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as e:
+        raise UserError(path, f"is damaged ({e})", "remove the cache's folder to make it again") from None
+    if records.ndim != 1 or records.dtype.names != ("latents", "labels") or len(records) != count:
+        raise UserError(path, f"does not hold {count} records", "remove the cache's folder to make it again")
+    return records
 
 
 class Latents:
@@ -73,8 +99,10 @@ class Latents:
             raise UserError(folder, "is no whole latent cache", "tools/encode_latents.py makes it or goes on")
         index = read_index(folder)
         self.count, self.shard_size = len(index["pictures"]), index["shard_size"]
-        self.shards = [open_shard(folder / name, index["shards"][name])
-                       for name in map(shard_name, range(num_shards(index)))]
+        self.shards = []
+        for k in range(num_shards(index)):
+            count = min(self.shard_size, self.count - k * self.shard_size)
+            self.shards.append(open_shard(folder / shard_name(k), index["shards"][shard_name(k)], count))
 
     def __len__(self):
         return self.count

@@ -4,14 +4,13 @@ import numpy as np
 from ldm.backend import jt
 from ldm.diffusion.schedule import at
 from ldm.errors import UserError
-
-KINDS = ("mse", "mse+vb", "mse+vb_rescaled")
+from ldm.values import LOSSES
 
 
 def check_kind(kind):
     """Refuse a name of a loss that is none."""
-    if kind not in KINDS:
-        raise UserError("training.loss", f"'{kind}' is none", f"one of {', '.join(KINDS)} is")
+    if kind not in LOSSES:
+        raise UserError("training.loss", f"is {kind!r}", f"one of {', '.join(LOSSES)} is needed")
 
 
 def mean_of_image(x):

@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 
 from ldm.errors import UserError
+from ldm.values import SCHEDULES
 
 # What a window's steps are even in: functions of abar that grow with t.
 SPACINGS = {
@@ -37,8 +38,8 @@ class Schedule:
     @classmethod
     def named(cls, name, steps=1000):
         """`linear`, `cosine` or `paper` by name."""
-        if name not in ("linear", "cosine", "paper"):
-            raise UserError("schedule", f"'{name}' is none", "linear, cosine or paper is")
+        if name not in SCHEDULES:
+            raise UserError("schedule", f"is {name!r}", f"one of {', '.join(SCHEDULES)} is needed")
         return getattr(cls, name)(steps)
 
     @classmethod

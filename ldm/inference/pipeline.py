@@ -43,12 +43,8 @@ class Pipeline:
         of the U-Net's weights, such as one of the checkpoints that were averaged. precision: one of
         runtime.PRECISIONS."""
         folder = Path(folder)
-        config = configs.load(folder / "config.yaml")
+        config = configs.load(folder / "config.yaml", networks=("unet", "autoencoder"))
         networks = UNet(**config["unet"]), Autoencoder(**config["autoencoder"])
-        step = networks[0].downsampling * networks[1].factor
-        if any(side % step for side in config["image_size"]):
-            raise UserError(folder / "config.yaml", f"image_size is {config['image_size']}",
-                            f"multiples of {step} are needed")
         paths = unet or folder / "unet.safetensors", folder / "autoencoder.safetensors"
         for network, path in zip(networks, paths):
             weights.load(path, network)

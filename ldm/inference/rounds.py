@@ -5,6 +5,7 @@ from ldm import config as configs
 from ldm.diffusion import Schedule
 from ldm.diffusion.samplers import SAMPLERS
 from ldm.diffusion.schedule import SPACINGS
+from ldm.documents import short
 from ldm.errors import UserError
 from ldm.inference.color_transfer import MODES
 
@@ -21,6 +22,8 @@ DEFAULTS = {
 # `spacing` says in what they are even (see Schedule.window).
 ROUND = {"respacing": "", "start": 0, "strength": 0.0, "steps": 0, "spacing": "time", "guidance": 1.0,
          "color_transfer": "", "from": "reference"}
+RANGES = {"strength": (0, 1), "guidance": (0, 1000), "start": (0, 1000), "steps": (0, 1000)}
+MOST_ROUNDS = 100
 STARTS = (("respacing", "start"), ("strength", "steps"))
 PIXELS = ("exact", "entry")
 WORDS = {"spacing": tuple(SPACINGS), "color_transfer": ("", *MODES), "from": ("reference", "noise")}
@@ -56,18 +59,15 @@ class Settings(NamedTuple):
 
 def load(path, assignments=()):
     """Settings from a YAML file; unknown keys, wrong types and impossible combinations are UserErrors."""
-    tree = configs.load(path, assignments, DEFAULTS)
-    settings = Settings(**{**tree, "rounds": [
-        configs.merge(ROUND, r if isinstance(r, dict) else {"": r}, path, "rounds.")
-        for r in tree["rounds"]]})
+    tree = configs.options(path, assignments, DEFAULTS)
+    settings = Settings(**{**tree, "rounds": [_merged(r, path) for r in tree["rounds"]]})
+    _check_numbers(path, settings)
     words = [("sampler", settings.sampler, tuple(SAMPLERS)), ("pixels", settings.pixels, PIXELS)]
     words += [(f"rounds.{key}", r[key], allowed) for r in settings.rounds for key, allowed in WORDS.items()]
     for name, value, allowed in words:
         if value not in allowed:
-            raise UserError(path, f"'{name}' is '{value}'", f"one of {', '.join(a for a in allowed if a)} is")
-    if not 0 <= settings.eta <= (settings.sampler == "ddim"):
-        raise UserError(path, f"'eta' is {settings.eta} and the sampler {settings.sampler}",
-                        "0..1 is possible with ddim, 0 with all others")
+            raise UserError(path, f"'{name}' is {short(value)}",
+                            f"one of {', '.join(a for a in allowed if a)} is needed")
     if settings.pixels == "entry" and settings.jpeg_between_rounds:
         raise UserError(path, "has both pixels: entry and jpeg_between_rounds",
                         "leave jpeg_between_rounds out: the entry's pixels have their own JPEGs")
@@ -78,6 +78,26 @@ def load(path, assignments=()):
     if settings.rounds[0]["color_transfer"]:
         raise UserError(path, "the first round has a color_transfer", "it starts at the reference itself")
     return settings
+
+
+def _merged(options, path):
+    if not isinstance(options, dict):
+        raise UserError(path, f"'rounds' holds {short(options)}", "a mapping for each round is needed")
+    return configs.merge(ROUND, options, path, "rounds.")
+
+
+def _check_numbers(path, settings):
+    """Refuse numbers out of range."""
+    if not 0 <= settings.eta <= (settings.sampler == "ddim"):
+        raise UserError(path, f"'eta' is {settings.eta} and the sampler {short(settings.sampler)}",
+                        "0..1 is possible with ddim, 0 with all others")
+    ranges = [("jpeg_between_rounds", settings.jpeg_between_rounds, 0, 100)]
+    ranges += [(f"rounds.{key}", r[key], *RANGES[key]) for r in settings.rounds for key in RANGES]
+    for name, value, least, most in ranges:
+        if not least <= value <= most:
+            raise UserError(path, f"'{name}' is {value}", f"a number from {least} to {most} is needed")
+    if len(settings.rounds) > MOST_ROUNDS:
+        raise UserError(path, f"has {len(settings.rounds)} rounds", f"up to {MOST_ROUNDS} are possible")
 
 
 def _check_start(r, path):

@@ -8,8 +8,8 @@ from ldm.networks import autoencoder, dropout
 from ldm.networks.attention import AttentionBlock
 from ldm.networks.blocks import ResBlock
 from ldm.networks.spade import SPADEResBlock
+from ldm.values import CHECKPOINTING
 
-KINDS = ("none", "blocks")
 BLOCKS = (ResBlock, AttentionBlock, autoencoder.Block, autoencoder.Attention)
 
 
@@ -56,8 +56,8 @@ def apply(network, kind):
     A SPADE block's modulations belong to what is recomputed: in training they are handed on as the map of
     which they are made.
     """
-    if kind not in KINDS:
-        raise UserError("checkpointing", f"'{kind}' is none", f"one of {', '.join(KINDS)} is")
+    if kind not in CHECKPOINTING:
+        raise UserError("checkpointing", f"is {kind!r}", f"one of {', '.join(CHECKPOINTING)} is needed")
     for module in network.modules() if kind == "blocks" else ():
         if isinstance(module, SPADEResBlock):
             _defer_modulations(module)

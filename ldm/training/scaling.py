@@ -1,10 +1,12 @@
 """The scale of the loss in fp16, whose smallest gradients would else be rounded to nothing."""
 import numpy as np
 
-from ldm.errors import UserError
-
 FIRST, LARGEST = 2.0 ** 16, 2.0 ** 24
 PATIENCE = 1000             # steps without an overflow after which the scale is doubled
+
+
+class Diverged(Exception):
+    """A step whose numbers are of no use. Its text says which; the trainer knows the way on."""
 
 
 class LossScale:
@@ -30,10 +32,10 @@ class LossScale:
         return variables if self.value == 1 else [v * (1 / self.value) for v in variables]
 
     def overflow(self, step):
-        """Take half the scale for another try of `step`; a UserError where none is small enough."""
+        """Take half the scale for another try of `step`; Diverged where none is small enough."""
         if self.value <= 1:
-            raise UserError("training", f"the gradients overflow at step {step}, however small the scale",
-                            "lower the learning rate, or use precision bf16; the last saved state is good")
+            raise Diverged(f"the gradients overflow at step {step}, however small the scale (with precision "
+                           "bf16 they would not)")
         self.value, self.calm = self.value / 2, 0
 
     def calm_step(self):

@@ -5,8 +5,8 @@ The loss of a batch is the mean over its items, so that a part of it counts by i
 import numpy as np
 
 from ldm.backend import jt
-from ldm.errors import UserError
 from ldm.training import parallel
+from ldm.training.scaling import Diverged
 
 
 def part(batch, first, end):
@@ -58,13 +58,13 @@ def apply(optimizer, grads, step):
     del group["grads"]
 
 
-def optimize(task, batch, optimizer, step, options, scale):
+def optimize(task, batch, optimizer, step, options, scale, most=np.inf):
     """Take optimiser step `step` (from 0) of `task` on its `batch`, with the `batch_size` and `micro_batch`
     (0: the whole batch at once) of `options` and the LossScale `scale`. -> the logged terms as floats, with
     the gradient's norm.
 
-    A loss or a gradient that is not finite is a UserError, raised before anything has changed; in fp16 the
-    gradient is tried with smaller scales before.
+    A loss or a gradient that is not finite, and a loss above `most`, raises Diverged before anything has
+    changed; in fp16 the gradient is tried with smaller scales before.
     """
     while True:
         sums, values = summed(scale.scaled(task.loss), batch, optimizer.param_groups[0]["params"], options)
@@ -73,8 +73,9 @@ def optimize(task, batch, optimizer, step, options, scale):
         values["grad_norm"] = float(np.sqrt(squares.numpy().sum()))
         for name, what in (("loss", "loss"), ("grad_norm", "norm of the gradient")):
             if not np.isfinite(values[name]) and (name == "loss" or not scale.dynamic):
-                raise UserError("training", f"the {what} is {values[name]} at step {step}",
-                                "lower the learning rate; the last saved state is good")
+                raise Diverged(f"the {what} is {values[name]} at step {step}")
+        if values["loss"] > most:
+            raise Diverged(f"the loss is {values['loss']:.3g} at step {step}, more than {most:.3g}")
         if np.isfinite(values["grad_norm"]):
             break
         scale.overflow(step)

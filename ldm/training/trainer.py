@@ -21,11 +21,9 @@ from ldm import files, images, weights
 from ldm.backend import jt
 from ldm.datasets.reader import Reader
 from ldm.training import ema, memory, parallel
-from ldm.training.run import checkpoints, jsonl, state
-from ldm.training.scaling import LossScale
+from ldm.training.run import checkpoints, jsonl, recovery, state
+from ldm.training.scaling import Diverged, LossScale
 from ldm.training.step import optimize
-
-LOG = "train.jsonl"
 
 
 class Trainer:
@@ -46,7 +44,7 @@ class Trainer:
         self.averages = ema.several(task.network, [options["ema_rate"], *more_rates])
         self.ema = self.averages[0]
         self.scale = LossScale(options.get("precision") == "fp16")
-        self.step = 0
+        self.step, self.first_loss = 0, None       # that of the run's first step
         self.recent, self.times = [], []           # terms and seconds of the steps since the log's last line
         self.signalled = False                     # by the signal's handler, in this process
         self.stopping = False                      # as all ranks have agreed at the end of a step
@@ -67,27 +65,36 @@ class Trainer:
             for average in self.averages:
                 yield f"{average.label}/{name}", average.state[name]
 
-    def resume(self):
-        """Continue from the newest whole state of this run, if there is one. -> what was wrong with newer
-        ones, as texts. What the logs say of later steps is removed: those are done again."""
-        self.step, arrays, problems = state.latest(self.run, self.config, self.task.sections)
+    def resume(self, from_step=None):
+        """Continue from the newest whole state of this run, if there is one, or from that of `from_step`
+        (see run/recovery.py). -> a state.Found without its arrays. What the logs say of later steps is
+        removed: those are done again."""
+        shapes = {name: tuple(variable.shape) for name, variable in self._variables()}
+        from_step = recovery.still_to_do(self.run, from_step, self.config, self.task.sections)
+        found = state.latest(self.run, self.config, self.task.sections, shapes, from_step)
+        self.step, arrays = found.step, found.arrays
         if arrays is not None:
             for name, variable in self._variables():
                 variable.assign(jt.array(arrays[name]))
             self.task.restore(_below("task/", arrays))
             self.scale.restore(arrays)
+            if "first_loss" in arrays:                             # states of 0.1 have none
+                self.first_loss = float(arrays["first_loss"][0])
             logged = _below("log/", arrays)
             self.recent = [dict(zip(logged, map(float, row))) for row in zip(*logged.values())]
+        parallel.wait()                                            # nothing moves before all ranks have read
         if parallel.rank() == 0:
-            for name in (LOG, checkpoints.VALIDATION):
+            recovery.record(self.run, found, from_step, self.config, self.task.sections)
+            for name in (checkpoints.LOG, checkpoints.VALIDATION):
                 jsonl.cut(self.run / name, self.step)
-        return problems
+        return found._replace(arrays=None)
 
     def save(self):
         """Write the state, then remove the files that are not kept."""
         arrays = {f"task/{name}": array for name, array in self.task.arrays().items()}
         arrays.update((name, variable.numpy()) for name, variable in self._variables())
         arrays.update(self.scale.arrays())
+        arrays["first_loss"] = np.float32([self.first_loss])
         if self.recent:
             for name in self.recent[0]:
                 arrays[f"log/{name}"] = np.array([terms[name] for terms in self.recent])
@@ -114,8 +121,8 @@ class Trainer:
 
     def log(self):
         """One line of train.jsonl: means since the last line."""
-        seconds = sum(self.times) / len(self.times)
-        jsonl.append(self.run / LOG, {
+        seconds = max(sum(self.times) / len(self.times), 1e-9)         # of a clock that does not move, too
+        jsonl.append(self.run / checkpoints.LOG, {
             "step": self.step, "learning_rate": self.optimizer.lr,
             **{name: float(np.mean([r[name] for r in self.recent])) for name in self.recent[0]},
             "samples_per_second": round(self.options["batch_size"] / seconds, 2),
@@ -130,10 +137,23 @@ class Trainer:
         if self._due("sample_every"):
             with self.ema.applied():
                 images.write_image(self.run / f"samples-{self.step:07d}.jpg", self.task.sample())
+        if self._due("save_every") or self.stopping:
+            self._refuse_unless_finite()
         if self._due("save_every"):
             self.publish()
         if self._due("save_every") or self.stopping:
             self.save()
+
+    def _refuse_unless_finite(self):
+        """No state and no average is written of numbers from which nothing can go on."""
+        for name, variable in self._variables():
+            if not np.isfinite(variable.numpy()).all():
+                raise self._diverged(f"'{name}' is not finite after step {self.step}")
+
+    def _diverged(self, what):
+        """The UserError of a run whose numbers `what` says are of no use, with the way on."""
+        return recovery.diverged(self.run, self.step, what, f"{self.task.sections[-1]}.learning_rate",
+                                 self.options["learning_rate"])
 
     def _due(self, interval):
         return self.step % self.options[interval] == 0 or self.step == self.options["steps"]
@@ -154,10 +174,17 @@ class Trainer:
         return o["learning_rate"] * warm * fall
 
     def train_step(self):
-        """One optimiser step. -> the logged terms as floats. A loss that is not finite stops the run."""
+        """One optimiser step. -> the logged terms as floats. A loss that is not finite, or out of all
+        proportion to the run's first, is a UserError."""
         self.optimizer.lr = self.learning_rate()
-        values = optimize(self.task, self.batch(self.step), self.optimizer, self.step, self.options,
-                          self.scale)
+        most = np.inf if self.first_loss is None else recovery.EXPLODED * max(abs(self.first_loss), 1)
+        try:
+            values = optimize(self.task, self.batch(self.step), self.optimizer, self.step, self.options,
+                              self.scale, most)
+        except Diverged as e:
+            raise self._diverged(str(e)) from None
+        if self.first_loss is None:
+            self.first_loss = values["loss"]
         for average in self.averages:
             average.update()
         jt.sync_all()
@@ -184,9 +211,9 @@ class Trainer:
         """Step by step. A signal is heeded where all ranks agree on it, once a step, and nowhere else: it
         comes at any moment, and a rank that stopped by itself would leave the others waiting for ever."""
         while self.step < self.options["steps"] and not self.stopping:
-            begin = time.time()
+            begin = time.perf_counter()
             terms = self.train_step()
-            self.times.append(time.time() - begin)
+            self.times.append(time.perf_counter() - begin)
             self.recent.append({name: float(np.float32(v)) for name, v in terms.items()})   # as states keep
             if progress:
                 progress(self.step, terms)

@@ -9,7 +9,7 @@ from pathlib import Path
 from ldm.errors import UserError
 from ldm.training.run import jsonl
 
-VALIDATION = "validation.jsonl"
+LOG, VALIDATION = "train.jsonl", "validation.jsonl"
 HIGHER_IS_BETTER = ("M", "A", "S", "T")          # the contest's; of losses and distances less is better
 NAME = re.compile(r"(state|ema)(?:-[\d.e-]+?)?-(\d{7,})\.safetensors")
 

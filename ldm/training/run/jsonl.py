@@ -3,6 +3,7 @@ import json
 import os
 from pathlib import Path
 
+from ldm.documents import short
 from ldm.errors import UserError
 from ldm.files import appending, replacing
 
@@ -24,9 +25,13 @@ def read(path):
     path = Path(path)
     try:
         text = path.read_text() if path.exists() else ""
-        return [json.loads(line) for line in text[:text.rfind("\n") + 1].splitlines()]
-    except (OSError, ValueError) as e:
-        raise UserError(path, f"cannot be read ({e})", "a JSON object a line is needed")
+        lines = [json.loads(line) for line in text[:text.rfind("\n") + 1].splitlines()]
+    except (OSError, ValueError, RecursionError) as e:
+        raise UserError(path, f"cannot be read ({e})", "a JSON object a line is needed") from None
+    for line in lines:
+        if not isinstance(line, dict) or type(line.get("step")) is not int:
+            raise UserError(path, f"has a line {short(line)}", "a JSON object with a step is needed")
+    return lines
 
 
 def cut(path, step):

@@ -1,0 +1,228 @@
+"""Values that no network and no training can have are refused by their key before anything is built."""
+import copy
+import math
+
+import pytest
+import tiny
+from conftest import ROOT
+
+from ldm import config as configs
+from ldm import documents, sizes, values
+from ldm.errors import UserError
+
+NETWORKS = ("unet", "autoencoder", "segmenter")
+HUGE = 10 ** 30
+NAN, INF = float("nan"), float("inf")
+
+
+def written(folder, text):
+    path = folder / "c.yaml"
+    path.write_text(text)
+    return path
+
+
+def refused(tree, word, names=()):
+    """A config of the defaults with `tree` over it is refused with this word in a single line."""
+    with pytest.raises(UserError) as caught:
+        config = configs.merge(configs.DEFAULTS, tree, "here")
+        values.check(config)
+        values.check_networks(config, names)
+    assert word in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+TRAINING = [("batch_size", 0), ("steps", 0), ("save_every", 0), ("sample_every", -1), ("log_every", 0),
+            ("keep", 0), ("warmup_steps", -1), ("micro_batch", -1), ("learning_rate", 0.0),
+            ("learning_rate", NAN), ("learning_rate", INF), ("decay", "linear"), ("weight_decay", -0.1),
+            ("ema_rate", 1.0), ("ema_rate", NAN), ("seed", -1), ("seed", HUGE), ("steps", HUGE),
+            ("batch_size", HUGE), ("steps", True), ("learning_rate", True), ("steps", 2.0), ("steps", None)]
+
+
+@pytest.mark.parametrize("section", ["training", "autoencoder_training", "segmenter_training"])
+@pytest.mark.parametrize("key, value", TRAINING)
+def test_no_training_has_these(section, key, value):
+    refused({section: {key: value}}, f"{section}.{key}")
+
+
+@pytest.mark.parametrize("name, value", [
+    ("training.keep_best", -1), ("training.label_drop", 1.5), ("training.held_out", -1.0),
+    ("training.metrics_every", 0), ("training.precision", "fp8"), ("training.checkpointing", "all"),
+    ("training.loss", "mae"), *[("training.more_ema_rates", rates)
+                                for rates in ([0.5, 2.0], [0.9999], ["x"], [0.5, 0.5], [NAN])],
+    ("autoencoder_training.crop", 16), ("autoencoder_training.crop", 250),
+    ("autoencoder_training.lpips", [1]),
+    ("autoencoder_training.discriminator_channels", 0), ("autoencoder_training.discriminator_channels", 12),
+    ("autoencoder_training.discriminator_start", -1), ("autoencoder_training.discriminator_weight", -0.5),
+    ("autoencoder_training.quantize_after", -1), ("autoencoder_training.perceptual_weight", -1.0),
+    ("segmenter_training.least_crop", 0.0), ("segmenter_training.least_crop", 1.5), ("schedule", "log"),
+    ("image_size", []), ("image_size", [1]), ("image_size", [64, 64, 64]), ("image_size", [0, 0]),
+    ("image_size", [64, HUGE]), ("image_size", 64), ("image_size", [64.0, 64]),
+])
+def test_nor_these(name, value):
+    *section, key = name.split(".")
+    refused({section[0]: {key: value}} if section else {key: value}, name)
+
+
+def network_cases():
+    """Every number of every network as none can be: negative, 0, huge, of another kind, alone or in lists."""
+    for section in NETWORKS:
+        for key, default in configs.DEFAULTS[section].items():
+            if type(default) is bool:
+                yield section, key, 1
+                continue
+            for wrong in (-1, 0, HUGE, 10 ** 7, "x", None, True, NAN, [], {}):
+                if isinstance(default, list):
+                    yield section, key, wrong
+                    yield section, key, [wrong] * len(default)
+                elif (key, wrong) not in (("dropout", 0), ("codebook_size", 10 ** 7)):
+                    yield section, key, wrong
+
+
+@pytest.mark.parametrize("section, key, value", [
+    case for case in network_cases() if case != ("unet", "attention_downsampling", [])])
+def test_no_network_is_built_of_these(section, key, value):
+    refused({section: {key: value}}, f"{section}.{key}")
+
+
+@pytest.mark.parametrize("tree, word", [
+    ({"unet": {"channels": 100}}, "unet.norm_groups"),
+    ({"unet": {"head_channels": 48}}, "unet.head_channels"),
+    ({"unet": {"channels": 33, "norm_groups": 33}}, "unet.channels"),
+    ({"unet": {"num_classes": 30}}, "unet.num_classes: is 30, 29"),
+    ({"unet": {"learn_sigma": False}}, "training.loss"),
+    ({"autoencoder": {"channels": 100}}, "autoencoder.norm_groups"),
+    ({"autoencoder": {"embed_dim": 4}}, "autoencoder.embed_dim: is 4, 3"),
+    ({"autoencoder": {"channels": 32, "norm_groups": 16}, "autoencoder_training": {"linear_start": True}},
+     "linear_start"),
+    ({"segmenter": {"hidden": [32, 64, 100, 256]}}, "segmenter.hidden"),
+])
+def test_values_that_do_not_go_together(tree, word):
+    refused(tree, word)
+
+
+@pytest.mark.parametrize("size, names, word", [
+    ([512, 100], ("unet", "autoencoder"), "multiples of 64"), ([520, 384], ("unet",), "multiples of 64"),
+    ([512, 390], ("autoencoder",), "multiples of 4"), ([32, 16], ("segmenter",), "32 or more"),
+])
+def test_image_sizes_that_a_network_cannot_halve(size, names, word):
+    refused({"image_size": size}, word, names)
+    values.check(configs.merge(configs.DEFAULTS, {"image_size": size}, "here"))
+
+
+@pytest.mark.parametrize("tree, word", [
+    ({"unet": {"channels": 2 ** 14}}, "unet: is 'a network of"),
+    ({"segmenter": {"hidden": [2 ** 13] * 4, "depths": [256] * 4}}, "segmenter: is 'a network of"),
+    ({"autoencoder": {"channels": 2 ** 12, "channel_mult": [64] * 3}}, "autoencoder: is 'a network of"),
+    ({"image_size": [2 ** 14, 2 ** 14]}, "image_size"),
+])
+def test_what_no_memory_holds(monkeypatch, tree, word):
+    """Also not a gigabyte of what it would take is asked for."""
+    monkeypatch.setattr(values.runtime, "on_gpu", lambda: False)
+    refused(tree, word, NETWORKS)
+
+
+def test_sizes_are_those_of_the_networks():
+    """Layer by layer from the numbers, as the built networks have."""
+    from test_networks import shapes
+
+    from ldm.networks import Autoencoder, UNet
+    from ldm.training import estimate
+    other = configs.merge(tiny.CONFIG, {"unet": {"attention_downsampling": [1, 2], "learn_sigma": False},
+                                        "autoencoder": {"z_channels": 5, "channel_mult": [1, 2]}}, "here")
+    for config in (configs.load(ROOT / "configs/demo.yaml"), tiny.CONFIG, other):
+        networks = {"unet": UNet(**config["unet"]), "autoencoder": Autoencoder(**config["autoencoder"])}
+        for name, network in networks.items():
+            built = sum(math.prod(shape) for shape in shapes(network).values())
+            assert sizes.parameters(config, name) == built, name
+        one = estimate.one_pass(networks["unet"], 12, 16)
+        assert sum(layer.macs(12, 16) for layer in sizes.unet(config["unet"])) == one.macs
+    assert sizes.parameters(configs.DEFAULTS, "unet") == 501_540_358
+    assert sizes.parameters(configs.DEFAULTS, "autoencoder") == 55_322_782
+
+
+def test_what_the_shipped_configs_say_is_allowed():
+    for path in [*ROOT.glob("configs/*.yaml"), *ROOT.glob("models/*/config.yaml")]:
+        names = ("segmenter",) if path.stem == "segmenter" else ("unet", "autoencoder")
+        configs.load(path, (), names)
+    values.check_networks(configs.DEFAULTS, NETWORKS)
+
+
+@pytest.mark.parametrize("text, expected", [("1e-5", 1e-5), ("1E5", 1e5), (".5", 0.5), ("3", 3.0),
+                                            ("+2.e1", 20.0), ("1.0e+6", 1e6), ("'1e-5'", 1e-5)])
+def test_numbers_as_people_write_them(tmp_path, text, expected):
+    path = written(tmp_path, f"training: {{learning_rate: {text}, more_ema_rates: [5e-1, 0]}}\n")
+    for config in (configs.load(path), configs.load(path, [f"training.learning_rate={text}"])):
+        assert config["training"]["learning_rate"] == expected
+        assert config["training"]["more_ema_rates"] == [0.5, 0.0]
+
+
+def test_the_file_or_the_override_is_named(tmp_path):
+    path = written(tmp_path, "training: {steps: 0}\n")
+    with pytest.raises(UserError, match=r"c\.yaml: training\.steps: is 0"):
+        configs.load(path)
+    with pytest.raises(UserError, match=r"^training\.steps: is 0"):
+        configs.load(path, ["training.steps=0"])
+
+
+# ---- what a YAML or JSON file may hold ---------------------------------------------------------------------
+
+LAUGHS = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}, *{a}, *{a}]\n" for a, b in
+                                    zip("abcdefghijklmnopqrs", "bcdefghijklmnopqrst"))
+MERGES = "k: &k {x: 1}\n" + "".join(f"k{'k' * i}: &{'k' * (i + 1)} {{<<: [*{'k' * i}, *{'k' * i}]}}\n"
+                                    for i in range(1, 40))
+BAD_YAML = {
+    "brackets": "[" * 5000, "braces": "{a: " * 5000, "dashes": "- " * 5000, "questions": "? " * 5000,
+    "digits": "9" * 5000, "sexagesimal": "1:" * 4000 + "1", "date": "2020-99-99",
+    "time": "2020-01-01T99:99:99Z", "year": "0000-00-00",
+    "binary": "0b_", "hexadecimal": "0x_", "int": "!!int foo", "float": "!!float foo",
+    "bool": "!!bool foo", "timestamp": "!!timestamp foo", "set": "!!set 5", "pairs": "!!pairs [5]",
+    "object": "!!python/object/apply:os.system [x]", "list key": "{[1]: 2}", "map key": "{{a: 1}: 2}",
+    "nul": "a\0b", "laughs": LAUGHS, "merges": MERGES, "itself": "&a [*a]", "long": "- 1\n" * 15000,
+    "half": "[", "quote": "'" * 9999, "number": "1", "nothing": "", "int keys": "1: 2\n",
+    "nested int key": "unet: {1: 2}", "date key": "unet: {2020-01-01: 2}", "null": "unet: null",
+}
+
+
+@pytest.mark.parametrize("name", BAD_YAML)
+def test_bad_yaml_is_one_line(tmp_path, name):
+    """Without limits some of these take minutes or all memory."""
+    path = tmp_path / "c.yaml"
+    path.write_bytes(BAD_YAML[name].encode())
+    with pytest.raises(UserError) as caught:
+        configs.load(path)
+    if name not in ("nothing", "int keys", "nested int key", "date key", "null", "merges"):
+        with pytest.raises(UserError):
+            configs.load(ROOT / "configs/demo.yaml", [f"schedule={BAD_YAML[name]}"])
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+def test_other_files_that_are_no_documents(tmp_path):
+    large, words = tmp_path / "large", tmp_path / "words"
+    large.write_bytes(b"#" * (documents.YAML_BYTES + 1))
+    words.write_bytes(b"\xff\xfe\x00x")
+    for path in (large, words, tmp_path, tmp_path / "none", "/dev/zero"):
+        for read in (documents.read_yaml, lambda path: documents.read_json(path, "JSON")):
+            with pytest.raises(UserError, match=str(path)):
+                read(path)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5000 + "x", "{", "NaN", '{"a": Infinity}', "'a'", ""])
+def test_bad_json_is_one_line(tmp_path, text):
+    (tmp_path / "c.json").write_text(text)
+    with pytest.raises(UserError, match="c.json") as caught:
+        documents.read_json(tmp_path / "c.json", "JSON")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path):
+    (tmp_path / "c").write_bytes(b"\xef\xbb\xbf{\"a\": 1}")
+    assert documents.read_json(tmp_path / "c", "JSON") == documents.read_yaml(tmp_path / "c") == {"a": 1}
+
+
+def test_aliases_are_read():
+    assert documents.parse_yaml("a: &x {b: 1}\nc: {<<: *x, d: 2}\n", "here")["c"] == {"b": 1, "d": 2}
+
+
+def test_defaults_stay_as_they_are():
+    before = copy.deepcopy(configs.DEFAULTS)
+    configs.load(ROOT / "configs/demo.yaml", ["unet.channel_mult=[1, 1]"])
+    assert configs.DEFAULTS == before
