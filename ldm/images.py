@@ -1,5 +1,6 @@
 """Images at the edges of the program: H x W x 3 uint8 RGB arrays, label maps H x W uint8."""
 import io
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,7 +59,9 @@ def read_labels(path, size=None, reading=AS_IS):
     of other proportions than `size` is a UserError, or cropped: see Reading."""
     image = Image.fromarray(classes(decode(path), path, reading.ignore))
     if size is not None and reading.fit == "refuse" and not same_proportions(image.size, size):
-        raise UserError(path, "is {} x {} pixels, other proportions than {} x {}".format(*image.size, *size),
+        part = math.gcd(*size)
+        raise UserError(path, f"is {image.width} x {image.height} pixels, other proportions than "
+                              f"{size[0] // part} : {size[1] // part}",
                         "crop it, or give --fit crop to take its middle")
     return np.asarray(_sized(image, size, reading.fit, Image.NEAREST))
 
