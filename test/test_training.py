@@ -88,6 +88,12 @@ def test_the_best_two_and_their_average(undisturbed, tmp_path):
         np.testing.assert_array_equal(averaged, mean.astype(np.float32))
 
 
+def test_a_dry_run_opens_the_segmenter(folder, tmp_path):
+    (tmp_path / "segmenter.pth").write_bytes(b"no weights")
+    done = train(folder, tmp_path / "run", "--dry-run", "--segformer", tmp_path / "segmenter.pth")
+    one_error(done, "segmenter.pth")
+
+
 def test_dry_run_says_what_it_will_need(folder, tmp_path):
     done = train(folder, tmp_path, "--dry-run", "training.checkpointing=blocks")
     assert done.returncode == 0 and list(tmp_path.iterdir()) == [], done.stderr

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 import traceback
+import warnings
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -23,6 +24,8 @@ _rank = os.environ.get("OMPI_COMM_WORLD_RANK", "")
 RANK = int(_rank) if _rank.isdecimal() else 0              # of this process in an MPI run
 if RANK:                                                   # rank 0 speaks for all, but for errors
     os.environ["TQDM_DISABLE"] = "1"
+# Code compiled for speed, as Jittor's is, makes numpy say so wherever it asks for the smallest number.
+warnings.filterwarnings("ignore", "The value of the smallest subnormal", UserWarning)
 logging.getLogger("ldm").addHandler(terminal.Warnings())
 # What the machine refuses wherever a file is touched, and what may help.
 REFUSALS = {errno.EACCES: "permission is needed", errno.EPERM: "permission is needed",

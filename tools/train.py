@@ -56,11 +56,14 @@ def main():
     schedule = Schedule.named(config["schedule"])
     autoencoder = Autoencoder(**config["autoencoder"])
     weights.load(args.autoencoder, autoencoder)
+    measure = train_common.metrics(args.segformer) if training["held_out"] or args.segformer else None
     jt.set_global_seed(training["seed"])                   # of the new network's weights
     network = UNet(**config["unet"])
     train_common.show_estimate(network, [side // autoencoder.factor for side in size[::-1]], training,
                                args.output)
     if args.dry_run:
+        if latents.is_whole(cache):
+            latents.Latents(cache)
         return
     precision.apply(network, training["precision"])
     checkpointing.apply(network, training["checkpointing"])
@@ -70,8 +73,7 @@ def main():
     task = DiffusionTask(network, latents.Latents(cache), schedule, autoencoder, training)
     validation = None
     if len(task.held_out):
-        validation = Validation(task.latents, task.held_out, schedule, training, autoencoder,
-                                train_common.metrics(args.segformer))
+        validation = Validation(task.latents, task.held_out, schedule, training, autoencoder, measure)
     trainer = Trainer(task, args.output, config, training, validation, training["more_ema_rates"])
     train_common.train(trainer, args.from_step)
 
