@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Union
 
@@ -66,6 +66,15 @@ def check_target(path: Name) -> None:
                         "a writable folder is needed") from None
     if kind != "file":
         raise UserError(path, f"is a {kind}", wanted)
+
+
+def refuse_sources(target: Name, sources: Iterable[Name]) -> None:
+    """UserError if the file `target`, which is to be written, is one of `sources`, which are read: by another
+    name or through a link too."""
+    for source in sources:
+        with contextlib.suppress(OSError, ValueError):      # what is not there cannot be lost
+            if os.path.samefile(target, source):
+                raise UserError(target, f"is {source}, which is read", "write to another file")
 
 
 @contextlib.contextmanager

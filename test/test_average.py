@@ -1,4 +1,5 @@
 """Eq. 7: the mean of checkpoints, against golden numbers, and what it refuses."""
+import os
 import pickle
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from tiny import one_error, run_tool
 from ldm.errors import UserError
 from ldm.training.run.ensemble import average, average_files
 from ldm.training.run.jsonl import append
-from ldm.weights import read_state, save
+from ldm.weights import convert, read_state, save
 
 
 def part(prefix):
@@ -64,7 +65,7 @@ def test_configs_may_differ_in_training_only(tmp_path):
     (tmp_path / "foreign.pkl").write_bytes(pickle.dumps({"w": np.float32([4])}))
     paths = [tmp_path / name for name in ("foreign.pkl", "0", "1")]
     state = average_files(paths, tmp_path / "mean", [1, 1, 2])
-    assert state["w"].tolist() == [1.5] and read_state(tmp_path / "mean")[0]["w"].tolist() == [1.5]
+    assert state["w"].shape == (1,) and read_state(tmp_path / "mean")[0]["w"].tolist() == [1.5]
     assert read_state(tmp_path / "mean")[1] == configs[0]
     with pytest.raises(UserError, match="2: has another config than"):
         average_files([tmp_path / "0", tmp_path / "2"], tmp_path / "none")
@@ -110,3 +111,67 @@ def test_tool_takes_the_best_of_a_run(tmp_path):
                        (["--best", 2, run, run], ("the folder of one run",))):
         one_error(run_tool("average", *bad, "--output", tmp_path / "no"), *words)
     assert not (tmp_path / "no").exists()
+
+
+def test_wrappers_prefixes_are_never_kept(tmp_path):
+    save(tmp_path / "plain", {"a.w": np.float32([1]), "b": np.float32([2])})
+    for prefix in ("module.", "_orig_mod.", "module._orig_mod."):
+        save(tmp_path / "wrapped", {f"{prefix}a.w": np.float32([3]), f"{prefix}b": np.float32([4])})
+        for pair in (("plain", "wrapped"), ("wrapped", "plain"), ("wrapped", "wrapped")):
+            average_files([tmp_path / name for name in pair], tmp_path / "mean")
+            assert set(read_state(tmp_path / "mean")[0]) == {"a.w", "b"}
+
+
+def test_a_networks_names_and_shapes_are_asked_of_every_file(tmp_path):
+    shapes, config = {"w": (2,)}, {"schedule": "linear"}
+    save(tmp_path / "good", {"w": np.ones(2, np.float32)})
+    save(tmp_path / "other", {"v": np.ones(2, np.float32)})
+    save(tmp_path / "wide", {"w": np.ones(3, np.float32)})
+    average_files([tmp_path / "good"] * 2, tmp_path / "mean", config=config, shapes=shapes)
+    assert read_state(tmp_path / "mean")[1] == config
+    with pytest.raises(UserError, match="other: .*missing 1 .w.; extra 1 .v.") as caught:
+        average_files([tmp_path / n for n in ("good", "other", "wide")], tmp_path / "no", config=config,
+                      shapes=shapes)
+    assert len(caught.value.details) == 1 and "wide" in caught.value.details[0]
+    save(tmp_path / "cosine", {"w": np.ones(2, np.float32)}, {"schedule": "cosine"})
+    with pytest.raises(UserError, match="cosine: .*schedule"):
+        average_files([tmp_path / "good", tmp_path / "cosine"], tmp_path / "no", config=config, shapes=shapes)
+    assert not (tmp_path / "no").exists()
+
+
+def test_what_is_read_is_never_written_over(tmp_path):
+    for name in "ab":
+        save(tmp_path / name, {"w": np.float32([1])})
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    os.link(tmp_path / "b", tmp_path / "hard")
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    for target in ("a", "b", "link", "hard", "x/../a"):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        with pytest.raises(UserError, match="which is read"):
+            average_files([tmp_path / "a", tmp_path / "b"], tmp_path / target)
+        with pytest.raises(UserError, match="which is read"):
+            convert(tmp_path / ("b" if target in ("b", "hard") else "a"), tmp_path / target)
+    assert before == {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
+    assert (tmp_path / "link").is_symlink()
+
+
+PEAK = """
+import re, sys
+sys.path.insert(0, sys.argv[1])
+from ldm.training.run.ensemble import average_files
+peak = lambda: int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1]) * 1024
+before = peak()
+average_files(sys.argv[2:-1], sys.argv[-1])
+print(peak() - before)
+"""
+
+
+def test_averaging_takes_less_memory_than_a_file(tmp_path):
+    """Twenty tensors of 2 MB: a few of them in float64 at a time, not forty of all."""
+    state = {f"w{i}": np.full(500_000, i, np.float32) for i in range(20)}
+    save(tmp_path / "a", state)
+    (tmp_path / "b").write_bytes(pickle.dumps(state, 4))
+    command = [sys.executable, "-c", PEAK, ROOT, tmp_path / "a", tmp_path / "b", tmp_path / "mean"]
+    peak = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert peak < 1.2 * (tmp_path / "a").stat().st_size
+    assert read_state(tmp_path / "mean")[0]["w7"].tolist() == [7.0] * 500_000

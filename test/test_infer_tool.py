@@ -51,7 +51,7 @@ def test_makes_every_image_of_the_models_size(undisturbed):
     _, made, folder = undisturbed
     assert sorted(made) == ["m0.png", "m1.png", "m2.png", "m3.png"]
     assert all(x.shape == (48, 64, 3) and x.std() > 5 for x in made.values())
-    assert images.read_image(folder / "overview.jpg").shape[1] > 6 * 256        # two triples a row
+    assert images.read_image(folder / "about/overview.jpg").shape[1] > 6 * 256        # two triples a row
     assert not list(folder.glob(".*"))
 
 
@@ -244,7 +244,7 @@ def test_unwritable_output(model, pairs, tmp_path):
 
 def test_unknown_keys_and_wrong_values(model, pairs, tmp_path):
     out = tmp_path / "out"
-    one_error(infer(model, pairs, out, "etta=0.5"), "etta", "eta, jpeg_between_rounds, rounds, sampler")
+    one_error(infer(model, pairs, out, "etta=0.5"), "etta", "eta, jpeg_between_rounds, pixels, rounds, sampler")
     one_error(infer(model, pairs, out, "eta=2e-1"), "eta", "2.0e-5")
     one_error(infer(model, pairs, out, "sampler=euler"), "'euler'", "ddpm, ddim")
     one_error(infer(model, pairs, out, "--batch-size", 0), "--batch-size")
@@ -290,3 +290,30 @@ def test_bad_weights(model, pairs, tmp_path, case):
     one_error(infer(spoilt_model(model, folder, "unet.safetensors", data), pairs, tmp_path / "out"),
               "unet.safetensors", words)
     assert not (tmp_path / "ran").exists() and not list((tmp_path / "out").glob("m*"))
+
+
+def test_the_entrys_pixels_and_a_zip_of_them(model, pairs, tmp_path):
+    out = tmp_path / "out"
+    one_error(infer(model, pairs, out, "pixels=entry", "--format", "png"), "--format", "jpg")
+    done = infer(model, pairs, out, "pixels=entry", "--zip")
+    assert done.returncode == 0, done.stderr
+    assert sorted(p.name for p in out.iterdir()) == ["about", *(f"m{i}.jpg" for i in range(4)), "result.zip"]
+    entrys, ours = Image.open(out / "m0.jpg"), Image.new("RGB", (8, 8))
+    ours.save(tmp_path / "75.jpg", quality=75)
+    assert entrys.quantization == Image.open(tmp_path / "75.jpg").quantization
+
+
+def test_inputs_are_never_results(model, pairs):
+    before = {p: p.read_bytes() for p in pairs.rglob("*.*")}
+    for output in ("masks", "references", "."):
+        done = infer(model, pairs, pairs / output, "--overwrite", "--format", "png")
+        one_error(done, pairs / output, "--output")
+    assert before == {p: p.read_bytes() for p in pairs.rglob("*.*")}
+
+
+def test_a_config_that_is_not_the_weights_own(model, pairs, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    text = (model / "config.yaml").read_text().replace("schedule: linear", "schedule: cosine").encode()
+    one_error(infer(spoilt_model(model, folder, "config.yaml", text), pairs, tmp_path / "out"),
+              "unet.safetensors", "schedule")

@@ -21,10 +21,11 @@ from ldm.datasets.landscape import contest_folder, read_pairs
 from ldm.diffusion import Schedule
 from ldm.errors import UserError
 from ldm.evaluation import runner
-from ldm.inference import job, rounds
+from ldm.inference import job, record, rounds
 from ldm.platform import runtime
 
 ROOT = Path(__file__).resolve().parents[1]
+SHUFFLED = "shuffled"   # folder of the last row's results under other masks' names
 SHOWN = 8               # pairs whose pictures are in the report
 
 
@@ -78,9 +79,11 @@ def generate(args, rows, schedule, masks, pairs):
     made_by, plans = {}, {}
     for row in rows:
         folder = args.output / row.name
-        files.check_writable(folder)
-        made_by[row.name] = job.record(folder, row.settings, args.model, args.seed, unet=unet_of(args, row))
-        plans[row.name] = job.plan(masks, args.data / "imgs", pairs, folder, "jpg", count=args.count)
+        made_by[row.name] = record.made_by(row.settings, args.model, args.seed, unet=unet_of(args, row))
+        of_row = record.Record(folder, made_by[row.name])
+        plans[row.name] = job.plan(masks, args.data / "imgs", pairs, folder, "jpg", count=args.count,
+                                   record=of_row)
+        of_row.start()
     steps = {row.name: row.settings.steps(schedule) for row in rows}
     todo = sum(len(plans[name].todo) * steps[name] for name in plans)
     print(f"{len(rows)} rows of {args.count} pairs, {todo} network steps to go", flush=True)
@@ -98,17 +101,17 @@ def generate(args, rows, schedule, masks, pairs):
 
 def shuffle(args, pairs):
     """The last row's results, each under the next mask's name: what is right by chance."""
-    folder = args.output / "shuffled"
-    files.check_writable(folder)
+    folder = args.output / SHUFFLED
     for (mask, _), (following, _) in zip(pairs, pairs[1:] + pairs[:1]):
-        shutil.copyfile(args.output / "ensemble" / f"{mask.stem}.jpg", folder / f"{following.stem}.jpg")
+        with files.replacing(folder / f"{following.stem}.jpg") as temporary:
+            shutil.copyfile(args.output / "ensemble" / f"{mask.stem}.jpg", temporary)
     return folder
 
 
 def evaluate(args, rows, masks, pairs_file, pairs):
     """Each row's numbers, the real images' and those of shuffled results."""
     folders = [(row.name, row.title, args.output / row.name) for row in rows]
-    folders.append(("shuffled", "results of other masks", shuffle(args, pairs)))
+    folders.append((SHUFFLED, "results of other masks", shuffle(args, pairs)))
     if (args.data / "truth").is_dir():
         folders.append(("real", "the real images", args.data / "truth"))
     networks = runner.open_networks({"segformer": None, "nima": None, "inception": None}, args.models)
@@ -158,6 +161,9 @@ def main():
     schedule = Schedule.named(config["schedule"])
     rows = table_rows(settings, schedule)
     masks, pairs_file = contest_folder(args.data)
+    job.refuse_inputs(args.output, masks, args.data / "imgs", args.data / "truth", args.train_images)
+    for folder in (*(row.name for row in rows), SHUFFLED):
+        files.check_writable(args.output / folder)
     images.list_images(args.train_images)
     compiled = runtime.notice_compile(f"inference {config['unet']} {config['autoencoder']}",
                                       "First use of this model here: its operators are compiled now, "

@@ -6,6 +6,7 @@ import cli
 import train_common
 
 from ldm import config as configs
+from ldm import files
 from ldm.errors import UserError
 from ldm.training.run import checkpoints
 from ldm.training.run.ensemble import average_files
@@ -20,6 +21,10 @@ def parse():
                                                                "(all equal otherwise)")
     parser.add_argument("--container", metavar="KEY",
                         help="where the weights are, such as ema, if the files hold several sets")
+    parser.add_argument("--config", metavar="FILE",
+                        help="config of the network they are for, to compare names and shapes with")
+    parser.add_argument("--part", choices=["unet", "autoencoder"], default="unet",
+                        help="which network of --config")
     parser.add_argument("--best", type=int, metavar="N", help="the N best checkpoints of a run")
     parser.add_argument("--by", default="loss", metavar="METRIC",
                         help="the number in its validation.jsonl that ranks them")
@@ -46,11 +51,13 @@ def measured(arguments, run):
     from ldm import weights
     from ldm.networks import Autoencoder, UNet
     from ldm.training.tasks import validation
+    from ldm.weights.agreement import refuse_other_config
     config = configs.load(run / "config.yaml", networks=("unet", "autoencoder"))
     autoencoder = metrics = None
     if arguments.autoencoder:
         autoencoder, metrics = Autoencoder(**config["autoencoder"]), train_common.metrics(arguments.segformer)
-        weights.load(arguments.autoencoder, autoencoder)
+        found = weights.load(arguments.autoencoder, autoencoder)
+        refuse_other_config(arguments.autoencoder, found, config, "autoencoder")
     held_out = validation.of_run(config, arguments.latents or run / "latents", autoencoder, metrics)
     network = UNet(**config["unet"])
     weights.load(arguments.output, network)
@@ -67,7 +74,15 @@ def main():
         run = Path(paths[0])
         ranked = checkpoints.best(run, arguments.by, arguments.best)
         paths = [run / line["file"] for line in ranked]
-    state = average_files(paths, arguments.output, arguments.weights, arguments.dtype, arguments.container)
+    files.refuse_sources(arguments.output, filter(None, (arguments.config, arguments.autoencoder,
+                                                         arguments.segformer)))
+    config = shapes = None
+    if arguments.config:
+        from ldm.networks.shapes import expected_shapes  # needs Jittor
+        config = configs.load(arguments.config, networks=(arguments.part,))
+        shapes = expected_shapes(config, arguments.part)
+    state = average_files(paths, arguments.output, arguments.weights, arguments.dtype, arguments.container,
+                          config, shapes, arguments.part)
     for line in ranked:
         print(f"{run / line['file']}: {arguments.by} {line[arguments.by]:.6g}")
     if ranked:

@@ -2,14 +2,8 @@
 import cli
 
 from ldm import config as configs
+from ldm import files
 from ldm.weights import convert, summary
-
-
-def expected_shapes(config, part):
-    """name -> shape of the network that `config` describes; building it needs Jittor."""
-    from ldm.networks import Autoencoder, UNet
-    network = {"unet": UNet, "autoencoder": Autoencoder}[part](**config[part])
-    return {name: tuple(value.shape) for name, value in network.state_dict().items()}
 
 
 def main():
@@ -29,6 +23,8 @@ def main():
         parser.error("--config and --part are given together or not at all")
     config = shapes = None
     if arguments.config:
+        from ldm.networks.shapes import expected_shapes  # needs Jittor
+        files.refuse_sources(arguments.output, [arguments.config])
         config = configs.load(arguments.config, networks=(arguments.part,))
         shapes = expected_shapes(config, arguments.part)
     state, left_out = convert(arguments.source, arguments.output, shapes, config, arguments.dtype,

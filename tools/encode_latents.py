@@ -39,8 +39,10 @@ def main():
 
     from ldm import weights
     from ldm.networks import Autoencoder
+    from ldm.weights.agreement import refuse_other_config
     autoencoder = Autoencoder(**config["autoencoder"])
-    weights.load(args.autoencoder, autoencoder)
+    found = weights.load(args.autoencoder, autoencoder)
+    refuse_other_config(args.autoencoder, found, config, "autoencoder")
     train_common.encode(pairs, autoencoder, config["image_size"], args.output, args.shard_size,
                         args.batch_size, reading=taken)
     cache = latents.Latents(args.output)

@@ -12,7 +12,8 @@ from ldm import files
 from ldm.datasets import landscape
 from ldm.diffusion import Schedule
 from ldm.errors import UserError
-from ldm.inference import job, pixels, rounds, workers
+from ldm.inference import job, pixels, record, rounds, workers
+from ldm.inference.record import Hashes
 from ldm.platform import runtime
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,7 +46,11 @@ def parse():
                         help="of what is kept of a batch's label maps, 370 an image at full size; what takes "
                              "more is made anew for each step")
     parser.add_argument("--format", default="jpg", choices=("jpg", "png"), help="of the results")
-    parser.add_argument("--overwrite", action="store_true", help="make results anew that stand already")
+    parser.add_argument("--overwrite", action="store_true",
+                        help="replace pictures in --output that other settings made or that its record does "
+                             "not know; what the same settings made from the same inputs is kept")
+    parser.add_argument("--zip", action="store_true",
+                        help=f"at the end, write {job.ZIP} beside the results, with them and nothing else")
     reading.add_options(parser)
     parser.add_argument("--dry-run", action="store_true",
                         help="check everything, say what would be made, and stop")
@@ -84,24 +89,39 @@ def main():
     settings = rounds.load(args.rounds, args.overrides)
     config = configs.load(args.model / "config.yaml", networks=("unet", "autoencoder"))
     steps = settings.steps(Schedule.named(config["schedule"]))
-    plan = job.plan(args.masks, args.references, args.pairs, args.output, args.format, args.overwrite,
-                    reading=reading.of(args))
     if args.format not in pixels.of(settings).suffixes:
         raise UserError("--format", f"is {args.format}", f"pixels: {settings.pixels} writes jpg files")
+    folder, plan = look(args, settings)
     if args.dry_run:
         job.check(plan, config["image_size"])
     print(f"{len(plan.todo)} to make, {len(plan.done)} stand already, {len(plan.failures)} cannot be made; "
           f"{config['image_size'][0]} x {config['image_size'][1]} pixels, {steps} steps each", flush=True)
+    if plan.changed:
+        print(f"{plan.changed} of those to make are there, but from another mask or reference", flush=True)
     if args.dry_run:
         return cli.report(plan.failures)
     files.check_writable(args.output)
-    job.record(args.output, settings, args.model, args.seed, args.overwrite, precision=args.precision)
+    folder.start()
     if plan.todo:
         make(args, settings, config, plan, steps)
     overview = job.overview(plan, args.output)
     print(f"{len(plan.done)} images in {args.output}"
-          + (f", side by side in {overview.name}" if overview else ""))
-    return cli.report(plan.failures)
+          + (f", side by side in {overview.relative_to(args.output)}" if overview else ""))
+    status = cli.report(plan.failures)
+    if args.zip:
+        print(f"{job.pack(plan, args.output)}: {len(plan.done)} images")
+    return status
+
+
+def look(args, settings):
+    """(the Record of --output, the Plan of what is to make there)."""
+    job.refuse_inputs(args.output, args.masks, args.references)
+    hashes = Hashes.read(args.output)
+    taken = reading.of(args)
+    made_by = record.made_by(settings, args.model, args.seed, args.precision, reading=taken, hashes=hashes)
+    folder = record.Record(args.output, made_by, hashes)
+    return folder, job.plan(args.masks, args.references, args.pairs, args.output, args.format, args.overwrite,
+                            record=folder, reading=taken)
 
 
 def make(args, settings, config, plan, steps):
@@ -111,7 +131,8 @@ def make(args, settings, config, plan, steps):
                                       "1 to 3 minutes on two cores, once ...")
     if args.gpus or args.processes > 1:
         runtime.compile_core()
-        load = partial(workers.load, args.model, settings, args.seed, args.memory_limit, args.precision)
+        load = partial(workers.load, args.model, settings, args.seed, plan.writer, args.memory_limit,
+                       args.precision)
         run = partial(workers.run, plan, load, args.batch_size, args.environments, steps)
     else:
         from ldm.inference import Pipeline

@@ -53,9 +53,10 @@ def main():
     from ldm.training.tasks.diffusion import DiffusionTask
     from ldm.training.tasks.validation import Validation
     from ldm.training.trainer import Trainer
+    from ldm.weights.agreement import refuse_other_config
     schedule = Schedule.named(config["schedule"])
     autoencoder = Autoencoder(**config["autoencoder"])
-    weights.load(args.autoencoder, autoencoder)
+    refuse_other_config(args.autoencoder, weights.load(args.autoencoder, autoencoder), config, "autoencoder")
     measure = train_common.metrics(args.segformer) if training["held_out"] or args.segformer else None
     jt.set_global_seed(training["seed"])                   # of the new network's weights
     network = UNet(**config["unet"])

@@ -37,12 +37,14 @@ def main():
     from ldm.networks import Autoencoder
     from ldm.training.tasks.segmenter import Maps, SegmenterTask, given_back
     from ldm.training.trainer import Trainer
+    from ldm.weights.agreement import refuse_other_config
     options = config["segmenter_training"]
     double = [2 * side for side in size]                   # crops are enlarged: they need the detail
     versions = [landscape.Pictures([picture for picture, _ in pairs], double, taken)]
     if args.autoencoder:
         autoencoder = Autoencoder(**config["autoencoder"])
-        weights.load(args.autoencoder, autoencoder)
+        found = weights.load(args.autoencoder, autoencoder)
+        refuse_other_config(args.autoencoder, found, config, "autoencoder")
         bar = tqdm(versions[0], "encoding and decoding", unit="image")
         versions.append([given_back(images.resize(picture, size), autoencoder) for picture in bar])
     jt.set_global_seed(options["seed"])                    # of the new network's weights

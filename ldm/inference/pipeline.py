@@ -17,6 +17,7 @@ from ldm.networks import Autoencoder, UNet
 from ldm.networks.onednn import for_inference
 from ldm.networks.precision import apply as apply_precision
 from ldm.platform.cuda import memory as device_memory
+from ldm.weights.agreement import refuse_other_config
 
 
 def mebibytes(tree):
@@ -45,9 +46,10 @@ class Pipeline:
         folder = Path(folder)
         config = configs.load(folder / "config.yaml", networks=("unet", "autoencoder"))
         networks = UNet(**config["unet"]), Autoencoder(**config["autoencoder"])
-        paths = unet or folder / "unet.safetensors", folder / "autoencoder.safetensors"
-        for network, path in zip(networks, paths):
-            weights.load(path, network)
+        paths = {"unet": unet or folder / "unet.safetensors",
+                 "autoencoder": folder / "autoencoder.safetensors"}
+        for network, (part, path) in zip(networks, paths.items()):
+            refuse_other_config(path, weights.load(path, network), config, part, folder / "config.yaml")
             network.eval()
             apply_precision(network, precision, inference=True)
         width, height = config["image_size"]

@@ -38,11 +38,11 @@ def devices(gpus):
     return [{**share, "CUDA_VISIBLE_DEVICES": device} for share, device in zip(cores(gpus), found)]
 
 
-def load(model, settings, seed, memory_limit=None, precision="fp32"):
+def load(model, settings, seed, writer, memory_limit=None, precision="fp32"):
     """What a worker begins with: the model -> make(batch, on_step), as job.make."""
     from ldm.inference import Pipeline
     pipeline = Pipeline.load(model, settings, memory_limit=memory_limit, precision=precision)
-    return job.Halving(partial(job.make, pipeline=pipeline, seed=seed))
+    return job.Halving(partial(job.make, pipeline=pipeline, seed=seed, writer=writer))
 
 
 def _work(pipe, load, environment):

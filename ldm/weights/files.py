@@ -8,7 +8,7 @@ from typing import Any, Iterator
 import numpy as np
 
 from ldm.errors import UserError
-from ldm.files import open_regular, replacing
+from ldm.files import open_regular, refuse_sources, replacing
 from ldm.weights import foreign, safetensors_file
 from ldm.weights.names import fit, short
 
@@ -77,22 +77,23 @@ def read_state(path, container: str | None = None) -> tuple[dict[str, np.ndarray
 
 
 def save(path, state: dict[str, Any], config: dict | None = None, dtype: str | None = None) -> None:
-    """Write `state` (name -> array or Entry) and `config` (a dict of plain values, or None) to `path`,
-    atomically; Entries are read one at a time.
+    """Write `state` and `config` (a dict of plain values, or None) to `path`, atomically.
+
+    state: name -> array, or an Entry or its like, with shape, dtype and `read`; these are read one at a time.
 
     Floating numbers are written as float32 or, with dtype="float16", in half the space; others as they are. A
     tensor that is not finite, or not so in float16, is a UserError, and so is a path that cannot be written.
     """
     if dtype not in (None, "float16"):
         raise UserError(dtype, "is no type for weights", "float16 or none (float32)")
-    tensors = {name: value if isinstance(value, Entry) else np.asarray(value)
+    tensors = {name: value if hasattr(value, "read") else np.asarray(value)
                for name, value in state.items()}
     kinds = {name: _written_as(tensor, dtype) for name, tensor in tensors.items()}
     header, order = safetensors_file.header(tensors, kinds, config)
     with replacing(path) as temporary, open(temporary, "wb") as file:
         file.write(header)
         for name in order:
-            array = tensors[name].read() if isinstance(tensors[name], Entry) else tensors[name]
+            array = tensors[name].read() if hasattr(tensors[name], "read") else tensors[name]
             with np.errstate(over="ignore"):                            # told by _refuse_unless_finite
                 array = np.ascontiguousarray(array, kinds[name])
             _refuse_unless_finite(path, name, array)
@@ -156,6 +157,7 @@ def convert(source, target, expected_shapes: dict | None = None, config: dict | 
     `load`. config: what to keep with it, by default the source's own. Returns (name -> shape and dtype of
     what was written, the names left out).
     """
+    refuse_sources(target, [source])
     with opened(source, container) as (entries, found):
         left_out = []
         if expected_shapes is not None:

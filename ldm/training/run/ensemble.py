@@ -1,59 +1,126 @@
 """Eq. 7: one network from several checkpoints, theta* = (theta_a + theta_b) / 2."""
+from __future__ import annotations
+
+import contextlib
 import math
+from typing import Any
 
 import numpy as np
 
+from ldm import files
 from ldm.errors import UserError
-from ldm.weights import read_state, save
-from ldm.weights.names import refuse_unless_same
+from ldm.weights import save
+from ldm.weights.agreement import differing, refuse_other_config
+from ldm.weights.files import opened
+from ldm.weights.names import fit, refuse_unless_same, wrappers
 
 HOW_TRAINED = ("training", "autoencoder_training")          # config sections in which checkpoints may differ
 
 
-def average(states, weights=None, labels=None):
-    """The weighted mean of `states` (name -> array each), name by name; Eq. 7 is two states and no weights.
+class Mean:
+    """The weighted mean of one tensor of several checkpoints, computed when it is read."""
+    __slots__ = ("shape", "dtype", "_name", "_tensors", "_weights")
 
-    weights: one number >= 0 a state, relative to their sum; equal by default. labels: what errors call the
-    states. Summed in float64, returned as float32. Other names or shapes than the first state's are a
-    UserError; tensors of integers are kept, and must be equal.
-    """
+    def __init__(self, name, tensors, weights):
+        self._name, self._tensors, self._weights = name, tensors, weights
+        self.shape, self.dtype = tuple(tensors[0].shape), tensors[0].dtype
+        if self.dtype.kind == "f":
+            self.dtype = np.dtype(np.float32)
+
+    def read(self) -> np.ndarray:
+        """Summed in float64, as float32. Integers are kept; UserError where they differ."""
+        if self.dtype.kind != "f":
+            first, *others = map(_numbers, self._tensors)
+            if any(not np.array_equal(first, other) for other in others):
+                raise UserError(self._name, "is of integers that differ",
+                                "only floating numbers are averaged")
+            return first
+        total = np.zeros(self.shape, np.float64)
+        for tensor, weight in zip(self._tensors, self._weights):
+            total += weight * _numbers(tensor).astype(np.float64)
+        return (total / sum(self._weights)).astype(np.float32)
+
+
+def _numbers(tensor):
+    return tensor if isinstance(tensor, np.ndarray) else tensor.read()
+
+
+def means(states: list[dict[str, Any]], weights=None, labels=None) -> dict[str, Mean]:
+    """name -> Mean of `states` (name -> array, or what can be read as one, each), which must have the same
+    names and shapes. weights, labels: see `average`."""
     labels = labels or [f"state {i + 1}" for i in range(len(states))]
     weights = [1.0] * len(states) if weights is None else list(weights)
     if len(weights) != len(states) or not states:
         raise UserError("weights", f"{len(weights)} for {len(states)} checkpoints", "one each is needed")
     if not all(math.isfinite(w) and w >= 0 for w in weights) or not sum(weights):
         raise UserError("weights", f"are {weights}", "numbers >= 0 with a sum above 0 are needed")
-    shapes = {name: array.shape for name, array in states[0].items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in states[0].items()}
     for state, label in zip(states, labels):
         refuse_unless_same(state, shapes, label)
-    return {name: _mean([state[name] for state in states], weights, name) for name in shapes}
+    return {name: Mean(name, [state[name] for state in states], weights) for name in shapes}
 
 
-def _mean(arrays, weights, name):
-    if arrays[0].dtype.kind != "f":
-        if any(not np.array_equal(arrays[0], other) for other in arrays[1:]):
-            raise UserError(name, "is of integers that differ", "only floating numbers are averaged")
-        return arrays[0]
-    total = np.zeros(arrays[0].shape, np.float64)
-    for array, weight in zip(arrays, weights):
-        total += weight * array.astype(np.float64)
-    return (total / sum(weights)).astype(np.float32)
+def average(states: list[dict[str, Any]], weights=None, labels=None) -> dict[str, np.ndarray]:
+    """The weighted mean of `states` (name -> array each), name by name; Eq. 7 is two states and no weights.
 
-
-def average_files(paths, target, weights=None, dtype=None, container=None):
-    """Average the weights in `paths`, of any readable kind, into `target`, in our format; returns the mean.
-
-    Configs kept with the weights must agree in all that is not about training; the first is kept on.
+    weights: one number >= 0 a state, relative to their sum; equal by default. labels: what errors call the
+    states. Other names or shapes than the first state's are a UserError.
     """
-    states, configs = zip(*(read_state(path, container) for path in paths))
-    known = [(path, config) for path, config in zip(paths, configs) if config is not None]
+    return {name: mean.read() for name, mean in means(states, weights, labels).items()}
+
+
+def average_files(paths, target, weights=None, dtype=None, container=None, config: dict | None = None,
+                  shapes: dict | None = None, part: str = "unet") -> dict[str, Mean]:
+    """Average the weights in `paths`, of any readable kind, into `target`, in our format, a tensor at a time.
+
+    config: of the network they are for, kept with the average, with `shapes`, the names and shapes of its
+    `part`, which all files must have. Without it configs kept with the weights must agree in all that is not
+    about training, and the first is kept on. Names lose the prefixes of wrapping modules. Returns name ->
+    shape and dtype of what was written.
+    """
+    files.refuse_sources(target, paths)
+    with contextlib.ExitStack() as stack:
+        found = [stack.enter_context(opened(path, container)) for path in paths]
+        states, kept = [list(column) for column in zip(*found)]
+        states = _fitted(states, shapes, paths) if shapes else [_bare(state) for state in states]
+        if config is None:
+            config = _common(paths, kept)
+        else:
+            for path, other in zip(paths, kept):
+                refuse_other_config(path, other, config, part)
+        mean = means(states, weights, paths)
+        save(target, mean, config, dtype)
+    return mean
+
+
+def _fitted(states, shapes, paths):
+    """The states under the network's names; what is wrong with any of the files is one UserError."""
+    fitted, errors = [], []
+    for state, path in zip(states, paths):
+        try:
+            fitted.append(fit(state, shapes, path)[0])
+        except UserError as e:
+            errors.append(e)
+    if errors:
+        errors[0].details = tuple(map(str, errors[1:]))
+        raise errors[0]
+    return fitted
+
+
+def _bare(state):
+    """The state without the prefixes of wrapping modules that all its names have."""
+    prefix = wrappers(state)[-1]
+    return {name[len(prefix):]: tensor for name, tensor in state.items()}
+
+
+def _common(paths, kept):
+    """The first config among `kept`, with which the others must agree."""
+    known = [(path, config) for path, config in zip(paths, kept) if config is not None]
     for path, config in known[1:]:
-        if _network(config) != _network(known[0][1]):
-            raise UserError(path, f"has another config than {known[0][0]}",
+        if keys := differing(_network(config), _network(known[0][1])):
+            raise UserError(path, f"has another config than {known[0][0]} ({', '.join(keys)})",
                             "checkpoints of one network are needed")
-    state = average(states, weights, paths)
-    save(target, state, known[0][1] if known else None, dtype)
-    return state
+    return known[0][1] if known else None
 
 
 def _network(config):

@@ -1,0 +1,245 @@
+"""What made each result, so that no picture is taken for another: OUTPUT/about/results.jsonl.
+
+A result's identity is a hash of all that decides about its pixels: the settings, the weights, the model's
+config, precision and seed (together `made_by`), its name, and the bytes of its mask and reference. The file
+has a line for each set of settings, and a line for each result with its identity and the hash of its picture.
+That line is written before the picture takes its name: a kill between the two leaves a line without its
+picture, never a picture without its line. A picture counts as made if a line of its name has its hash.
+
+No result can be called `about`: their names end in .jpg or .png.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ldm import config as configs
+from ldm import files
+from ldm.errors import UserError
+from ldm.images import AS_IS, Reading
+from ldm.weights.agreement import SECTIONS, differing
+
+FOLDER, RESULTS, HASHES = "about", "results.jsonl", "hashes.jsonl"
+EARLIER = "inference.yaml"          # of version 0.1.0, which knew a folder's settings but no single result
+VERSION = 1                         # of what the same inputs give: to be raised when pixels change
+SETTLED = 50_000_000                # ns: a file changed less than that ago may change again unseen
+
+STATES = NONE, SAME, INPUTS, OTHERWISE, UNKNOWN = "none", "same", "inputs", "otherwise", "unknown"
+
+
+def digest(tree: Any) -> str:
+    """Hash of a tree of plain values, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def read_lines(path: Path) -> list[dict]:
+    """The JSON objects in a file, a line each; [] without a file. What is no whole line, after a kill or a
+    full disk, is left out: what it says is found out again."""
+    if files.kind_of(path) is None:
+        return []
+    with files.open_regular(path) as file:
+        lines = file.read().split(b"\n")
+    found = []
+    for line in lines:
+        try:
+            found.append(json.loads(line))
+        except (ValueError, RecursionError):
+            continue
+    return [line for line in found if isinstance(line, dict)]
+
+
+def append_lines(path: Path, lines: list[dict], through: bool = False) -> None:
+    """Write objects to the end of a file in one go; `through`: to the disk."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with files.appending(path) as file:
+            file.write("".join(json.dumps(line) + "\n" for line in lines))
+            file.flush()
+            if through:
+                os.fsync(file.fileno())
+    except OSError as e:
+        raise UserError(path, f"cannot be written ({e.strerror or e})",
+                        "a writable folder with free space is needed") from e
+
+
+class Inputs(NamedTuple):
+    """Hashes of what one result is made from."""
+    mask: str
+    reference: str
+
+
+class Hashes:
+    """Hashes of files, remembered with what the system says of each, so that only changed ones are read.
+
+    Size, time of the last change (mtime), time of the last change of anything (ctime) and inode: a file put
+    back with its old size and mtime has another ctime or inode.
+    """
+
+    def __init__(self, known: dict | None = None):
+        self.known, self.fresh = known or {}, []        # {absolute path: (what `seen` says, hash)}
+
+    @classmethod
+    def read(cls, output) -> Hashes:
+        """Those remembered in a folder of results."""
+        lines = read_lines(Path(output) / FOLDER / HASHES)
+        return cls({line["file"]: (line.get("seen"), line["sha256"]) for line in lines
+                    if isinstance(line.get("file"), str) and isinstance(line.get("sha256"), str)})
+
+    def inputs(self, item) -> Inputs:
+        """Of what an item's result is made from."""
+        return Inputs(self.of(item.mask), self.of(item.reference))
+
+    def of(self, path) -> str:
+        """The hash of a file's bytes; UserError if it cannot be read."""
+        name = os.path.abspath(path)
+        before = seen(name)
+        known = self.known.get(name)
+        if known and known[0] == before and before:
+            return known[1]
+        sha256 = files.sha256(path, 32)
+        if before == seen(name) and before and time.time_ns() - max(before[1:3]) > SETTLED:
+            self.note(name, before, sha256)
+        return sha256
+
+    def remember(self, path, sha256: str) -> None:
+        """Note the hash of a file that was just written."""
+        name = os.path.abspath(path)
+        self.note(name, seen(name), sha256)
+
+    def note(self, name, at, sha256):
+        self.known[name] = at, sha256
+        self.fresh.append({"file": name, "seen": at, "sha256": sha256})
+
+    def save(self, output) -> None:
+        """Write down what is new in a folder of results."""
+        if self.fresh:
+            append_lines(Path(output) / FOLDER / HASHES, self.fresh)
+            self.fresh = []
+
+
+def seen(path) -> list | None:
+    """What the system says of a file that changes with its bytes; None where it says nothing."""
+    try:
+        s = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return [s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino, s.st_dev]
+
+
+def made_by(settings, model, seed: int, precision: str = "fp32", unet=None, reading: Reading = AS_IS,
+            hashes: Hashes | None = None) -> dict:
+    """All that decides about a job's results but their inputs, as plain values.
+
+    settings: rounds.Settings; model: its folder; unet: see Pipeline.load; reading: how inputs are taken.
+    """
+    sha256 = hashes.of if hashes else lambda path: files.sha256(path, 32)
+    config = configs.load(Path(model) / "config.yaml")
+    return json.loads(json.dumps({
+        "version": VERSION, "seed": seed, "precision": precision, **settings._asdict(), **reading._asdict(),
+        "weights": {"unet": sha256(unet or Path(model) / "unet.safetensors"),
+                    "autoencoder": sha256(Path(model) / "autoencoder.safetensors")},
+        "model": {key: config[key] for key in SECTIONS["unet"]}}))
+
+
+class Writer:
+    """Writes results and what made them. It can be pickled: each process of a job has its own."""
+
+    def __init__(self, output: Path, made_by_id: str):
+        self.output, self.id = Path(output), made_by_id
+
+    def identity(self, result: Path, inputs: Inputs) -> str:
+        return digest([self.id, result.name, *inputs])
+
+    def write(self, result: Path, data: bytes, inputs: Inputs, hashes: Hashes) -> None:
+        """Write the picture `data` as `result`, its line before it."""
+        sha256 = hashlib.sha256(data).hexdigest()[:32]
+        with files.replacing(result) as temporary:
+            temporary.write_bytes(data)
+            append_lines(self.output / FOLDER / RESULTS,
+                         [{"result": result.name, "identity": self.identity(result, inputs),
+                           "made_by": self.id, **inputs._asdict(), "sha256": sha256}], through=True)
+        hashes.remember(result, sha256)
+        hashes.save(self.output)
+
+
+class Record:
+    """What a folder's record says, seen by a job that makes results by `made_by`."""
+
+    def __init__(self, output, made_by: dict, hashes: Hashes | None = None):
+        self.output, self.made_by = Path(output), made_by
+        self.writer = Writer(self.output, digest(made_by))
+        self.hashes = hashes or Hashes.read(output)
+        self.settings, self.results = {}, {}        # {id: made_by}, {name: {sha256: (identity, id)}}
+        for line in read_lines(self.output / FOLDER / RESULTS):
+            if isinstance(line.get("settings"), dict):
+                self.settings[str(line.get("id"))] = line["settings"]
+            elif "result" in line and all(isinstance(value, str) for value in line.values()):
+                made = self.results.setdefault(line["result"], {})
+                made[line.get("sha256")] = line.get("identity"), line.get("made_by")
+
+    def state(self, item) -> tuple[str, str | None]:
+        """(what stands under an item's result's name, the id of the settings that made it).
+
+        none; same: what this job would make; inputs: the settings' picture from another mask or reference;
+        otherwise: a picture of other settings; unknown: one that no line tells of.
+        """
+        if files.kind_of(item.result) is None:
+            return NONE, None
+        made = self.results.get(item.result.name, {}).get(self.hashes.of(item.result))
+        if made is None:
+            return UNKNOWN, None
+        identity, settings = made
+        if settings != self.writer.id:
+            return OTHERWISE, settings
+        try:
+            inputs = self.hashes.inputs(item)
+        except UserError:                           # whoever reads them next says so
+            return INPUTS, settings
+        return (SAME if identity == self.writer.identity(item.result, inputs) else INPUTS), settings
+
+    def others(self, names: set[str]) -> set[str]:
+        """Ids of the other settings whose results stand in the folder under other names than `names`."""
+        found = set()
+        for name in self.results.keys() - names:
+            if "/" not in name and files.kind_of(self.output / name) == "file":
+                made = self.results[name].get(self.hashes.of(self.output / name))
+                if made and made[1] != self.writer.id:
+                    found.add(made[1])
+        return found
+
+    def refuse(self, unknown: int, others: set[str]) -> None:
+        """UserError for pictures that this job would have to replace or stand among, in one line."""
+        cure = "choose another --output, or --overwrite to replace them"
+        if unknown and not self.settings and files.kind_of(self.output / EARLIER) == "file":
+            raise UserError(self.output, f"holds {unknown} results of an earlier version, which did not keep "
+                            "what each was made from", cure)
+        if unknown:
+            raise UserError(self.output, f"holds {unknown} pictures under the names of results, but this "
+                            "program's record does not know them", cure)
+        if others:
+            keys = sorted({key for other in others for key in differing(self.settings.get(other, {}),
+                                                                        self.made_by)})
+            raise UserError(self.output, f"holds results made otherwise ({', '.join(keys)})", cure)
+
+    def start(self) -> None:
+        """Write down the settings, unless they are there, and the hashes that were found."""
+        path = self.output / FOLDER / RESULTS
+        end_line(path)
+        if self.writer.id not in self.settings:
+            append_lines(path, [{"id": self.writer.id, "settings": self.made_by}], through=True)
+        self.hashes.save(self.output)
+
+
+def end_line(path: Path) -> None:
+    """End a last line that a kill cut off, so that the next one stands alone."""
+    if files.kind_of(path) == "file" and path.stat().st_size:
+        with files.open_regular(path) as file:
+            file.seek(-1, os.SEEK_END)
+            whole = file.read() == b"\n"
+        if not whole:
+            append_lines(path, [{}])
+
