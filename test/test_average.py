@@ -97,7 +97,7 @@ def test_tool_takes_the_best_of_a_run(tmp_path):
         name = f"ema-{step:07d}.safetensors"
         save(run / name, {"w": np.float32([step])})
         append(run / "validation.jsonl", {"step": step, "file": name, "ema_rate": 0.9, "M": M})
-    (run / "config.yaml").write_text("image_size: [64, 48]\n")
+    (run / "config.yaml").write_text("image_size: [128, 64]\n")
     done = run_tool("average", "--best", 2, "--by", "M", run, "--output", output)
     assert done.returncode == 0, done.stderr
     assert read_state(output)[0]["w"].tolist() == [250]

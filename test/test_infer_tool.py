@@ -244,8 +244,8 @@ def test_unwritable_output(model, pairs, tmp_path):
 
 def test_unknown_keys_and_wrong_values(model, pairs, tmp_path):
     out = tmp_path / "out"
-    one_error(infer(model, pairs, out, "etta=0.5"), "etta", "eta, jpeg_between_rounds, pixels, rounds, sampler")
-    one_error(infer(model, pairs, out, "eta=2e-1"), "eta", "2.0e-5")
+    one_error(infer(model, pairs, out, "etta=0.5"), "etta", "eta, jpeg_between_rounds, pixels, rounds")
+    one_error(infer(model, pairs, out, "eta=much"), "eta", "much")
     one_error(infer(model, pairs, out, "sampler=euler"), "'euler'", "ddpm, ddim")
     one_error(infer(model, pairs, out, "--batch-size", 0), "--batch-size")
     one_error(run_tool("infer", "--model", tmp_path), tmp_path / "config.yaml", "cannot be read")
