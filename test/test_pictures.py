@@ -79,6 +79,13 @@ def test_the_first_of_several_frames_is_read(tmp_path):
         assert (images.read_image(path) == 200).all()
 
 
+def test_a_label_map_is_turned_as_its_photograph_is(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = saved(tmp_path / "a.png", np.ascontiguousarray(np.rot90(MAP, 1)), exif=exif)
+    assert np.array_equal(images.read_labels(path), MAP)
+
+
 # ---- files that are no pictures ----------------------------------------------------------------------------
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n{ } loop\n"
