@@ -2,9 +2,17 @@
 #include <dnnl.h>
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
 #include <vector>
 
 namespace iidm {
+
+// A product by oneDNN of matrices row by row: y = scale a op(b). False where it refuses: y holds nothing then.
+inline bool product(bool turned, int64_t m, int64_t n, int64_t k, float scale, const float* a, const float* b,
+                    float* y) {
+    return dnnl_sgemm('N', turned ? 'T' : 'N', m, n, k, scale, a, k, b, turned ? k : n, 0, y, n)
+           == dnnl_success;
+}
 
 // `channels` of all positions between blocks (channels/B x L x B) and rows (L x channels).
 template <int B>
@@ -40,7 +48,8 @@ const int64_t ROWS = 512;       // of queries at a time: 12,288 positions would 
 template <int B>
 void attend(const float* qkv, float* y, int64_t heads, int64_t length, int64_t channels) {
     int64_t size = length * channels;
-    #pragma omp parallel for if (heads > 1)
+    bool done = true;           // no exception may leave a thread
+    #pragma omp parallel for if (heads > 1) reduction(&& : done)
     for (int64_t head = 0; head < heads; head++) {
         std::vector<float> q(size), k(size), v(size), weights(std::min(ROWS, length) * length);
         const float* from = qkv + head * 3 * size;
@@ -50,15 +59,15 @@ void attend(const float* qkv, float* y, int64_t heads, int64_t length, int64_t c
         for (int64_t start = 0; start < length; start += ROWS) {
             int64_t rows = std::min(ROWS, length - start);
             float* chunk = q.data() + start * channels;         // of queries, then of the result
-            dnnl_sgemm('N', 'T', rows, length, channels, 1 / std::sqrt(float(channels)), chunk, channels,
-                       k.data(), channels, 0, weights.data(), length);
+            done = done && product(true, rows, length, channels, 1 / std::sqrt(float(channels)), chunk, k.data(),
+                                   weights.data());
             #pragma omp parallel for
             for (int64_t i = 0; i < rows; i++) softmax(weights.data() + i * length, length);
-            dnnl_sgemm('N', 'N', rows, channels, length, 1, weights.data(), length, v.data(), channels, 0,
-                       chunk, channels);
+            done = done && product(false, rows, channels, length, 1, weights.data(), v.data(), chunk);
         }
         scatter<B>(q.data(), length, channels, y + head * size);
     }
+    if (!done) throw std::runtime_error("oneDNN refused a product of attention");
 }
 
 }  // namespace iidm

@@ -42,22 +42,29 @@ const Convolution& convolution(Data& data) {
     int64_t stride = key[8], after = kernel / 2, before = stride == 1 ? after : 0;
     memory::desc weights({out, in, kernel, kernel}, memory::data_type::f32, memory::format_tag::any);
     memory::desc bias({out}, memory::data_type::f32, memory::format_tag::x);
-    dnnl::primitive_attr attributes;
-    dnnl::post_ops sum;
-    if (key[6]) sum.append_sum(1.f);
-    attributes.set_post_ops(sum);
-    auto describe = [&](dnnl::algorithm algorithm) {
+    // With a sum or without one: the weights, packed once, are used by both.
+    auto describe = [&](dnnl::algorithm algorithm, bool summed) {
+        dnnl::primitive_attr attributes;
+        dnnl::post_ops sum;
+        if (summed) sum.append_sum(1.f);
+        attributes.set_post_ops(sum);
         return Primitive::primitive_desc(
             {dnnl::prop_kind::forward_inference, algorithm, activation(in, height, width, block), weights,
              bias, activation(out, height / stride, width / stride, block), {stride, stride},
              {before, before}, {after, after}}, attributes, cpu());
     };
+    auto of_one_layout = [&](dnnl::algorithm algorithm) {
+        auto description = describe(algorithm, key[6]);
+        if (description.weights_desc() != describe(algorithm, !key[6]).weights_desc())
+            throw dnnl::error(dnnl_unimplemented, "a sum wants the weights of a convolution in another layout");
+        return description;
+    };
     Primitive::primitive_desc description;
     try {
-        description = describe(key[7] ? dnnl::algorithm::convolution_winograd
-                                      : dnnl::algorithm::convolution_direct);
+        description = of_one_layout(key[7] ? dnnl::algorithm::convolution_winograd
+                                           : dnnl::algorithm::convolution_direct);
     } catch (const dnnl::error&) {      // no Winograd for these sizes or on this processor
-        description = describe(dnnl::algorithm::convolution_direct);
+        description = of_one_layout(dnnl::algorithm::convolution_direct);
     }
     return made.emplace(key, Convolution{description, Primitive(description)}).first->second;
 }

@@ -40,8 +40,23 @@ def _code(shape, inputs, header, source, data):
                        data={name: float(value) for name, value in data.items()})
 
 
+def _refuse(what, found, wanted):
+    raise ValueError(f"{what} is {tuple(found)}, {wanted} is needed")
+
+
+def _check(what, x, shape):
+    """Raise a ValueError unless `x` is float32 of `shape`, in which None is any size from 1 on: the code that
+    it goes to trusts sizes, and would read and write beyond the array."""
+    right = len(x.shape) == len(shape) and all(n >= 1 and s in (None, n) for n, s in zip(x.shape, shape))
+    if not right or str(x.dtype) != "float32":
+        _refuse(f"the shape of {what}, {x.dtype},", x.shape,
+                "float32 of " + " x ".join("any" if s is None else str(s) for s in shape))
+
+
 def to_blocks(x, block):
-    """1 x C x H x W -> 1 x C/B x H x W x B, C filled up with zeros to a multiple of B."""
+    """1 x C x H x W -> 1 x C/B x H x W x B, C filled up with zeros to a multiple of B. Other shapes are a
+    ValueError, here as in all operators."""
+    _check("to_blocks' input", x, (1, None, None, None))
     _, C, H, W = x.shape
     if C % block:
         x = jt.concat([x, jt.zeros((1, -C % block, H, W))], dim=1)
@@ -50,6 +65,9 @@ def to_blocks(x, block):
 
 def from_blocks(x, channels):
     """The first `channels` of 1 x C/B x H x W x B -> 1 x channels x H x W."""
+    _check("from_blocks' input", x, (1, None, None, None, None))
+    if not 1 <= channels <= x.shape[1] * x.shape[4]:
+        _refuse("channels", [channels], f"1 to {x.shape[1] * x.shape[4]}")
     _, blocks, H, W, B = x.shape
     return x.transpose(0, 1, 4, 2, 3).reshape(1, blocks * B, H, W)[:, :channels]
 
@@ -65,6 +83,10 @@ class Convolution:
 
     def __init__(self, weight, bias, height, width, block, winograd=True, stride=1):
         O, I, kernel = weight.shape[:3]
+        if kernel not in (1, 3) or stride not in (1, 2) or height % stride or width % stride:
+            _refuse("(kernel, stride, height, width)", (kernel, stride, height, width),
+                    "a kernel of 1 or 3, and a stride of 1 or 2 that divides the sides,")
+        _check("bias", bias, (O,))
         filled = weight.reshape(O, I, kernel, kernel)
         if O % block or I % block:
             filled = jt.zeros((O + -O % block, I + -I % block, kernel, kernel))
@@ -85,13 +107,17 @@ class Convolution:
         return 4 * self._weight.numel()
 
     def __call__(self, x, residual=None):
-        """x convolved, plus `residual` if there is one."""
-        _, _, H, W, B = x.shape
-        stride = self._data["stride"]
-        return _code((1, self._data["out_channels"] // B, H // stride, W // stride, B),
+        """x convolved, plus `residual` if there is one. Only maps of the size that it was made for."""
+        data = self._data
+        H, W, B, stride = data["height"], data["width"], data["block"], data["stride"]
+        _check("a convolution's input", x, (1, data["in_channels"] // B, H, W, B))
+        shape = 1, data["out_channels"] // B, H // stride, W // stride, B
+        if residual is not None:
+            _check("a convolution's residual", residual, shape)
+        return _code(shape,
                      [x, self._weight, self._bias, x if residual is None else residual], "convolution.h",
                      "iidm::convolve(data, in0_p, in1_p, in2_p, in3_p, out0_p);",
-                     {**self._data, "sum": residual is not None})
+                     {**data, "sum": residual is not None})
 
 
 def normalize(x, gain, offset, emb, groups, eps, first=0, silu=True):
@@ -102,7 +128,17 @@ def normalize(x, gain, offset, emb, groups, eps, first=0, silu=True):
     """
     arguments = ("in0_p, in1_p, in2_p, in3_p + int64_t(data[\"first\"]), out0_p, in0_shape1, "
                  "in0_shape2, in0_shape3, in1_shape2, in1_shape3, data[\"groups\"], data[\"eps\"]")
-    B = x.shape[-1]
+    _check("normalize's input", x, (1, None, None, None, None))
+    _, blocks, H, W, B = x.shape
+    _check("gain", gain, (1, blocks, None, None, B))
+    _check("offset", offset, gain.shape)
+    if any(given not in (1, 3, size) for given, size in zip(gain.shape[2:4], (H, W))):
+        _refuse("the size of gain", gain.shape[2:4], f"{H} x {W}, or 1 or 3 a side,")
+    _check("emb", emb, (1, None))
+    if first < 0 or first + 2 * blocks * B > emb.shape[1]:
+        _refuse("emb's shape", emb.shape, f"{2 * blocks * B} numbers from {first} on")
+    if groups < 1 or blocks * B % groups:
+        _refuse("groups", [groups], f"a divisor of {blocks * B} channels")
     call = (f'if (data["silu"]) iidm::normalize<{B}, true>({arguments}); '
             f'else iidm::normalize<{B}, false>({arguments});')
     return _code(x.shape, [x, gain, offset, emb], "normalization.h", call,
@@ -111,7 +147,10 @@ def normalize(x, gain, offset, emb, groups, eps, first=0, silu=True):
 
 def attend(qkv, heads):
     """1 x 3C/B x H x W x B, each head's q, k and v side by side -> softmax(q k^T / sqrt(c)) v, C channels."""
+    _check("qkv", qkv, (1, None, None, None, None))
     _, blocks, H, W, B = qkv.shape
+    if heads < 1 or blocks % (3 * heads):
+        _refuse("(heads, blocks)", (heads, blocks), "blocks for q, k and v of each head")
     call = (f"iidm::attend<{B}>(in0_p, out0_p, data[\"heads\"], in0_shape2 * in0_shape3, "
             f"in0_shape1 * {B} / 3 / int64_t(data[\"heads\"]));")
     return _code((1, blocks // 3, H, W, B), [qkv], "attention.h", call, {"heads": heads})
