@@ -1,0 +1,480 @@
+"""A fuzzer of the tools: `python test/fuzz.py --cases 3000 --seed 1`.
+
+Bad options, texts, pictures, weights and places are given to the tools on a tiny model, and what comes of it
+is judged: a tool ends in time and memory with one line for each thing that is wrong, changes no file that it
+was given, and makes of what is good the same as if nothing were bad. `--case N` runs one case of a seed
+again and shows what it said.
+
+Each case runs in a process that is forked off this one, which has loaded Jittor. OpenMP's threads would not
+outlive that, so there is one.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+
+os.environ.update(OMP_NUM_THREADS="1", TQDM_DISABLE="1", PYTHONHASHSEED="0")
+
+import contextlib  # noqa: E402
+import hashlib  # noqa: E402
+import resource  # noqa: E402
+import runpy  # noqa: E402
+import shutil  # noqa: E402
+import signal  # noqa: E402
+import sys  # noqa: E402
+import tempfile  # noqa: E402
+import time  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import NamedTuple  # noqa: E402
+
+import fuzz_inputs as bad  # noqa: E402
+import numpy as np  # noqa: E402
+from conftest import GOLDEN, ROOT  # noqa: E402
+from PIL import Image  # noqa: E402
+from tiny import CONFIG, make_model, make_pairs  # noqa: E402
+
+from ldm import config as configs  # noqa: E402
+from ldm.errors import UserError  # noqa: E402
+
+CPU_SECONDS, WALL_SECONDS, MEMORY = 10, 120, 600 << 20     # more memory than this process had before
+
+
+class Run(NamedTuple):
+    """What a tool did: its exit status (negative: a signal), what it printed, seconds, bytes of memory."""
+    status: int
+    out: bytes
+    err: bytes
+    seconds: float
+    memory: int
+
+
+class Case(NamedTuple):
+    """tool and arguments; what must be there afterwards if the status is 0, `each`: also if some of many
+    things failed (path -> bytes, None: any); folders and files that may change."""
+    tool: str
+    arguments: list
+    expected: dict = {}
+    each: bool = False
+    output: tuple = ("out",)
+
+
+def run_here(tool, arguments, folder, wait=WALL_SECONDS):
+    """Run a tool in a process that is a copy of this one, in `folder`."""
+    logs = [tempfile.TemporaryFile() for _ in range(2)]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    begun = time.monotonic()
+    child = os.fork()
+    if not child:
+        _be_the_tool(tool, arguments, folder, logs)
+    while True:
+        done, status, usage = os.wait4(child, os.WNOHANG)
+        late = time.monotonic() - begun > wait
+        if done or late:
+            break
+        time.sleep(0.005)
+    if late and not done:
+        os.killpg(child, signal.SIGKILL)
+        _, status, usage = os.wait4(child, 0)
+    texts = []
+    for log in logs:
+        log.seek(0)
+        texts.append(log.read(1 << 20))
+        log.close()
+    return Run(os.waitstatus_to_exitcode(status), *texts, usage.ru_utime + usage.ru_stime,
+               usage.ru_maxrss * 1024)
+
+
+def _be_the_tool(tool, arguments, folder, logs):
+    """What the forked process does; never returns."""
+    status = 1
+    try:
+        os.setpgid(0, 0)
+        os.chdir(folder)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        for number, log in enumerate(logs, 1):
+            os.dup2(log.fileno(), number)
+        resource.setrlimit(resource.RLIMIT_CPU, (6 * CPU_SECONDS, 6 * CPU_SECONDS))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 28, 1 << 28))
+        path = ROOT / "tools" / f"{tool}.py"
+        sys.argv = [str(path), *arguments]
+        runpy.run_path(str(path), run_name="__main__")
+    except SystemExit as e:
+        status = e.code if isinstance(e.code, int) else int(e.code is not None)
+    except BaseException:
+        import traceback
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+
+
+# ---- what all cases begin from
+
+class World:
+    """A folder with a tiny model, data, a training run, and the results of good input."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        self.base = self.folder / "base"
+        self.base.mkdir(parents=True)
+        (self.base / "model").mkdir()
+        make_model(self.base / "model")
+        make_pairs(self.base / "data")
+        data = self.base / "data"
+        for name, part in (("labels", "masks"), ("imgs", "references")):
+            shutil.copytree(data / part, self.base / "train" / name)
+        names = sorted(p.stem for p in (data / "masks").iterdir())
+        self.stems = names
+        (self.base / "pairs.json").write_text(str({f"{n}.png": f"{n}.jpg" for n in names}).replace("'", '"'))
+        for name in ("weights_lightning.ckpt", "weights_legacy.pt", "weights_jittor.pkl"):
+            shutil.copy(GOLDEN / name, self.base / name)
+        configs.save(self.base / "config.yaml", CONFIG)
+        self.results = self._results()
+        self.state = self._trained()
+
+    def _good(self, tool, *arguments):
+        done = run_here(tool, arguments, self.base, wait=1200)
+        if done.status:
+            raise SystemExit(f"good input of {tool} ends with {done.status}: {done.err.decode()}")
+        return done
+
+    def _results(self):
+        self._good("infer", *infer_arguments("good"))
+        found = {p.name: p.read_bytes() for p in (self.base / "good").iterdir() if p.stem in self.stems}
+        if len(found) != len(self.stems):
+            raise SystemExit(f"good input made {sorted(found)}")
+        return found
+
+    def _trained(self):
+        self._good("train", *train_arguments("run"))
+        return {p.name: p.read_bytes() for p in (self.base / "run").iterdir() if p.name.startswith("ema-")}
+
+    def copy(self, name):
+        """A folder that begins as `base`, its files shared with it."""
+        target = self.folder / name
+        shutil.copytree(self.base, target, copy_function=os.link)
+        return target
+
+
+def infer_arguments(output="out", **changes):
+    """Options of infer.py with good values, but for `changes`."""
+    options = {"model": "model", "rounds": "model/rounds.yaml", "masks": "data/masks",
+               "references": "data/references", "output": output} | changes
+    return [f"--{name}={value}" for name, value in options.items()]
+
+
+def train_arguments(output="run", **changes):
+    """Options of train.py with good values, but for `changes`."""
+    options = {"config": "config.yaml", "data": "train", "autoencoder": "model/autoencoder.safetensors",
+               "output": output} | changes
+    return [f"--{name}={value}" for name, value in options.items()]
+
+
+# ---- the kinds of cases: each changes `place`, a copy of the world, and says what to run
+
+def infer(rng, world, place):
+    """A text or a file of weights that all pictures need is bad."""
+    which = bad.pick(rng, ("model/config.yaml", "model/rounds.yaml", "model/unet.safetensors",
+                           "model/autoencoder.safetensors", "pairs.json"))
+    path = place / which
+    bend = {".yaml": bad.bent_yaml, ".json": bad.bent_json, ".safetensors": bad.bent_weights}[path.suffix]
+    bad.replace(path, bend(rng, path.read_bytes()))
+    more = ["--pairs=pairs.json"] if "pairs" in which else []
+    if path.suffix == ".yaml" or rng.integers(2):      # a valid new size or number of steps would take long
+        more.append("--dry-run")
+    expected = {} if "--dry-run" in more or "pairs" in which else \
+        {f"out/{name}": None for name in world.results}
+    return Case("infer", infer_arguments() + more, expected)
+
+
+def infer_images(rng, world, place):
+    """One or two masks or references are bad; the others' results must be those of good input."""
+    good = dict(world.results)
+    for stem in set(rng.choice(world.stems, int(rng.integers(1, 3))).tolist()):
+        path = place / bad.pick(rng, (f"data/masks/{stem}.png", f"data/references/{stem}.jpg"))
+        way = rng.integers(8)
+        data = path.read_bytes()
+        path.unlink()
+        if way == 0:
+            os.mkfifo(path)
+        elif way == 1:
+            path.symlink_to(path.name)
+        elif way == 2:
+            path.symlink_to("/dev/zero")
+        elif way > 3:                                                    # 3: it is not there
+            path.write_bytes(bad.bent_picture(rng, data))
+        good.pop(f"{stem}.jpg")
+    return Case("infer", infer_arguments(), {f"out/{name}": data for name, data in good.items()}, each=True)
+
+
+def infer_names(rng, world, place):
+    """A pair more, of an odd name."""
+    name = bad.pick(rng, bad.NAMES)
+    masks, references = (os.fsencode(place / "data" / part) for part in ("masks", "references"))
+    os.link(os.path.join(masks, b"m0.png"), os.path.join(masks, name + b".png"))
+    if rng.integers(4):
+        os.link(os.path.join(references, b"m0.jpg"), os.path.join(references, name + b".jpg"))
+    expected = {f"out/{name}": data for name, data in world.results.items()}
+    return Case("infer", infer_arguments(), expected, each=True)
+
+
+def convert(rng, world, place):
+    """A bent file of weights of any kind."""
+    which = bad.pick(rng, ("weights_lightning.ckpt", "weights_legacy.pt", "weights_jittor.pkl",
+                           "model/autoencoder.safetensors"))
+    bad.replace(place / which, bad.bent_weights(rng, (place / which).read_bytes()))
+    more = [f"--container={bad.pick(rng, ('ema', bad.ESCAPE, 'state_dict', '.', 'k' * 3000))}"] \
+        if not rng.integers(4) else []
+    return Case("convert", [which, "--output=out/w.safetensors", *more], {"out/w.safetensors": None})
+
+
+def average(rng, world, place):
+    """One of two checkpoints is bent, or the numbers are odd."""
+    which = place / "model/unet.safetensors"
+    (place / "other.safetensors").write_bytes(bad.bent_weights(rng, which.read_bytes()))
+    more = ["--weights=" + bad.pick(rng, ("1", "1,2,3", "nan,1", "1e999,1", "-1,2", "0,0", "a,b", ","))] \
+        if not rng.integers(3) else []
+    return Case("average", [str(which), "other.safetensors", "--output=out/w.safetensors", *more],
+                {"out/w.safetensors": None})
+
+
+def evaluate(rng, world, place):
+    """Results, masks, references or training pictures are bad; without networks."""
+    for _ in range(int(rng.integers(1, 3))):
+        stem = bad.pick(rng, world.stems)
+        path = place / bad.pick(rng, (f"data/masks/{stem}.png", f"data/references/{stem}.jpg",
+                                      f"good/{stem}.jpg", f"train/imgs/{stem}.jpg"))
+        bad.replace(path, bad.bent_picture(rng, path.read_bytes()))
+    return Case("evaluate", ["--results=good", "--masks=data/masks", "--references=data/references",
+                             "--train-images=train/imgs", "--models=data", "--cache=out", "--json"])
+
+
+def encode(rng, world, place):
+    """Training pictures are bad, or the index or a shard of a cache."""
+    if rng.integers(2):
+        stem = bad.pick(rng, world.stems)
+        path = place / bad.pick(rng, (f"train/labels/{stem}.png", f"train/imgs/{stem}.jpg"))
+        bad.replace(path, bad.bent_picture(rng, path.read_bytes()))
+    else:
+        path = place / "run/latents" / bad.pick(rng, ("index.json", "shard-00000.npy"))
+        bend = bad.bent_json if path.suffix == ".json" else bad.bent
+        bad.replace(path, bend(rng, path.read_bytes()))
+    return Case("encode_latents", ["--config=config.yaml", "--data=train",
+                                   "--autoencoder=model/autoencoder.safetensors", "--output=run/latents"],
+                output=("run",))
+
+
+def train(rng, world, place):
+    """The config, an override or the weights of a run that is only planned are bad."""
+    more = ["--dry-run"]
+    if rng.integers(2):
+        path = place / bad.pick(rng, ("config.yaml", "model/autoencoder.safetensors"))
+        bend = bad.bent_yaml if path.suffix == ".yaml" else bad.bent_weights
+        bad.replace(path, bend(rng, path.read_bytes()))
+    else:
+        key = bad.pick(rng, [f"{part}.{key}" for part in ("unet", "autoencoder", "training")
+                             for key in CONFIG[part]] + ["image_size", "schedule", "x", "unet", "="])
+        value = str(bad.pick(rng, bad.VALUES[:-1])).replace("\0", "")
+        more.append(f"{key}={value}")
+    return Case("train", train_arguments("out") + more)
+
+
+def train_state(rng, world, place):
+    """A state, log or the cache of a run that has ended is bad: it goes on from an older state, or not."""
+    names = ("run/state-0000008.safetensors", "run/train.jsonl", "run/latents/index.json", "run/config.yaml",
+             "run/latents/shard-00000.npy")
+    path = place / bad.pick(rng, names)
+    bend = {".json": bad.bent_json, ".yaml": bad.bent_yaml,
+            ".safetensors": bad.bent_weights}.get(path.suffix, bad.bent)
+    bad.replace(path, bend(rng, path.read_bytes()))
+    return Case("train", train_arguments(), {f"run/{name}": data for name, data in world.state.items()},
+                output=("run",))
+
+
+def landscapes(rng, world, place):
+    """Odd numbers of scenes that are drawn."""
+    options = {"count": "1", "seed": "0", "start": "0", "output": "out", "size": None, "split": "train"}
+    name = bad.pick(rng, ("count", "seed", "start", "split", "size", "processes"))
+    options[name] = bad.pick(rng, ("-1", "x", "", "1e3", "0", "9" * 30, bad.ESCAPE, "nan", "\u00b2"))
+    arguments = [f"--{key}={value}" for key, value in options.items() if value is not None and key != "size"]
+    size = [options["size"], "48"] if options["size"] is not None else ["64", "48"]
+    return Case("make_landscapes", [*arguments, "--size", *size])
+
+
+def doctor(rng, world, place):
+    """Odd options of the doctor, which are refused before it looks around."""
+    names = "", "nothing", bad.ESCAPE, "x" * 3000, "numpy", "-", "a b", "../x", "numpy>=1"
+    return Case("doctor", ["--packages", bad.pick(rng, names)])
+
+
+PLACES = {
+    "infer": (infer_arguments, ("model", "rounds", "masks", "references", "output", "pairs", "input_path",
+                                "img_path")),
+    "train": (lambda: [*train_arguments("out"), "--dry-run"], ("config", "data", "autoencoder", "output",
+                                                               "latents", "segformer")),
+    "encode_latents": (lambda: ["--config=config.yaml", "--data=train", "--output=out",
+                                "--autoencoder=model/autoencoder.safetensors"],
+                       ("config", "data", "autoencoder", "output")),
+    "convert": (lambda: ["model/unet.safetensors", "--output=out/w.safetensors"], ("output", "config")),
+    "average": (lambda: ["model/unet.safetensors", "model/unet.safetensors", "--output=out/w.safetensors"],
+                ("output",)),
+    "evaluate": (lambda: ["--results=good", "--masks=data/masks", "--references=data/references",
+                          "--train-images=train/imgs", "--models=data", "--cache=out"],
+                 ("results", "masks", "references", "train-images", "pairs", "segformer", "nima", "inception",
+                  "cache")),
+    "make_landscapes": (lambda: ["--count=1", "--size", "64", "48", "--output=out"], ("output",)),
+}
+
+
+def places(rng, world, place):
+    """An option names what is no file, or a name that leads nowhere."""
+    tool = bad.pick(rng, list(PLACES))
+    arguments, options = PLACES[tool]
+    option = bad.pick(rng, options)
+    kept = [a for a in arguments() if not a.startswith(f"--{option}=")]
+    more = ["--part=unet"] if (tool, option) == ("convert", "config") else []
+    return Case(tool, [*kept, f"--{option}={bad.odd_place(rng, place)}", *more], output=("out", "odd3"))
+
+
+def options(rng, world, place):
+    """An option has an odd value, or is none."""
+    tool = bad.pick(rng, list(PLACES))
+    arguments, _ = PLACES[tool]
+    odd = bad.pick(rng, ("--seed=-1", "--batch-size=0", "--batch-size=x", "--format=gif", "--unknown",
+                         "--processes=0", "--gpus=-3", "--memory-limit=-1", "--precision=fp8", "--part=x", "--dtype=int4",
+                         "extra=1", "eta=.nan", "jpeg_quality=500", "guidance=.inf", "rounds=[]", "=", "a=b=c",
+                         "eta=" + "[" * 6000, "eta=0x_", bad.ESCAPE, "\u202e", "--seed=" + "9" * 5000, "-", "--"))
+    more = ["--dry-run"] if tool == "infer" else []
+    return Case(tool, [*arguments(), *more, odd])
+
+
+# ---- judging
+
+def snapshot(folder):
+    """path -> what it is, by content, of all below `folder`."""
+    found = {}
+    for root, folders, names in os.walk(os.fsencode(folder)):
+        for name in [*names, *folders]:
+            path = os.path.join(root, name)
+            key = os.path.relpath(path, os.fsencode(folder))
+            if os.path.islink(path):
+                found[key] = os.readlink(path)
+            elif os.path.isfile(path):
+                with open(path, "rb") as file:
+                    found[key] = hashlib.sha1(file.read()).digest()
+            else:
+                found[key] = oct(os.lstat(path).st_mode)
+    return found
+
+
+def faults(case, run, before, after, place, memory):
+    """What is wrong with `run`, as texts."""
+    text = (run.out + run.err).decode("utf-8", "replace")
+    errors = [line for line in run.err.decode("utf-8", "replace").splitlines() if line.startswith("error: ")]
+    if run.status < 0 or run.seconds > CPU_SECONDS:
+        yield f"hangs or dies: status {run.status} after {run.seconds:.1f} s of a processor"
+    elif run.status not in (0, 2):
+        yield f"status {run.status}"
+    if "Traceback" in text or "Exception ignored" in text:
+        yield "a traceback"
+    if run.status == 2 and not errors:
+        yield "status 2 without an error line"
+    if run.status == 0 and errors:
+        yield "status 0 with an error line"
+    for line in errors:
+        subject, colon, rest = line[len("error: "):].partition(": ")
+        summary = line.split()[1].isdigit()
+        if not summary and not (colon and subject.strip() and rest.strip()):
+            yield f"an error without a subject: {line[:100]}"
+        if len(line) > 2000:
+            yield f"an error of {len(line)} letters"
+    if len(errors) > 1 and not errors[-1].split()[1].isdigit():
+        yield "several error lines without a last one that counts them"
+    raw = [c for c in text if ord(c) < 32 and c not in "\n\r\t" or 127 <= ord(c) < 160]
+    if raw:
+        yield f"control characters reach the terminal: {raw[:3]!r}"
+    if run.memory > memory + MEMORY:
+        yield f"{(run.memory - memory) / 1e6:.0f} MB of memory"
+    outputs = tuple(os.fsencode(name) for name in case.output)
+    changed = [key for key, value in before.items() if after.get(key) != value and not key.startswith(outputs)]
+    if changed:
+        yield f"changed {changed[:3]}"
+    half = [key for key in after if b".tmp" in key and key not in before]
+    if half:
+        yield f"left {half[:3]}"
+    yield from _missing(case, run, errors, place)
+
+
+def _missing(case, run, errors, place):
+    """What of the expected results is not there, or otherwise than expected."""
+    if run.status and not case.each:
+        return
+    for name, data in case.expected.items():
+        path = place / name
+        if not path.is_file():
+            yield f"status {run.status}, but {name} is missing"
+        elif data is not None and path.read_bytes() != data:
+            yield f"{name} is not what good input makes"
+        elif path.suffix == ".jpg":
+            with Image.open(path) as image:
+                image.load()
+
+
+KINDS = {"infer": infer, "infer_images": infer_images, "infer_names": infer_names, "convert": convert,
+         "average": average, "evaluate": evaluate, "encode": encode, "train": train, "train_state": train_state,
+         "landscapes": landscapes, "doctor": doctor, "places": places, "options": options}
+SHARES = {"convert": 3, "infer": 2, "places": 3, "options": 2, "train": 2, "infer_images": 2}
+
+
+def one(world, seed, number, kinds):
+    """Make, run and judge one case -> (Case, Run, list of faults)."""
+    rng = np.random.default_rng([seed, number])
+    kind = bad.pick(rng, [name for name in kinds for _ in range(SHARES.get(name, 1))])
+    place = world.copy(f"case-{number}")
+    try:
+        case = KINDS[kind](rng, world, place)
+        before = snapshot(place)
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        run = run_here(case.tool, case.arguments, place)
+        found = list(faults(case, run, before, snapshot(place), place, memory))
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    return kind, case, run, found
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--cases", type=int, default=300, metavar="N", help="how many")
+    parser.add_argument("--seed", type=int, default=0, help="of all cases")
+    parser.add_argument("--case", type=int, metavar="N", help="only this one, and show what it says")
+    parser.add_argument("--kinds", nargs="*", choices=list(KINDS), default=list(KINDS), help="only these")
+    args = parser.parse_args(argv)
+    sys.path.insert(0, str(ROOT / "tools"))
+    from ldm.platform import runtime
+    runtime.prepare()
+    from ldm import ablation, networks  # noqa: F401  what the tools would load each time
+    failed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            world = World(folder)
+        except UserError as e:
+            raise SystemExit(str(e)) from e
+        numbers = range(args.cases) if args.case is None else [args.case]
+        begun = time.monotonic()
+        for number in numbers:
+            kind, case, run, found = one(world, args.seed, number, args.kinds)
+            if found or args.case is not None:
+                failed += bool(found)
+                shown = [a if len(a) < 200 else a[:200] + "..." for a in map(ascii, case.arguments)]
+                print(f"seed {args.seed} case {number} ({kind}): {case.tool}.py {' '.join(shown)}",
+                      *found, "  " + ascii(run.err[-600:].decode("utf-8", "replace")), sep="\n  ", flush=True)
+        minutes = (time.monotonic() - begun) / 60
+    print(f"{len(numbers)} cases of seed {args.seed}: {failed} failed; {len(numbers) / minutes:.0f} a minute")
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
