@@ -193,7 +193,7 @@ def infer(rng, world, place):
 def infer_images(rng, world, place):
     """One or two masks or references are bad; the others' results must be those of good input."""
     good = dict(world.results)
-    for stem in set(rng.choice(world.stems, int(rng.integers(1, 3))).tolist()):
+    for stem in rng.choice(world.stems, int(rng.integers(1, 3)), replace=False).tolist():
         path = place / bad.pick(rng, (f"data/masks/{stem}.png", f"data/references/{stem}.jpg"))
         way = rng.integers(8)
         data = path.read_bytes()
@@ -243,8 +243,7 @@ def average(rng, world, place):
 
 def evaluate(rng, world, place):
     """Results, masks, references or training pictures are bad; without networks."""
-    for _ in range(int(rng.integers(1, 3))):
-        stem = bad.pick(rng, world.stems)
+    for stem in rng.choice(world.stems, int(rng.integers(1, 3)), replace=False).tolist():
         path = place / bad.pick(rng, (f"data/masks/{stem}.png", f"data/references/{stem}.jpg",
                                       f"good/{stem}.jpg", f"train/imgs/{stem}.jpg"))
         bad.replace(path, bad.bent_picture(rng, path.read_bytes()))
@@ -344,9 +343,10 @@ def options(rng, world, place):
     tool = bad.pick(rng, list(PLACES))
     arguments, _ = PLACES[tool]
     odd = bad.pick(rng, ("--seed=-1", "--batch-size=0", "--batch-size=x", "--format=gif", "--unknown",
-                         "--processes=0", "--gpus=-3", "--memory-limit=-1", "--precision=fp8", "--part=x", "--dtype=int4",
-                         "extra=1", "eta=.nan", "jpeg_quality=500", "guidance=.inf", "rounds=[]", "=", "a=b=c",
-                         "eta=" + "[" * 6000, "eta=0x_", bad.ESCAPE, "\u202e", "--seed=" + "9" * 5000, "-", "--"))
+                         "--processes=0", "--gpus=-3", "--memory-limit=-1", "--precision=fp8", "--part=x",
+                         "--dtype=int4", "extra=1", "eta=.nan", "jpeg_quality=500", "guidance=.inf",
+                         "rounds=[]", "=", "a=b=c", "eta=" + "[" * 6000, "eta=0x_", bad.ESCAPE, "\u202e",
+                         "--seed=" + "9" * 5000, "-", "--"))
     more = ["--dry-run"] if tool == "infer" else []
     return Case(tool, [*arguments(), *more, odd])
 
@@ -399,7 +399,8 @@ def faults(case, run, before, after, place, memory):
     if run.memory > memory + MEMORY:
         yield f"{(run.memory - memory) / 1e6:.0f} MB of memory"
     outputs = tuple(os.fsencode(name) for name in case.output)
-    changed = [key for key, value in before.items() if after.get(key) != value and not key.startswith(outputs)]
+    changed = [key for key, value in before.items()
+               if after.get(key) != value and not key.startswith(outputs)]
     if changed:
         yield f"changed {changed[:3]}"
     half = [key for key in after if b".tmp" in key and key not in before]
@@ -424,8 +425,9 @@ def _missing(case, run, errors, place):
 
 
 KINDS = {"infer": infer, "infer_images": infer_images, "infer_names": infer_names, "convert": convert,
-         "average": average, "evaluate": evaluate, "encode": encode, "train": train, "train_state": train_state,
-         "landscapes": landscapes, "doctor": doctor, "places": places, "options": options}
+         "average": average, "evaluate": evaluate, "encode": encode, "train": train,
+         "train_state": train_state, "landscapes": landscapes, "doctor": doctor, "places": places,
+         "options": options}
 SHARES = {"convert": 3, "infer": 2, "places": 3, "options": 2, "train": 2, "infer_images": 2}
 
 

@@ -15,17 +15,19 @@ import yaml
 from PIL import Image
 
 ESCAPE = "\x1b[31mred"
-VALUES = (None, "", [], {}, -1, 0, 1, 0.5, 1.0e30, float("nan"), float("inf"), "x" * 5000, True, ESCAPE, [[[]]],
-          2 ** 70, "1e-5", "\u00b2", {"a": 1}, [1], [0, 0], [-64, 48], "none", "../../x", "a\0b", 10 ** 5000)
-FRAGMENTS = ("!!python/object/apply:os.system ['x']", "&a [*a]", "\t", "\0", "[" * 2000, "{", ": :", "2020-99-99",
-             "0b_", "!!int foo", "!!timestamp foo", "\ufeff", "<<: 1", "? [1]\n: 2", ESCAPE, "- - -", "%YAML 9",
-             "\ud83d")
-NAMES = (b"\xff\xfe\xb4", b"\x1b[31m", b"a\nb", b"-rf", b"x" * 240, "\u00e9".encode(), "e\u0301".encode(), b" ",
-         b"overview", b"inference", b"A B;c", b"\xe2\x80\xae", b"\x9b31m", b"%s{}", b"..a", b"con")
+VALUES = (None, "", [], {}, -1, 0, 1, 0.5, 1.0e30, float("nan"), float("inf"), "x" * 5000, True, ESCAPE,
+          [[[]]], 2 ** 70, "1e-5", "\u00b2", {"a": 1}, [1], [0, 0], [-64, 48], "none", "../../x", "a\0b",
+          10 ** 5000)
+FRAGMENTS = ("!!python/object/apply:os.system ['x']", "&a [*a]", "\t", "\0", "[" * 2000, "{", ": :",
+             "2020-99-99", "0b_", "!!int foo", "!!timestamp foo", "\ufeff", "<<: 1", "? [1]\n: 2", ESCAPE,
+             "- - -", "%YAML 9", "\ud83d")
+NAMES = (b"\xff\xfe\xb4", b"\x1b[31m", b"a\nb", b"-rf", b"x" * 240, "\u00e9".encode(), "e\u0301".encode(),
+         b" ", b"overview", b"inference", b"A B;c", b"\xe2\x80\xae", b"\x9b31m", b"%s{}", b"..a", b"con")
 OTHER_FILES = (b"", b"<html><body>quota</body></html>", b"version https://git-lfs.github.com/spec/v1\n",
                b"GIF89a" + bytes(20), b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n{} loop\n",
                b"\x1f\x8b" + bytes(30), b"\x89PNG\r\n\x1a\n",
-               b"\xff\xd8\xff\xe0", b"%PDF-1.4\n", b"PK\x05\x06" + bytes(18), bytes(1000), b"\x80\x04.", b"{}", b"[]")
+               b"\xff\xd8\xff\xe0", b"%PDF-1.4\n", b"PK\x05\x06" + bytes(18), bytes(1000), b"\x80\x04.",
+               b"{}", b"[]")
 
 
 def pick(rng, items):
@@ -151,8 +153,8 @@ def bent_pickle(rng, data: bytes) -> bytes:
     data = bytearray(data[:-28] if data.endswith(b"HCAJSLHD") else data)
     for _ in range(int(rng.integers(1, 4))):
         place = int(rng.integers(2, len(data)))
-        code = pick(rng, b"(.012FIJKLMNPQRSTUVX]abcdeghijlopqrstu}\x81\x82\x85\x86\x87\x88\x89\x8a\x8b\x8c\x8d"
-                         b"\x8e\x8f\x90\x91\x92\x93\x94\x95\x96\x97\x98)")
+        code = pick(rng, b"(.012FIJKLMNPQRSTUVX]abcdeghijlopqrstu}\x81\x82\x85\x86\x87\x88\x89\x8a\x8b"
+                         b"\x8c\x8d\x8e\x8f\x90\x91\x92\x93\x94\x95\x96\x97\x98)")
         data[place:place + int(rng.integers(2))] = bytes([code])
     return bytes(data)
 
