@@ -4,6 +4,7 @@
 A step that fails stops none of the others. The same command again takes up what was cut off, and what failed.
 """
 import sys
+from functools import partial
 from pathlib import Path
 
 import cli
@@ -26,6 +27,8 @@ def parse():
     parser.add_argument("--output", default="gpu-check", type=Path, help="folder of the report and the logs")
     parser.add_argument("--minutes", default=29.0, type=float,
                         help="time for it; the same command again does what is left")
+    parser.add_argument("--limit", default=900, type=int, metavar="SECONDS",
+                        help="what one step may take; a small one shows soon what each does")
     parser.add_argument("--model", default=ROOT / "models/demo", type=Path, help="model folder to infer with")
     parser.add_argument("--config", default=ROOT / "configs/iidm.yaml", type=Path,
                         help="sizes of the networks that are measured")
@@ -95,7 +98,8 @@ def main():
     if not present_devices():
         raise UserError("GPU", "no NVIDIA device is here", "run it on a machine with one: see docs/gpu.md")
     check_writable(args.output)
-    todo, told = steps(args), lambda text: print(text, flush=True)
+    todo = [step._replace(limit=min(step.limit, args.limit)) for step in steps(args)]
+    told = partial(print, flush=True)
     outcomes = run_steps.run(todo, args.output, 60 * args.minutes, told)
     pairs = {"the same command twice": "images-again", "the GPU and the CPU, fp32": "images-cpu",
              "fp32 and bf16": "images-bf16"}
