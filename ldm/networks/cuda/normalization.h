@@ -7,6 +7,7 @@
 // positions in it are 32 bits wide; only where a block begins in a tensor takes 64.
 
 namespace iidm {
+namespace {                                     // each operator that is compiled has kernels of its own
 
 constexpr int THREADS = 256;                    // of a block, at most
 constexpr int PACKS = 4;                        // times that a thread of `apply` moves V numbers
@@ -91,7 +92,7 @@ __global__ void moments(const X* x, float* found, Shape s) {
 }
 
 // Each thread: a group's mean and reciprocal standard deviation, from its parts' moments.
-__global__ inline void combine(const float* found, float* norms, Shape s) {
+__global__ void combine(const float* found, float* norms, Shape s) {
     int group = blockIdx.x * blockDim.x + threadIdx.x, parts = s.parts();
     if (group >= s.images * s.groups) return;
     const float* own = found + 2 * int64_t(group) * parts;
@@ -174,7 +175,7 @@ __global__ void apply(const X* x, const float* norms, const G* gain, const G* of
 
 // ---- launches --------------------------------------------------------------------------------------------
 
-inline int quotient(int a, int b) { return (a + b - 1) / b; }
+int quotient(int a, int b) { return (a + b - 1) / b; }
 
 // `launch(kernel, x, y, z, threads, arguments...)` starts x * y * z blocks of so many threads.
 template <int V, Maps M, class X, class G, class Launch>
@@ -206,4 +207,5 @@ void normalize(Launch launch, int threads, const X* x, const G* gain, const G* o
     run(launch, threads, x, gain, offset, emb, y, found, norms, s);
 }
 
+}  // namespace
 }  // namespace iidm
