@@ -151,3 +151,13 @@ def loads_of_constants(kind, threads):
     """Threads that read one map's number for a channel of 72 positions: 4 times 16 bytes to each."""
     packs = 72 * {"fp32": 4}.get(kind, 2) // 16
     return -(-packs // (4 * threads)) * threads
+
+
+@pytest.mark.skipif(not shutil.which("nvcc"), reason="no nvcc")
+def test_nvcc_compiles_every_kernel_and_none_spills(tmp_path):
+    done = subprocess.run(["nvcc", "-std=c++14", "-O2", "--use_fast_math", "-arch=sm_90", "-Xptxas", "-v",
+                           "-cubin", "-o", tmp_path / "out", f"-I{ROOT / 'ldm/networks/cuda'}",
+                           ROOT / "test/gpu/kernels.cu"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    kernels = done.stderr.count("Compiling entry function")
+    assert kernels == 37 == done.stderr.count(" 0 bytes spill stores, 0 bytes spill loads")
