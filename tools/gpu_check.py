@@ -74,6 +74,8 @@ def steps(args):
              shown=True),
         Step("train-fp32", training(args, "fp32"), 600, shown=True),
         Step("train-bf16", training(args, "bf16"), 600, shown=True),
+        Step("memory-ends", [sys.executable, ROOT / "test/gpu/compile_kernels.py", "--child", "--work",
+                             "memory_that_ends"], 300),
         Step("tests", tests(ROOT / "test/gpu"), 900),
         Step("landscapes", tool("make_landscapes", "--count", 12, "--output", data), 120),
         Step("train-tool", tool("train", "--data", data, "--output", args.output / "run", "--autoencoder",

@@ -25,10 +25,12 @@ from ldm.platform.cache import cache_folder  # noqa: E402
 from ldm.platform.cuda import toolchain  # noqa: E402
 
 NAMES = ("unet", "unet_training", "checkpointed_training", "autoencoder", "autoencoder_training",
-         "half_precision", "running_out_of_memory", "memory_that_ends", "failing_launches", "many_shapes",
-         "custom_kernel", "judges", "single_operators")          # of workloads.py, which imports Jittor
+         "half_precision", "running_out_of_memory", "memory_that_ends", "memory_that_others_have",
+         "failing_launches", "many_shapes", "custom_kernel", "judges",
+         "single_operators")                    # of workloads.py, which imports Jittor
 # Those that need a process of their own, and what is set in it.
-ALONE = {"memory_that_ends": {"STAND_IN_MEMORY": str(4 * 2 ** 30)}}
+ALONE = {name: {"STAND_IN_MEMORY": str(4 * 2 ** 30)}
+         for name in ("memory_that_ends", "memory_that_others_have")}
 # What there can be of a device, and what the self-test of doctor.py says of it.
 DEVICES = {"none": (0, "on cpu"), "old": (2, "error: NVIDIA driver: supports CUDA up to 10.2")}
 
