@@ -7,7 +7,7 @@ import pytest
 
 from ldm import files
 from ldm.errors import UserError
-from ldm.training.run import jsonl
+from ldm.training.run import checkpoints, jsonl
 
 
 @pytest.fixture
@@ -108,6 +108,8 @@ def test_locks_and_logs_follow_no_link_and_empty_no_file(tmp_path):
         pass
     assert victim.read_text() == "old"
     os.mkfifo(run / "log.jsonl")
+    with pytest.raises(UserError, match="FIFO"):
+        jsonl.read(run / "log.jsonl")
     with pytest.raises(UserError, match="log.jsonl: cannot be written"):
         jsonl.append(run / "log.jsonl", {"step": 1})
 
@@ -126,3 +128,14 @@ def test_a_folder_to_write_in_is_a_folder(odd, name):
     (odd / "file").touch()
     with pytest.raises(UserError, match="no folder|cannot be written"):
         files.check_writable(odd / name)
+
+
+def test_a_log_leads_to_no_file_outside_of_its_run(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    for path in (tmp_path / "ema-0000001.safetensors", run / "ema-0000002.safetensors", run / "other"):
+        path.touch()
+    for step, name in enumerate(["../ema-0000001.safetensors", "other", None, 7, "ema-0000002.safetensors"]):
+        jsonl.append(run / checkpoints.VALIDATION, {"step": step, "file": name, "loss": 1.0})
+    jsonl.append(run / checkpoints.VALIDATION, {"step": 9, "file": "ema-0000002.safetensors", "loss": "x"})
+    assert [line["step"] for line in checkpoints.ranked(run, "loss")] == [4]

@@ -32,7 +32,8 @@ def ranked(run, metric):
     each step, that of its best rate."""
     sign = -1 if metric in HIGHER_IS_BETTER else 1
     lines = [line for line in jsonl.read(Path(run) / VALIDATION)
-             if metric in line and (Path(run) / line["file"]).exists()]
+             if isinstance(line.get(metric), (int, float)) and NAME.fullmatch(str(line.get("file")))
+             and (Path(run) / line["file"]).exists()]
     best = {}
     for line in sorted(lines, key=lambda line: (sign * line[metric], line["step"])):
         best.setdefault(line["step"], line)

@@ -1,11 +1,10 @@
 """A run's logs: one JSON object a line, each with the `step` that it belongs to."""
 import json
 import os
-from pathlib import Path
 
 from ldm.documents import short
 from ldm.errors import UserError
-from ldm.files import appending, replacing
+from ldm.files import appending, kind_of, open_regular, replacing
 
 
 def append(path, line):
@@ -22,9 +21,12 @@ def append(path, line):
 
 def read(path):
     """The lines so far, as dicts, [] without a file. A last line that is not whole yet is left out."""
-    path = Path(path)
+    if kind_of(path) is None:
+        return []
+    with open_regular(path, "a log") as file:
+        raw = file.read()
     try:
-        text = path.read_text() if path.exists() else ""
+        text = raw.decode()
         lines = [json.loads(line) for line in text[:text.rfind("\n") + 1].splitlines()]
     except (OSError, ValueError, RecursionError) as e:
         raise UserError(path, f"cannot be read ({e})", "a JSON object a line is needed") from None
@@ -36,8 +38,7 @@ def read(path):
 
 def cut(path, step):
     """Remove what was written after `step`: a run that goes on from there will write it again."""
-    path = Path(path)
-    if not path.exists():
+    if kind_of(path) is None:
         return
     kept = [line for line in read(path) if line["step"] <= step]
     with replacing(path) as temporary:
