@@ -153,7 +153,7 @@ def test_water_mirrors_what_stands_over_it():
     labels[:20], depth[:20] = LABEL["sky"], np.inf
     labels[20:26], depth[20:26] = LABEL["tree"], view.focal / (26 - view.horizon)
     image[:20], image[20:26] = 1.0, np.linspace(0, 0.5, 6)[:, None, None]
-    mirror = _mirrored(image, labels, depth.astype(np.float32), view, 26)
+    mirror = _mirrored(image, labels, depth.astype(np.float32), image[:20], np.full(64, 20), view, 26)
     np.testing.assert_array_equal(mirror[:6], image[20:26][::-1])
     assert (mirror[6:] == 1).all()
 

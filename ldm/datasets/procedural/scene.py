@@ -13,7 +13,7 @@ from ldm.datasets.procedural.terrain import LABEL, Ground, View, render
 from ldm.datasets.procedural.water import WATERS, paint_water
 
 SIZE = 512, 384                                  # width, height
-DRAWING = 2                                      # to count up whenever the same numbers give other pictures
+DRAWING = 3                                      # to count up whenever the same numbers give other pictures
 
 WOODS = 130                                      # trees drawn one by one in the woods
 ON_WATER = ("boat", "ship")
@@ -53,9 +53,11 @@ def make_scene(seed, index, size=SIZE):
     rows_seen = size[1] - int(np.argmax(surface.sky.any(axis=1)[::-1]))
     image, glow = paint_sky(view, palette, sun_place, shown, clouds, rows_seen, rng)
     paint_ground(image, labels, surface, view, palette, glow, sun, plan, rng)
+    backdrop = image[:rows_seen].copy()
     canvas = Canvas(image, labels, surface, view, palette, sun, _sunny(palette, clouds))
     _draw_things(canvas, ground, plan, rng)
-    paint_water(image, labels, surface, canvas.depth, view, palette, sun_place if shown else None, rng)
+    paint_water(image, labels, surface, canvas.depth, backdrop, view, palette,
+                sun_place if shown else None, rng)
     return _finish(image, labels, palette), labels
 
 

@@ -9,11 +9,12 @@ WATERS = tuple(LABEL[name] for name in ("water", "sea", "river", "lake"))
 ROUGHNESS = {"sea": 1.0, "river": 0.55, "water": 0.35, "lake": 0.35}
 
 
-def _mirrored(image, labels, depth_drawn, view, top):
+def _mirrored(image, labels, depth_drawn, backdrop, skyline, view, top):
     """What a still water level shows from row `top` down: rows x width x 3 float32.
 
     A point seen at `row` and depth z lies over the water's row b = horizon + focal / z; its mirror image is
-    at 2 b - row. Nearer points hide farther ones; where none is mirrored, the sky is.
+    at 2 b - row. Nearer points hide farther ones; where none is mirrored, the sky is: that of `backdrop`,
+    over the row `skyline` of each column.
     """
     height, width = labels.shape
     rows, columns = np.nonzero((labels != LABEL["sky"]) & ~np.isin(labels, WATERS))
@@ -27,11 +28,12 @@ def _mirrored(image, labels, depth_drawn, view, top):
     for _ in range(2):  # a receding bank leaves gaps of a row or two
         gaps = (source[1:-1] < 0) & (source[:-2] >= 0) & (source[2:] >= 0)
         source[1:-1][gaps] = source[:-2][gaps]
-    skyline = np.argmin(labels == LABEL["sky"], axis=0)           # first row that is not sky, in each column
-    here = np.arange(top, height, dtype=np.float32)[:, None]
+    here, column = np.arange(top, height)[:, None], np.arange(width)[None]
     sky_row = np.clip(2 * view.horizon - here - 1, 0, np.maximum(skyline - 1, 0)[None]).astype(np.int32)
-    source = np.where(source < 0, sky_row, source)
-    return image[source, np.arange(width)[None]]
+    shown = image[source, column]
+    empty = source < 0
+    shown[empty] = backdrop[sky_row, column][empty]
+    return shown
 
 
 def _waves(surface, z, rng):
@@ -42,18 +44,19 @@ def _waves(surface, z, rng):
     return 0.75 * swell + 0.75 * ripple, 0.75 * swell - 0.6 * ripple
 
 
-def paint_water(image, labels, surface, depth_drawn, view, palette, sun_place, rng):
+def paint_water(image, labels, surface, depth_drawn, backdrop, view, palette, sun_place, rng):
     """Give every water pixel its mirror image, body colour, waves, the sun's path and surf, in place.
 
-    `depth_drawn` is the depth of what each pixel shows, things too. `sun_place` is (column, row), or None
-    where no sun is seen.
+    `depth_drawn` is the depth of what each pixel shows, things too; `backdrop` the upper rows of the picture
+    before things were drawn. `sun_place` is (column, row), or None where no sun is seen.
     """
     wet = np.isin(labels, WATERS)
     if not wet.any():
         return
     top = int(np.argmax(wet.any(axis=1)))
     surface_below, z = surface.below(top), np.minimum(surface.z[top:], 600)
-    mirror = _mirrored(image, labels, depth_drawn, view, top)
+    skyline = np.argmin(surface.sky, axis=0)     # first row that is not sky, in each column
+    mirror = _mirrored(image, labels, depth_drawn, backdrop, skyline, view, top)
     wet, labels = wet[top:], labels[top:]
     rough = np.zeros(29, np.float32)
     for name, value in ROUGHNESS.items():
@@ -83,7 +86,8 @@ def _sun_path(body, along, near, rough, columns, sun_place, view, palette):
     """Glitter under the sun: where a wave's slope is right, the more the nearer the sun's column."""
     wide = (0.028 + 0.10 * near) * (0.6 + 0.6 * rough) * view.width
     chance = np.exp(-((columns - sun_place[0]) / wide) ** 2)
-    glint = smoothstep(along + 2.4 * chance, 1.7, 2.7) * smoothstep(chance, 0.03, 0.4)
+    specks = noise.crop("blades", *chance.shape[::-1], sun_place).T       # they lie flat
+    glint = smoothstep(0.55 * along + 0.8 * specks + 2.1 * chance, 2.0, 3.0) * smoothstep(chance, 0.03, 0.4)
     bright = np.minimum(palette["glow"] * 0.8 + 0.25, 1)
     body += (0.85 * glint + 0.18 * chance)[..., None] * (bright - body)
 
