@@ -112,6 +112,22 @@ def test_jseg_halves_are_key_and_value():
     np.testing.assert_array_equal(translated[last], state["backbone.norm4.bias"])
 
 
+@pytest.mark.parametrize("name, shape, word", [
+    ("segformer.encoder.patch_embeddings.1.proj.weight", (0, 32, 3, 3), "channels"),
+    ("segformer.encoder.patch_embeddings.0.proj.weight", (0, 3, 7, 7), "channels"),
+    ("segformer.encoder.patch_embeddings.1.proj.weight", (31, 32, 3, 3), "channels"),
+    ("segformer.encoder.patch_embeddings.0.proj.weight", (32,), "is no SegFormer"),
+    ("backbone.block1.0.attn.kv.weight", (3, 2), "is no SegFormer"),
+])
+def test_a_segformer_of_impossible_shapes_is_told(tmp_path, name, shape, word):
+    keys = KEYS["segformer_b0"]["jseg" if name.startswith("backbone") else "hub"]
+    assert name in keys
+    save(tmp_path / "w", {key: np.zeros(shape if key == name else size, np.float32)
+                          for key, size in keys.items()})
+    with pytest.raises(UserError, match=f"w: .*{word}"):
+        networks.open_segmenter(tmp_path / "w")
+
+
 def test_segformer_tiny():
     logits, exact = tiny()(pictures(96, 128, 10)), golden("segformer")
     assert close(logits.numpy(), exact["tiny_logits_f64"], 1e-5)

@@ -75,8 +75,11 @@ def open_segmenter(path):
     UserError where the file is another network's, or does not know the 29 classes.
     """
     state, _ = read_state(path)
-    state, rectify = names.segformer(state)
-    size = names.segformer_size(state, path)
+    try:
+        state, rectify = names.segformer(state)
+        size = names.segformer_size(state, path)
+    except (ValueError, IndexError) as e:
+        raise UserError(path, f"is no SegFormer ({e})", "tensors of the published shapes are needed") from e
     if size["num_classes"] != NUM_CLASSES:
         raise UserError(path, f"tells {size['num_classes']} classes apart",
                         f"a segmenter of the contest's {NUM_CLASSES} is needed")

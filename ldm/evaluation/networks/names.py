@@ -126,6 +126,8 @@ def _folded(state):
         names += [f"{prefix}bn.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
         if all(name in state for name in names):
             conv, weight, bias, mean, variance = (state.pop(name).astype(np.float64) for name in names)
+            if (variance < 0).any():
+                raise ValueError(f"'{prefix}bn.running_var' has negative variances")
             scale = weight / np.sqrt(variance + 1e-5)
             folded = {"weight": conv[:, :, 0, 0] * scale[:, None], "bias": bias - mean * scale}
             state |= {f"decode_head.linear_c.{i}.proj.{n}": a.astype(np.float32) for n, a in folded.items()}
@@ -142,9 +144,12 @@ def segformer_size(state, subject):
         depths = [norms.count(str(i)) for i in range(4)]
         attention = [f"{encoder}block.{i}.0.attention.self.sr.weight" for i in range(4)]
         reductions = [state[name].shape[2] if name in state else 1 for name in attention]
+        rows = state[f"{encoder}block.0.0.mlp.dense1.weight"].shape[0]
+        if not all(hidden) or any(channels % (channels // hidden[0] or channels + 1) for channels in hidden):
+            raise UserError(subject, f"is no SegFormer (its stages have {hidden} channels)",
+                            "multiples of the first stage's are needed")
         return dict(hidden=hidden, depths=depths, reductions=reductions,
-                    decoder=state["decode_head.linear_fuse.weight"].shape[0],
-                    mlp_ratio=state[f"{encoder}block.0.0.mlp.dense1.weight"].shape[0] // hidden[0],
+                    decoder=state["decode_head.linear_fuse.weight"].shape[0], mlp_ratio=rows // hidden[0],
                     num_classes=state["decode_head.classifier.weight"].shape[0],
                     patch=state[f"{encoder}patch_embeddings.0.proj.weight"].shape[2])
     except (KeyError, IndexError) as e:
