@@ -1,5 +1,6 @@
 """tools/infer.py as a user meets it: results, resuming, and everything that can be wrong with the input."""
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -152,6 +153,21 @@ def test_entrys_spelling_and_pairs(model, pairs, tmp_path):
                     "--img_path", root / "train", "--output_path", tmp_path / "out")
     assert (done.returncode == 0
             and sorted(results(tmp_path / "out")) == [f"m{i}.jpg" for i in range(4)]), done.stderr
+
+
+def test_a_dry_run_opens_the_weights(model, pairs, tmp_path):
+    """Their headers: missing, of another network, no weights at all."""
+    copy = tmp_path / "model"
+    shutil.copytree(model, copy)
+    done = infer(copy, pairs, tmp_path / "out", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert [line.split(":")[0] for line in done.stdout.splitlines()[-2:]] == ["memory", "time"]
+    for name, damage in (("unet", lambda path: path.unlink()),
+                         ("autoencoder", lambda path: path.write_text("version https://git-lfs...")),
+                         ("autoencoder", lambda path: shutil.copy(model / "unet.safetensors", path))):
+        damage(copy / f"{name}.safetensors")
+        one_error(infer(copy, pairs, tmp_path / "out", "--dry-run"), f"{name}.safetensors")
+        shutil.copy(model / f"{name}.safetensors", copy)
 
 
 def test_dry_run_writes_nothing(model, pairs, tmp_path):

@@ -103,6 +103,22 @@ def test_dry_run_says_what_it_will_need(folder, tmp_path):
     assert [line.split(":")[0] for line in others] == ["memory", "disk", "time"]
 
 
+@pytest.mark.parametrize("tool, more", [("train_autoencoder", ()), ("train_segmenter", ("--autoencoder",))])
+def test_the_other_tools_say_what_they_need_too(folder, tmp_path, tool, more):
+    config = {**CONFIG, "segmenter": {**configs.DEFAULTS["segmenter"], "patch": 3, "depths": [1] * 4}}
+    configs.save(tmp_path / "c.yaml", config)
+    more = [*more, folder / "model/autoencoder.safetensors"] if more else []
+    given = ["--config", tmp_path / "c.yaml", "--data", folder / "data", "--output", tmp_path / "run", *more]
+    done = run_tool(tool, *given, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert [line.split(":")[0] for line in done.stdout.splitlines()[-3:]] == ["memory", "disk", "time"]
+    assert not list((tmp_path / "run").iterdir())
+    if tool == "train_autoencoder":
+        one_error(run_tool(tool, *given, "--dry-run", "autoencoder_training.lpips=[none.pth]"), "none.pth")
+    else:
+        one_error(run_tool(tool, *given[:-1], tmp_path / "none", "--dry-run"), "none")
+
+
 @pytest.mark.parametrize("arguments, words", [
     (["training.lerning_rate=1.0"], ("training.lerning_rate", "sets no option")),
     (["training.learning_rate=fast"], ("training.learning_rate", "a number")),

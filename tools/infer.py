@@ -8,11 +8,11 @@ import reading
 from tqdm import tqdm
 
 from ldm import config as configs
-from ldm import files
+from ldm import files, values
 from ldm.datasets import landscape
 from ldm.diffusion import Schedule
 from ldm.errors import UserError
-from ldm.inference import job, pixels, record, rounds, workers
+from ldm.inference import estimate, job, pixels, record, rounds, workers
 from ldm.inference.record import Hashes
 from ldm.platform import runtime
 
@@ -73,8 +73,8 @@ def check(parser, args):
     args.environments = workers.devices(args.gpus) if args.gpus else workers.cores(args.processes)
     if args.memory_limit is not None and args.memory_limit < 0:
         parser.error(f"--memory-limit: is {args.memory_limit}, 0 or more is possible")
-    if args.seed < 0:
-        parser.error(f"--seed: is {args.seed}, 0 or more is possible")
+    if not 0 <= args.seed <= values.LARGEST_SEED:
+        parser.error(f"--seed: is {args.seed}, 0 to {values.LARGEST_SEED} is possible")
     if args.input_path:
         args.masks, found = landscape.contest_folder(args.input_path)
         args.pairs = args.pairs or found
@@ -99,6 +99,7 @@ def main():
     if plan.changed:
         print(f"{plan.changed} of those to make are there, but from another mask or reference", flush=True)
     if args.dry_run:
+        show_needs(args, settings, config, plan)
         return cli.report(plan.failures)
     files.check_writable(args.output)
     folder.start()
@@ -122,6 +123,22 @@ def look(args, settings):
     folder = record.Record(args.output, made_by, hashes)
     return folder, job.plan(args.masks, args.references, args.pairs, args.output, args.format, args.overwrite,
                             record=folder, reading=taken)
+
+
+def show_needs(args, settings, config, plan):
+    """Open the weights as the run will, by their headers, and print what the run will need."""
+    from ldm import weights
+    from ldm.networks import Autoencoder, UNet
+    from ldm.training.estimate import speed
+    for name, network in (("unet", UNet), ("autoencoder", Autoencoder)):
+        weights.check(args.model / f"{name}.safetensors", network(**config[name]))
+    processes = args.gpus or args.processes
+    memory = estimate.memory(config, args.batch_size, args.memory_limit)
+    print(f"memory: about {memory / 1e9:.2g} GB a process, {processes} at once")
+    one, rate = estimate.macs(config, settings, Schedule.named(config["schedule"])), speed(args.precision)
+    hours = one * len(plan.todo) / rate / (args.gpus or 1) / 3600
+    print(f"time: about {hours:.2g} hours ({one / 1e12:.3g} TMAC an image), if all runs at the "
+          f"{rate / 1e9:.3g} GMAC/s of a large convolution here", flush=True)
 
 
 def make(args, settings, config, plan, steps):

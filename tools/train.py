@@ -25,8 +25,7 @@ def parse():
                         "which is made first")
     parser.add_argument("--segformer", help="weights of the segmenter that validation measures with, if not "
                         "those in models/")
-    parser.add_argument("--dry-run", action="store_true",
-                        help="check everything, say what it will need, and stop")
+    train_common.add_dry_run(parser)
     reading.add_options(parser)
     train_common.add_from_step(parser)
     parser.add_argument("overrides", nargs="*", help="training.key=value")

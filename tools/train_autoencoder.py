@@ -22,6 +22,7 @@ def main():
     parser.add_argument("--output", required=True, help="folder of the run: states, averages, samples, log")
     reading.add_options(parser)
     train_common.add_from_step(parser)
+    train_common.add_dry_run(parser)
     parser.add_argument("overrides", nargs="*", help="autoencoder_training.key=value")
     args = parser.parse_args()
     config = configs.load(args.config, args.overrides, ("autoencoder",))
@@ -46,6 +47,10 @@ def main():
         linear_start(network, config["autoencoder"]["norm_groups"])
     checkpointing.apply(network, options["checkpointing"])
     perceptual = open_lpips(options["lpips"]) if options["lpips"] else None
+    if args.dry_run:
+        side = jt.zeros((1, 3, options["crop"], options["crop"]))
+        return train_common.show_estimate(network, side.shape[2:], options, args.output,
+                                          lambda: network.decode_quantized(network.encode(side)))
     pictures = landscape.Pictures(paths, config["image_size"], taken)
     trainer = Trainer(AutoencoderTask(network, pictures, options, perceptual), args.output, config, options)
     train_common.train(trainer, args.from_step)

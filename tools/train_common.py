@@ -27,17 +27,18 @@ def encode(pairs, autoencoder, size, folder, *sizes, **options):
     done()
 
 
-def show_estimate(network, latent_size, options, folder):
-    """Print what training the U-Net `network` will need: memory, disk, time. One process does."""
+def show_estimate(network, size, options, folder, call=None):
+    """Print what training `network` will need: memory, disk, time. One process does. size, call: see
+    estimate.one_pass."""
     import shutil
 
     from ldm.training import estimate, parallel
     if cli.RANK:
         return
     parameters = sum(p.numel() for p in network.parameters())
-    one = estimate.one_pass(network, *latent_size)
+    one = estimate.one_pass(network, *size, call)
     parts = estimate.memory(parameters, one, options, parallel.count())
-    speed = estimate.speed(options["precision"])
+    speed = estimate.speed(options.get("precision", "fp32"))
     print(f"{parameters:,} parameters; a pass of a picture has {one.macs / 1e9:.3g} GMAC and "
           f"{one.activations / 1e6:.3g} M activations")
     print(f"memory: about {sum(parts.values()) / 1e9:.3g} GB a process ("
@@ -69,6 +70,12 @@ def add_from_step(parser):
     parser.add_argument("--from-step", type=int, metavar="N", help="go back to the saved state of step N, as "
                         "after a loss that is not finite; later states are moved to OUTPUT/abandoned. The "
                         "same command again continues")
+
+
+def add_dry_run(parser):
+    """The option --dry-run of the tools that train."""
+    parser.add_argument("--dry-run", action="store_true",
+                        help="check everything, say what it will need, and stop")
 
 
 def say_how_it_goes_on(found):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import cli
+import numpy as np
 import reading
 import train_common
 from tqdm import tqdm
@@ -23,6 +24,7 @@ def main():
     parser.add_argument("--output", required=True, help="folder of the run: states, averages, samples, log")
     reading.add_options(parser)
     train_common.add_from_step(parser)
+    train_common.add_dry_run(parser)
     parser.add_argument("overrides", nargs="*", help="segmenter_training.key=value")
     args = parser.parse_args()
     config = configs.load(args.config, args.overrides,
@@ -43,8 +45,13 @@ def main():
     versions = [landscape.Pictures([picture for picture, _ in pairs], double, taken)]
     if args.autoencoder:
         autoencoder = Autoencoder(**config["autoencoder"])
-        found = weights.load(args.autoencoder, autoencoder)
+        found = (weights.check if args.dry_run else weights.load)(args.autoencoder, autoencoder)
         refuse_other_config(args.autoencoder, found, config, "autoencoder")
+    if args.dry_run:
+        network = SegFormer(**config["segmenter"])
+        picture = np.zeros((1, size[1], size[0], 3), np.uint8)
+        return train_common.show_estimate(network, size[::-1], options, args.output, lambda: network(picture))
+    if args.autoencoder:
         bar = tqdm(versions[0], "encoding and decoding", unit="image")
         versions.append([given_back(images.resize(picture, size), autoencoder) for picture in bar])
     jt.set_global_seed(options["seed"])                    # of the new network's weights

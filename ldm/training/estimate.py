@@ -34,8 +34,8 @@ def numbers(tensors):
     return sum(x.numel() for x in {id(x): x for x in tensors}.values())
 
 
-def one_pass(network, height, width):
-    """The `Pass` of a UNet for latents of this size.
+def one_pass(network, height, width, call=None):
+    """The `Pass` of a UNet for latents of this size, or of what `call()` does with another network.
 
     Kept are the tensors that enter or leave a convolution, a linear layer or a norm, each once, what a norm
     hands to its activation, and the two matrices of an attention; what else lies between is computed within
@@ -56,20 +56,23 @@ def one_pass(network, height, width):
 
     def inside(modules):
         modules = list(modules)
-        layers = [x for m in modules if isinstance(m, LAYERS) for x in touched[id(m)]]
+        layers = [x for m in modules if isinstance(m, LAYERS) for x in touched.get(id(m), ())]
         return numbers(layers) + sum(inner.get(id(m), 0) for m in modules)
 
     modules = [m for m in network.modules() if isinstance(m, LAYERS + BLOCKS)]
     for module in modules:
         module.register_forward_hook(touch)
     try:
-        network(jt.zeros((1, 3, height, width)), [0], jt.zeros((1, network.num_classes, height, width)))
+        if call:
+            call()
+        else:
+            network(jt.zeros((1, 3, height, width)), [0], jt.zeros((1, network.num_classes, height, width)))
     finally:
         for module in modules:
             module.remove_forward_hook()
     blocks = [m for m in modules if isinstance(m, BLOCKS)]
     return Pass(inside(modules), numbers(x for block in blocks for x in touched[id(block)]),
-                max(inside(block.modules()) for block in blocks), sum(macs))
+                max((inside(block.modules()) for block in blocks), default=0), sum(macs))
 
 
 def memory(parameters, one, options, processes=1):
@@ -81,16 +84,16 @@ def memory(parameters, one, options, processes=1):
     share = -(-options["batch_size"] // processes)
     at_once = min(options["micro_batch"] or share, share)
     sums = 2 if at_once < share else 1                         # those so far, and those of the part at hand
-    kept = one.edges + one.largest if options["checkpointing"] == "blocks" else one.activations
-    activations = (kept + one.largest) * at_once * precision.BYTES[options["precision"]]
+    kept = one.edges + one.largest if options.get("checkpointing") == "blocks" else one.activations
+    activations = (kept + one.largest) * at_once * precision.BYTES[options.get("precision", "fp32")]
     return {"weights": weights, "gradients": sums * weights, "moments": 2 * weights,
-            "averages": (1 + len(options["more_ema_rates"])) * weights, "activations": activations}
+            "averages": (1 + len(options.get("more_ema_rates", ()))) * weights, "activations": activations}
 
 
 def disk(parameters, options):
     """Bytes of all states and averages that a run keeps, and of the one that is being written."""
-    rates = 1 + len(options["more_ema_rates"])
-    kept = options["keep"] + options["keep_best"] + 1
+    rates = 1 + len(options.get("more_ema_rates", ()))
+    kept = options["keep"] + options.get("keep_best", 0) + 1
     return FLOAT * parameters * kept * (3 + rates + rates)     # a state has weights, two moments and averages
 
 
@@ -128,5 +131,5 @@ def _least(layer, batch, repeats):
 def hours(one, options, macs_per_second, processes=1):
     """Of all steps, if everything were as fast as such a convolution. A backward pass has two products for
     each one of the forward pass, which `checkpointing` does twice."""
-    passes = 4 if options["checkpointing"] == "blocks" else 3
+    passes = 4 if options.get("checkpointing") == "blocks" else 3
     return options["steps"] * options["batch_size"] * passes * one.macs / (macs_per_second * processes) / 3600

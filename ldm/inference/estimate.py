@@ -1,0 +1,41 @@
+"""What a job of inference will need, from the sizes of its networks alone. Needs no Jittor."""
+from __future__ import annotations
+
+from ldm import sizes
+from ldm.inference.rounds import Settings
+
+PROGRAM = 0.4e9             # bytes of Python, Jittor and its operators
+COPIES = 3                  # of the weights on a CPU: as read, and packed, which takes up to twice as much
+MAPS = 3                    # of the largest layer's inputs and outputs are alive at once
+
+
+def macs(config: dict, settings: Settings, schedule) -> int:
+    """Multiply-accumulates of one image: each step is a pass of the encoder and one or, with guidance, two of
+    the decoder; each round encodes and decodes a picture."""
+    width, height = config["image_size"]
+    factor = sizes.factor(config["autoencoder"])
+    latent = height // factor, width // factor
+    of = {part: sum(layer.macs(*latent) for layer in sizes.unet(config["unet"]) if layer.part == part)
+          for part in ("encode", "decode", "modulate")}
+    around = sum(layer.macs(height, width) for layer in sizes.autoencoder(config["autoencoder"]))
+    rounds = settings.for_schedule(schedule)
+    steps = sum(r.start * (of["encode"] + of["decode"] * (2 if r.guidance > 1 else 1)) for r in rounds)
+    return 2 * of["modulate"] + steps + around * len(rounds)
+
+
+def modulations(config: dict) -> int:
+    """Bytes of what is kept of one image's label map."""
+    width, height = config["image_size"]
+    o, factor = config["unet"], sizes.factor(config["autoencoder"])
+    made = [layer for layer in sizes.unet(o) if layer.part == "modulate" and layer.inputs != o["num_classes"]]
+    return sizes.FLOAT * sum(layer.outputs * (height // factor) * (width // factor) // layer.down ** 2
+                             for layer in made)
+
+
+def memory(config: dict, batch: int, limit: int | None = None) -> float:
+    """Bytes at the most, about, of a process that makes `batch` images at once. limit: MiB of what is kept
+    of their label maps."""
+    weights = sizes.FLOAT * sum(sizes.parameters(config, name) for name in ("unet", "autoencoder"))
+    kept = batch * modulations(config)
+    kept = kept if limit is None else min(kept, limit * 2 ** 20)
+    return PROGRAM + COPIES * weights + kept + MAPS * sizes.largest(config, "autoencoder")
