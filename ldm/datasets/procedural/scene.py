@@ -13,7 +13,7 @@ from ldm.datasets.procedural.terrain import LABEL, Ground, View, render
 from ldm.datasets.procedural.water import WATERS, paint_water
 
 SIZE = 512, 384                                  # width, height
-DRAWING = 3                                      # to count up whenever the same numbers give other pictures
+DRAWING = 4                                      # to count up whenever the same numbers give other pictures
 
 WOODS = 130                                      # trees drawn one by one in the woods
 ON_WATER = ("boat", "ship")
@@ -57,7 +57,7 @@ def make_scene(seed, index, size=SIZE):
     canvas = Canvas(image, labels, surface, view, palette, sun, _sunny(palette, clouds))
     _draw_things(canvas, ground, plan, rng)
     paint_water(image, labels, surface, canvas.depth, backdrop, view, palette,
-                sun_place if shown else None, rng)
+                sun_place if shown and _open(surface, sun_place) else None, rng)
     return _finish(image, labels, palette), labels
 
 
@@ -74,6 +74,11 @@ def _place_sun(view, palette, clouds, rng):
     aside = np.clip(0.75 * side + 0.35 * np.sign(side), -1, 1)
     vector = np.array([aside, 0.35 + 1.1 * palette.sun_height, -0.1 if shown else -0.4])
     return (column, row), shown, (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+def _open(surface, place):
+    """Whether no land hides the sky at `place` = (column, row)."""
+    return bool(surface.sky[max(int(place[1]), 0), int(place[0])])
 
 
 def _sunny(palette, clouds):
