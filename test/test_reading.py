@@ -30,7 +30,7 @@ def test_options():
 
 
 @pytest.mark.parametrize("tool", ["infer", "evaluate", "encode_latents", "train", "train_autoencoder",
-                                  "train_segmenter"])
+                                  "train_segmenter", "ablation"])
 def test_every_tool_that_reads_masks_has_them(tool, monkeypatch, capsys):
     module = importlib.import_module(tool)
     monkeypatch.setattr(sys, "argv", [tool, "--help"])

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import cli
+import reading
 import yaml
 from tqdm import tqdm
 
@@ -49,7 +50,9 @@ def parse():
     add("--batch-size", default=1, type=int, help="images at a time")
     add("--models", metavar="DIR", default=Path(os.path.relpath(ROOT / "models")), type=Path,
         help="where metrics' weights are")
+    reading.add_options(parser)
     args = parser.parse_args()
+    args.reading = reading.of(args)
     for option, least in (("count", 2), ("seed", 0), ("batch_size", 1)):
         if getattr(args, option) < least:
             name = option.replace("_", "-")
@@ -79,10 +82,11 @@ def generate(args, rows, schedule, masks, pairs):
     made_by, plans = {}, {}
     for row in rows:
         folder = args.output / row.name
-        made_by[row.name] = record.made_by(row.settings, args.model, args.seed, unet=unet_of(args, row))
+        made_by[row.name] = record.made_by(row.settings, args.model, args.seed, unet=unet_of(args, row),
+                                           reading=args.reading)
         of_row = record.Record(folder, made_by[row.name])
         plans[row.name] = job.plan(masks, args.data / "imgs", pairs, folder, "jpg", count=args.count,
-                                   record=of_row)
+                                   record=of_row, reading=args.reading)
         of_row.start()
     steps = {row.name: row.settings.steps(schedule) for row in rows}
     todo = sum(len(plans[name].todo) * steps[name] for name in plans)
@@ -119,7 +123,7 @@ def evaluate(args, rows, masks, pairs_file, pairs):
     for name, title, folder in folders:
         got = runner.evaluate(folder, masks, args.data / "imgs", args.train_images, networks,
                               read_pairs(pairs_file) if pairs_file else None, cache=args.output / "cache",
-                              zoo=args.models, count=args.count,
+                              zoo=args.models, count=args.count, reading=args.reading,
                               progress=lambda items, what: tqdm(items, desc=f"{name}: {what}", disable=None))
         if got["failures"]:
             raise UserError(folder, got["failures"][0], "every pair must have its result in every row")
@@ -133,7 +137,8 @@ def gallery(args, rows, pairs, size):
     headings = ["mask", "reference", *(row.title for row in rows)]
     if (args.data / "truth").is_dir():
         folders, headings = folders + [args.data / "truth"], headings + ["the real image"]
-    return headings, [[labels.colorize(images.read_labels(mask, size)), images.read_image(reference, size),
+    return headings, [[labels.colorize(images.read_labels(mask, size, args.reading)),
+                       images.read_image(reference, size, args.reading.fit),
                        *(images.read_image(folder / f"{mask.stem}.jpg", size) for folder in folders)]
                       for mask, reference in pairs[:SHOWN]]
 
