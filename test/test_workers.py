@@ -52,6 +52,11 @@ def stand_in(folder, deadly=None, times=0, at_start=False):
     return make
 
 
+def deaf():
+    """A `load` for a worker that no SIGTERM ends."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def run(folder, names, processes=2, batch_size=1, **options):
     """-> (the plan afterwards, what each of its yields was, all that on_step was told)."""
     plan = Plan([Item(Path(name), Path(name), folder / f"{name}.txt") for name in names], [], [])
@@ -106,6 +111,20 @@ def test_deaths_before_any_work(tmp_path):
     assert len(plan.done) == 5 and plan.failures == []
     with pytest.raises(UserError, match="worker processes: end before they work, the last one by SIGKILL"):
         run(tmp_path, NAMES, at_start=True, times=99)
+
+
+def test_deaths_at_every_image_end_the_job(tmp_path):
+    """As with a broken driver: not two starts of the model for each of a thousand images."""
+    with pytest.raises(UserError, match="worker processes: 10 in a row .*SIGKILL"):
+        run(tmp_path, ["b"] * 1000, deadly="b", times=9999)
+    assert len(list(tmp_path.glob("died.*"))) < 15
+
+
+def test_a_process_that_does_not_end_is_killed(monkeypatch):
+    monkeypatch.setattr(workers, "PATIENCE", 0.5)
+    worker = workers.Worker(deaf, {})
+    assert worker.pipe.recv() == ("ready", None)
+    assert worker.end() == "by SIGKILL" and not worker.process.is_alive()
 
 
 def test_cores_and_devices_are_shared_out(monkeypatch):

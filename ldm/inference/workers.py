@@ -18,6 +18,8 @@ from ldm.inference import job
 from ldm.platform.devices import visible_devices
 
 MOST = 1000                         # processes, more than any computer has cores
+DEATHS = 10                         # of processes in a row, without an image made between them: the job ends
+PATIENCE = 10                       # seconds for a process that has no more to do, or was told to end
 ATTEMPTS = 2                        # at an image whose process dies; then the image is a failure
 
 
@@ -105,7 +107,10 @@ class Worker:
     def end(self):
         """End the process, whatever it does. -> how it ended, in words."""
         self.process.terminate()
-        self.process.join()
+        self.process.join(PATIENCE)
+        if self.process.is_alive():                         # it hangs, perhaps in a driver
+            self.process.kill()
+            self.process.join()
         self.pipe.close()
         code = self.process.exitcode
         return f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
@@ -118,6 +123,7 @@ class Crew:
         self.plan, self.load, self.steps, self.on_step = plan, load, steps, on_step
         self.waiting = collections.deque(Batch(items, 1) for items in job.batches(plan.todo, batch_size))
         self.spare = len(environments)                      # replacements for those that die before they work
+        self.deaths = 0                                     # since an image was made
         self.workers = [Worker(load, environment) for environment in environments[:len(self.waiting)]]
 
     def run(self):
@@ -147,6 +153,7 @@ class Crew:
         dealt = 0
         if kind == "made":
             made, failures = content
+            self.deaths = 0
             self.plan.done.extend(made)
             self.plan.failures.extend(failures)
             dealt = len(worker.batch.items)
@@ -158,8 +165,12 @@ class Crew:
         """A worker has ended: its batch waits again, image by image, or is a failure, and another takes its
         place. -> how many items that deals with."""
         self.workers.remove(worker)
-        worker.process.join()
+        worker.process.join(PATIENCE)
         how, dealt = worker.end(), 0
+        self.deaths += bool(worker.batch)
+        if self.deaths >= DEATHS:
+            raise UserError("worker processes", f"{DEATHS} in a row ended, no image made, the last one {how}",
+                            "run one process to see why, or use other devices")
         if not worker.ready:
             self.spare -= 1
             if self.spare < 0:
