@@ -36,6 +36,13 @@ def test_rows_by_strength_keep_the_spacing(tmp_path):
     assert (dm["strength"], dm["steps"], dm["from"]) == (1.0, 50, "noise")
 
 
+def test_rounding_adds_no_step(tmp_path):
+    """21 / 0.7 is 30.000000000000004."""
+    settings = settings_of(tmp_path, "rounds:\n  - {strength: 0.7, steps: 21}\n"
+                                     "  - {strength: 0.5, steps: 5, color_transfer: exact}\n")
+    assert rows.rows(settings, SCHEDULE)[0].settings.rounds[0]["steps"] == 30
+
+
 @pytest.mark.parametrize("text, word", [
     ("rounds:\n  - {strength: 0.5, steps: 5}\n", "no part to leave out"),
     ("rounds:\n  - {strength: 1.0, steps: 5, from: noise}\n  - {strength: 0.5, steps: 5}\n", "no part"),

@@ -5,7 +5,8 @@ import sys
 import pytest
 from tiny import make_model, make_pairs, one_error, run_tool
 
-from ldm.benchmark import report
+from ldm.benchmark import report, solvers
+from ldm.errors import UserError
 
 
 def test_table(tmp_path):
@@ -42,3 +43,11 @@ def test_plots_say_what_they_need(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UserError, match="matplotlib: is not installed, and plots need it, `pip"):
         solvers.plotting()
+
+
+@pytest.mark.parametrize("strength, steps, guidance", [
+    (float("nan"), 5, 2.0), (float("inf"), 5, 2.0), (1.5, 5, 2.0), (0.5, 5, float("nan")),
+    (0.5, 5, float("inf")), (0.5, -5, 2.0), (0.5, 10 ** 30, 2.0)])
+def test_numbers_out_of_range_are_refused(strength, steps, guidance):
+    with pytest.raises(UserError, match="--strength"):
+        solvers.one_round(solvers.solver("ddim:time"), steps, strength, guidance)

@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ldm import config as configs
-from ldm import files, images
+from ldm import files, images, values
 from ldm.benchmark import report, solvers
 from ldm.diffusion import Schedule
 from ldm.errors import UserError
@@ -53,6 +53,9 @@ def run_solvers(args):
     for option, least in (("count", 1), ("seed", 0)):
         if getattr(args, option) < least:
             raise UserError(f"--{option}", f"is {getattr(args, option)}", f"{least} or more is possible")
+    for option, least in (("count", 1), ("seed", 0)):
+        if not least <= (given := getattr(args, option)) <= values.LARGEST_SEED:
+            raise UserError(f"--{option}", f"is {given}", f"{least} to {values.LARGEST_SEED} is needed")
     if args.plot:
         solvers.plotting()
         files.check_writable(args.plot.parent)

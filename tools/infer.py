@@ -65,9 +65,9 @@ def parse():
 
 def check(parser, args):
     """Refuse values that no job can have, and set what others decide. -> args"""
-    for option in ("batch_size", "processes", "gpus"):
-        if (given := getattr(args, option)) is not None and given < 1:
-            parser.error(f"--{option.replace('_', '-')}: is {given}, 1 or more is possible")
+    for option, most in (("batch_size", 65536), ("processes", 1024), ("gpus", 1024)):
+        if (given := getattr(args, option)) is not None and not 1 <= given <= most:
+            parser.error(f"--{option.replace('_', '-')}: is {given}, 1 to {most} is possible")
     runtime.check_precision(args.precision, "--precision")
     args.batch_size = args.batch_size or (8 if runtime.on_gpu() else 1)
     args.environments = workers.devices(args.gpus) if args.gpus else workers.cores(args.processes)

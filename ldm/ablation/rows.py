@@ -40,5 +40,5 @@ def _from_noise(first, schedule):
     if first["respacing"]:
         top = {"start": len(schedule.respace(first["respacing"]))}
     else:
-        top = {"strength": 1.0, "steps": math.ceil(first["steps"] / first["strength"])}
+        top = {"strength": 1.0, "steps": math.ceil(round(first["steps"] / first["strength"], 6))}
     return {**first, **top, "from": "noise"}

@@ -52,7 +52,9 @@ def one_round(solver, steps, strength, guidance):
     """The settings of a single round by this solver."""
     options = {**rounds.ROUND, "strength": strength, "steps": steps, "spacing": solver.spacing,
                "guidance": guidance}
-    return rounds.Settings(solver.sampler, 0.0, 0, [options])
+    settings = rounds.Settings(solver.sampler, 0.0, 0, [options])
+    rounds.check_numbers("--strength, --steps or --guidance", settings)
+    return settings
 
 
 def recorded(pipeline, settings):

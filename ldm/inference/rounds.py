@@ -61,7 +61,7 @@ def load(path, assignments=()):
     """Settings from a YAML file; unknown keys, wrong types and impossible combinations are UserErrors."""
     tree = configs.options(path, assignments, DEFAULTS)
     settings = Settings(**{**tree, "rounds": [_merged(r, path) for r in tree["rounds"]]})
-    _check_numbers(path, settings)
+    check_numbers(path, settings)
     words = [("sampler", settings.sampler, tuple(SAMPLERS)), ("pixels", settings.pixels, PIXELS)]
     words += [(f"rounds.{key}", r[key], allowed) for r in settings.rounds for key, allowed in WORDS.items()]
     for name, value, allowed in words:
@@ -86,8 +86,8 @@ def _merged(options, path):
     return configs.merge(ROUND, options, path, "rounds.")
 
 
-def _check_numbers(path, settings):
-    """Refuse numbers out of range."""
+def check_numbers(path, settings):
+    """Refuse numbers out of range, and what is no number; `path` is the subject of the UserError."""
     if not 0 <= settings.eta <= (settings.sampler == "ddim"):
         raise UserError(path, f"'eta' is {settings.eta} and the sampler {short(settings.sampler)}",
                         "0..1 is possible with ddim, 0 with all others")
