@@ -72,7 +72,7 @@ def libstdcxx() -> tuple[Path, bool]:
     return Path(loaded), _glibcxx(Path(loaded)) >= _glibcxx(Path(own))
 
 
-def _check_libstdcxx() -> None:
+def check_libstdcxx() -> None:
     """UserError where Python loads a libstdc++ that lacks what the compiler's programs need."""
     library, new_enough = libstdcxx()
     if not new_enough:
@@ -106,7 +106,7 @@ def python_headers() -> Path | None:
 def check_compilers() -> None:
     """UserError for what Jittor needs to compile and would miss with a page of traceback."""
     _check_compiler()
-    _check_libstdcxx()
+    check_libstdcxx()
     if python_headers() is None:
         raise UserError("Python.h", f"is not installed for {sys.executable}",
                         "Jittor compiles against it: `apt-get install python3-dev`")

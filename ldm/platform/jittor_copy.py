@@ -21,7 +21,8 @@ from typing import Iterator, Sequence
 
 from ldm.errors import UserError
 from ldm.files import replacing
-from ldm.platform.cache import alone, own_folder, writing_cache
+from ldm.platform.cache import alone, cache_home, own_folder, writing_cache
+from ldm.platform.compilers import in_mpi_run
 from ldm.platform.cuda import in_place
 from ldm.platform.patch import VERSION, Facts, Patch
 from ldm.platform.patches import chosen, needed
@@ -197,9 +198,14 @@ def choose(facts: Facts, make: bool = True) -> Choice:
 
 
 def _variables(choice: Choice) -> dict[str, str]:
-    """The environment in which Python finds the chosen Jittor, and writes nothing into the installed one."""
+    """The environment in which Python finds the chosen Jittor, and which keeps it from writing elsewhere than
+    into the cache."""
     path = os.environ.get("PYTHONPATH")
     found = {"PYTHONPATH": os.pathsep.join([str(choice.folder), *([path] if path else [])])}
+    home = cache_home()
+    if home != Path.home() and not in_mpi_run():             # Open MPI reads files below HOME
+        # Jittor would save a JITTOR_HOME in ~/.cache/jittor, for all later starts, or end where it cannot.
+        found.update(HOME=str(home), JITTOR_HOME=str(home))
     if choice.patches:
         return found
     if os.path.exists(importlib.util.cache_from_source(str(choice.folder / "jittor/__init__.py"))):

@@ -26,7 +26,15 @@ from typing import Callable
 from ldm.errors import UserError
 from ldm.platform import cuda, damage, jittor_copy, onednn
 from ldm.platform.cache import REMEDY, alone, cache_folder, check_cache, own_folder, writing_cache
-from ldm.platform.compilers import check_compilers, check_mpi, compiler, in_mpi_run, mpi, python_config
+from ldm.platform.compilers import (
+    check_compilers,
+    check_libstdcxx,
+    check_mpi,
+    compiler,
+    in_mpi_run,
+    mpi,
+    python_config,
+)
 from ldm.platform.cuda import toolchain, toolkit
 from ldm.platform.devices import check_driver, present_devices, take_device, visible_devices
 from ldm.platform.patch import VERSION, Facts
@@ -239,7 +247,7 @@ def compile_core(again: bool = False) -> None:
                         {"folder": str(child.compiles), "cores": _cores(child.compiles)}))
                 return
             if not repaired and _repair(child):
-                repaired = True
+                repaired, notice.text = True, None
             elif "please rerun" not in child.said:
                 break
     raise _broken(child.said)
@@ -362,6 +370,9 @@ def load() -> ModuleType:
     import numpy
     for kind in (numpy.float32, numpy.float64):
         numpy.finfo(kind)                        # kept: later it would warn of Jittor's flush-to-zero
+    check_cache()
+    if os.environ.get("LD_LIBRARY_PATH") or os.environ.get("LD_PRELOAD"):
+        check_libstdcxx()
     compile_core()
     choice = jittor_copy.choose(facts())
     if choice.warning:
