@@ -2,10 +2,13 @@
 import fcntl
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
@@ -13,8 +16,9 @@ import pytest
 from conftest import ROOT
 
 from ldm.errors import UserError
-from ldm.platform import cache, compilers, devices, jittor_copy, onednn, runtime
+from ldm.platform import cache, compilers, damage, devices, jittor_copy, onednn, runtime
 
+CORE = ".cache/jittor/jt1/core/jittor_core.x.so"
 STAND_IN = '''
 import ctypes, os, sys
 from pathlib import Path
@@ -25,17 +29,19 @@ if eval(os.environ.get("REBUILDS", "False")):
     if os.environ.get("log_silent") != "1":     # the real one's log keeps to that too
         print("jit_utils updated, please rerun your command.")
     sys.exit(0)
+if eval(os.environ.get("KILLED", "False")):     # as by loading a library that was cut off
+    os.kill(os.getpid(), 7)
 if eval(os.environ.get("BREAKS", "False")):
     raise RuntimeError("Check failed:\\n no such thing")
 for number in (2, 17):                          # SIGINT, SIGCHLD behind Python's back, as Jittor does
     ctypes.CDLL(None).signal(number, ctypes.c_void_p(1))
 from contextlib import nullcontext
 from types import SimpleNamespace
-(home / "core").mkdir(exist_ok=True)
-core = home / "core" / "jittor_core.x.so"
+(home / ".cache/jittor/jt1/core").mkdir(parents=True, exist_ok=True)
+core = home / ".cache/jittor/jt1/core/jittor_core.x.so"
 if not core.exists():
     core.write_bytes(b"\\x7fELF\\x02\\x01" + bytes(58))
-compiler = SimpleNamespace(cache_path=home / "core")
+compiler = SimpleNamespace(cache_path=core.parent)
 flags, has_cuda, nn = SimpleNamespace(), 0, None
 flag_scope = lambda **flags: nullcontext()
 code = lambda *arguments, **sources: SimpleNamespace(sync=lambda: None)
@@ -43,7 +49,7 @@ code = lambda *arguments, **sources: SimpleNamespace(sync=lambda: None)
 STAND_IN_UTILS = '''
 import atexit, os
 from pathlib import Path
-cache_path = Path.home() / "core"
+cache_path = Path.home() / ".cache/jittor/jt1/core"
 pool_size = int(os.environ.get("POOL", 0))
 def pool_cleanup():
     print("pool ended")
@@ -398,6 +404,90 @@ def test_a_jittor_imported_before_is_one_line(home):
 def test_no_compiler_is_one_line(home):
     message = "error: g++: is not on the PATH, Jittor compiles its operators with it: `apt-get install g++`\n"
     assert run(home, PATH=str(home)) == (2, "", message)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "zeros"])
+def test_a_damaged_core_is_named_and_compiled_again(home, damage):
+    run(home)
+    core = home / CORE
+    whole = core.read_bytes()
+    core.write_bytes({"cut": whole[:40], "empty": b"", "zeros": bytes(len(whole))}[damage])
+    status, out, err = run(home, KILLED=f"(home / '{CORE}').exists() and "
+                                        f"(home / '{CORE}').read_bytes() != {whole!r}")
+    assert (status, out) == (0, "") and err.count("\n") == 1, err
+    assert err.startswith(f"{core}: damaged in Jittor's cache; compiling Jittor's core again")
+    assert core.read_bytes() == whole and run(home) == (0, "", "")
+
+
+def test_a_core_that_dies_though_it_looks_whole_is_compiled_again(home):
+    run(home)
+    core = home / CORE
+    core.write_bytes(core.read_bytes() + b"other")
+    status, out, err = run(home, KILLED=f"(home / '{CORE}').exists() and "
+                                        f"(home / '{CORE}').stat().st_size > 64")
+    assert (status, out) == (0, "") and err.startswith(f"{core}: damaged") and err.count("\n") == 1, err
+
+
+def test_damaged_operators_are_named_and_removed(home):
+    run(home)
+    folder = (home / CORE).with_name("jit")
+    folder.mkdir()
+    whole = (home / CORE).read_bytes()
+    for name, content in (("a.so", b"\x7fELF"), ("a.so.key", b"key"), ("b.so", whole)):
+        (folder / name).write_bytes(content)
+    said = f"{folder}/a.so: damaged in Jittor's cache; compiled again when it is needed\n"
+    assert run(home) == (0, "", said)
+    assert [path.name for path in folder.iterdir()] == ["b.so"]
+
+
+def test_a_whole_library_is_not_damaged(tmp_path):
+    library = tmp_path / "whole.so"
+    (tmp_path / "x.cc").write_text(compilers.PROGRAM)
+    subprocess.run([compilers.compiler(), "-shared", "-fPIC", tmp_path / "x.cc", "-o", library], check=True)
+    assert not damage.is_damaged(library)
+    content = library.read_bytes()
+    for cut in (0, 10, 64, len(content) // 2, len(content) - 1):
+        (tmp_path / "cut.so").write_bytes(content[:cut])
+        assert damage.is_damaged(tmp_path / "cut.so"), cut
+
+
+def test_a_cache_copied_to_another_folder_is_not_taken_for_compiled(home):
+    run(home)
+    other = home / "other"
+    shutil.copytree(home / ".cache", other / ".cache")
+    for count in (2, 3):                         # a child that compiles what is missing, and the start itself
+        assert run(home, JITTOR_HOME=str(other)) == (0, "", "")
+        assert imports(other) == count
+    assert imports(home) == 2
+
+
+def test_a_compiler_that_does_not_work_is_one_line(home):
+    broken = program(home / "g++-broken", "echo 'fatal error: Killed signal' >&2; exit 1")
+    status, out, err = run(home, cc_path=str(broken))
+    assert (status, out) == (2, "") and err.count("\n") == 1
+    assert err.startswith(f"error: {broken}: cannot compile a small program (... fatal error: Killed signal)")
+
+
+def test_errors_of_compiling_operators_are_told(home, monkeypatch):
+    assert runtime.explain(RuntimeError("shapes differ")) is None
+    error = RuntimeError("[f 12:00 log.cc:608] Check failed ret(256) == 0(0) Run cmd failed: \n \"g++\" x")
+    assert "Run cmd failed" in str(runtime.explain(error))
+    monkeypatch.setenv("cc_path", str(program(home / "g++-broken", "exit 1")))
+    assert str(runtime.explain(error)).startswith(f"{home}/g++-broken: cannot compile")
+    full = RuntimeError("Run cmd failed: g++: fatal: No space left on device")
+    assert str(runtime.explain(full)).startswith(f"{home}/.cache/jittor: cannot be written (No space left")
+
+
+def test_an_older_cpp_library_is_one_line(home, monkeypatch):
+    """As conda's may come first by LD_LIBRARY_PATH."""
+    own = Path(compilers.run([compilers.compiler(), "-print-file-name=libstdc++.so.6"]).stdout.strip())
+    assert compilers.libstdcxx()[1]
+    (home / "old").mkdir()
+    older = re.sub(rb"GLIBCXX_3\.4\.[23]", b"GLIBCXX_3.3.2", own.read_bytes())
+    (home / "old/libstdc++.so.6").write_bytes(older)
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(home / "old"))
+    with pytest.raises(UserError, match="old/libstdc.*LD_LIBRARY_PATH.*is older"):
+        compilers.check_libstdcxx()
 
 
 def test_a_second_process_waits_for_the_first(home):

@@ -9,7 +9,7 @@ import contextlib
 import struct
 from pathlib import Path
 
-HEADER = 64                                     # bytes of an ELF header; its table of sections ends the file
+HEADER = 64                                 # bytes of an ELF header; the table of sections is at the end
 
 
 def is_damaged(path: Path) -> bool:

@@ -157,6 +157,7 @@ def notice_compile(name: str, text: str) -> Callable[[], None]:
     prepare()
     stamp, core = _stamp(name), compiled_core()
     if not (core and stamp.exists() and stamp.stat().st_mtime >= core.stat().st_mtime):
+        check_compilers()                        # before Jittor fails with a page of traceback
         print(text, file=sys.stderr, flush=True)
 
     def done():
