@@ -66,7 +66,7 @@ def steps(args):
         Step("first-operators", tests(operators, "-k", "convolution or product or softmax"), 600),
         Step("infer", inference(args, "images"), 600),
         Step("infer-again", inference(args, "images-again"), 300),
-        Step("infer-cpu", inference(args, "images-cpu"), 300, HIDDEN),
+        Step("infer-cpu", inference(args, "images-cpu"), 600, HIDDEN),
         Step("infer-bf16", inference(args, "images-bf16", "--precision", "bf16"), 300),
         Step("doctor-hidden", tool("doctor"), 120, HIDDEN),
         Step("doctor-without-nvcc", tool("doctor"), 120, {"nvcc_path": ""}),

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[i]) for i in (1, 2)]
@@ -32,7 +33,7 @@ NAMES = ("unet", "unet_training", "checkpointed_training", "autoencoder", "autoe
 ALONE = {name: {"STAND_IN_MEMORY": str(4 * 2 ** 30)}
          for name in ("memory_that_ends", "memory_that_others_have")}
 # What there can be of a device, and what the self-test of doctor.py says of it.
-DEVICES = {"none": (0, "on cpu"), "old": (2, "error: NVIDIA driver: supports CUDA up to 10.2")}
+DEVICES = {"none": (0, "a convolution on CPU"), "old": (2, "NVIDIA driver: supports CUDA up to 10.2")}
 
 
 def parse():
@@ -88,11 +89,12 @@ def run_children(names, arch):
 
 def run_child(names, environment):
     """Run such work in a process of its own. -> its exit status."""
+    report = Path(environment["STAND_IN_REPORT"])
+    report.write_text("")
     status = subprocess.run([sys.executable, __file__, "--child", "--work", *names],
                             env=environment).returncode
-    if status == 0:
-        said = json.loads(Path(environment["STAND_IN_REPORT"]).read_text())
-        print(", ".join(f"{count} {name}" for name, count in said.items()), flush=True)
+    said = sum((Counter(json.loads(line)) for line in report.read_text().splitlines()), Counter())
+    print(", ".join(f"{count} {name}" for name, count in said.items()), flush=True)
     return status
 
 

@@ -4,7 +4,7 @@
 //   STAND_IN_MEMORY    bytes of the device, 80 GB without
 //   STAND_IN_DEVICE    none: there is no device; old: the driver is older than the runtime
 //   STAND_IN_LAUNCHES  fail: no kernel can be launched
-//   STAND_IN_REPORT    the file that is to say what was asked for, as JSON
+//   STAND_IN_REPORT    a file to which each library that was used adds a line of JSON: what was asked for
 #include <cuda_runtime_api.h>
 #include <cudnn.h>
 
@@ -76,7 +76,7 @@ struct Report {
     }
     ~Report() {
         const char *path = getenv("STAND_IN_REPORT");
-        if (FILE *f = path ? fopen(path, "w") : nullptr) {
+        if (FILE *f = path ? fopen(path, "a") : nullptr) {
             fprintf(f, "{\"functions\": %zu, \"launches\": %zu, \"searches\": %zu, \"workspace\": %zu, "
                     "\"advice\": %zu}\n", functions.size(), launches, searches, workspace, advice);
             fclose(f);
