@@ -42,7 +42,7 @@ def read_lines(path: Path) -> list[dict]:
     if files.kind_of(path) is None:
         return []
     with files.open_regular(path) as file:
-        lines = file.read().split(b"\n")
+        lines = file.read().decode("utf-8", "replace").split("\n")
     found = []
     for line in lines:
         try:
