@@ -3,10 +3,13 @@ import sys
 import time
 
 import numpy as np
+import pytest
+from tiny import one_error, run_tool
 
 from ldm import images
 from ldm.benchmark import run_steps
 from ldm.benchmark.run_steps import Step
+from ldm.platform.devices import present_devices
 
 
 def python(name, text, limit=20, **options):
@@ -30,6 +33,12 @@ def test_a_failing_step_stops_no_other(tmp_path):
     assert "| bad | failed |" in text and "error: a: is wrong; mend it" in text
     assert "| later | not reached" in text
     assert "no-such-program" in text and "* a and b: same" in text and "```\nhello\n```" in text
+
+
+def test_output_is_as_a_terminal_shows_it(tmp_path):
+    (tmp_path / "x.log").write_bytes(b"\x1b[31merror: a: is\x1b[m wrong\r\n 10 %\r 90 %\n\xff\n")
+    assert run_steps.output(tmp_path / "x.log") == "error: a: is wrong\n 90 %\n\ufffd"
+    assert run_steps.last_words(tmp_path / "x.log") == "error: a: is wrong"
 
 
 def test_what_is_done_is_not_done_again(tmp_path):
@@ -58,3 +67,9 @@ def test_images_are_compared(tmp_path):
     text = run_steps.compared(tmp_path / "a", tmp_path / "b")
     assert text.startswith("1 of 2 files equal") and "by 3 of 255" in text and "PSNR" in text
     assert run_steps.compared(tmp_path / "a", tmp_path / "c") == "nothing to compare"
+
+
+@pytest.mark.skipif(bool(present_devices()), reason="there is a GPU")
+def test_the_check_wants_a_gpu(tmp_path):
+    one_error(run_tool("gpu_check", "--output", tmp_path / "out"), "GPU")
+    assert not (tmp_path / "out").exists()

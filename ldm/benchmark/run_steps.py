@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -74,8 +75,8 @@ def one(step: Step, folder: Path, limit: float) -> Outcome:
     if step.needs and not shutil.which(step.needs):
         return Outcome(step.name, "not possible", 0.0, None, f"{step.needs} is not on the PATH")
     begin, log = time.monotonic(), folder / f"{step.name}.log"
-    with open(log, "wb") as output, watched(folder / f"{step.name}.memory") as memory:
-        child = subprocess.Popen(list(map(str, step.command)), stdin=subprocess.DEVNULL, stdout=output,
+    with open(log, "wb") as written, watched(folder / f"{step.name}.memory") as memory:
+        child = subprocess.Popen(list(map(str, step.command)), stdin=subprocess.DEVNULL, stdout=written,
                                  stderr=subprocess.STDOUT, env={**os.environ, **step.environment},
                                  start_new_session=True)
         try:
@@ -95,9 +96,9 @@ def watched(path: Path):
     """Ask nvidia-smi once a second what is taken of the first GPU. Gives a function -> the most, in MiB."""
     child = None
     if shutil.which("nvidia-smi"):
-        with open(path, "wb") as output:
+        with open(path, "wb") as written:
             child = subprocess.Popen(["nvidia-smi", "--query-gpu=memory.used", "--id=0", "-l", "1",
-                                      "--format=csv,noheader,nounits"], stdout=output,
+                                      "--format=csv,noheader,nounits"], stdout=written,
                                      stderr=subprocess.DEVNULL)
 
     def most() -> float | None:
@@ -112,9 +113,15 @@ def watched(path: Path):
             child.wait()
 
 
+def output(log: Path) -> str:
+    """What a command printed, without colours and with the last state of each progress bar alone."""
+    text = re.sub(r"\x1b\[[\d;]*[A-Za-z]", "", log.read_bytes().decode(errors="replace"))
+    return "\n".join(line.rstrip("\r").rsplit("\r", 1)[-1] for line in text.split("\n")).strip()
+
+
 def last_words(log: Path) -> str:
     """The line that says what went wrong, or the last few, in one line."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    lines = [line.strip() for line in output(log).splitlines() if line.strip()]
     wrong = [line for line in lines if line.startswith(("error:", "FAILED", "ERROR"))]
     return " / ".join(wrong[-LAST_LINES:] or lines[-LAST_LINES:])[:500]
 
@@ -148,7 +155,7 @@ def report(title: str, machine: dict, steps: list[Step], outcomes: list[Outcome]
     lines += ["", "## Images", ""] + [f"* {name}: {text}" for name, text in comparisons.items()]
     for step in steps:
         if step.shown and of_name.get(step.name, Outcome("", "", 0, None, "")).result in ("done", "failed"):
-            text = (folder / f"{step.name}.log").read_text(errors="replace").strip()
+            text = output(folder / f"{step.name}.log")
             table = "\n|" in text
             lines += ["", f"## {step.name}", "", text if table else f"```\n{text}\n```"]
     return "\n".join(lines) + "\n"
