@@ -85,7 +85,8 @@ def steps(args):
              shown=True),
         Step("sanitizer", ["compute-sanitizer", *tests(ROOT / "test/gpu", "-k", "guided_ddim and fp32")], 600,
              needs="compute-sanitizer"),
-        Step("two-devices", inference(args, "images-two", "--gpus", 2), 300),
+        *([Step("two-devices", inference(args, "images-two", "--gpus", 2), 300)]
+          if len(present_devices()) > 1 else []),
     ]
 
 

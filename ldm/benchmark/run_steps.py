@@ -19,7 +19,7 @@ import numpy as np
 
 from ldm import files, images
 
-LAST_LINES = 3              # of a failed command's output that the report repeats
+LAST_LINES = 2              # of a failed command's output that the report repeats
 
 
 class Step(NamedTuple):
@@ -84,11 +84,18 @@ def one(step: Step, folder: Path, limit: float) -> Outcome:
         except subprocess.TimeoutExpired:
             result = "too long"
         finally:
-            with contextlib.suppress(ProcessLookupError):       # its own children too
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
+            end(child)
     return Outcome(step.name, result, round(time.monotonic() - begin, 1), memory(),
                    last_words(log) if result != "done" else "")
+
+
+def end(child: subprocess.Popen) -> None:
+    """End a command and all that it started; what it is writing it may write to the end, for ten seconds."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(child.pid, number)
+            child.wait(10)
+    child.wait()
 
 
 @contextlib.contextmanager
@@ -123,7 +130,7 @@ def last_words(log: Path) -> str:
     """The line that says what went wrong, or the last few, in one line."""
     lines = [line.strip() for line in output(log).splitlines() if line.strip()]
     wrong = [line for line in lines if line.startswith(("error:", "FAILED", "ERROR"))]
-    return " / ".join(wrong[-LAST_LINES:] or lines[-LAST_LINES:])[:500]
+    return " / ".join(wrong[-LAST_LINES:] or lines[-LAST_LINES:])[:300]
 
 
 # ---- the report --------------------------------------------------------------------------------------------

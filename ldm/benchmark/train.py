@@ -1,12 +1,12 @@
 """How fast the U-Net trains, and in how much memory: optimiser steps on random latents."""
 from ldm.benchmark.clock import machine
-from ldm.training import options as training_options
+from ldm.platform import runtime
 from ldm.training.rehearsal import rehearse
 
 
 def measure(config, repeats):
     """The report of `repeats` optimiser steps as the config's `training` says, after one that compiles."""
-    training_options.check(config, "training")
+    runtime.check_precision(config["training"]["precision"], "training.precision")
     options = config["training"]
     taken = rehearse(config, 1 + repeats)
     row = {"parameters": taken["parameters"], "batch": taken["batch_size"],
@@ -15,4 +15,4 @@ def measure(config, repeats):
            "s a step": taken["seconds"],
            "samples a second": taken["batch_size"] / taken["seconds"], "peak GB": taken["peak_gb"]}
     return {"machine": machine(), "tables": [{"title": f"Training, median of {repeats} steps",
-                                                      "rows": [row]}]}
+                                               "rows": [row]}]}

@@ -151,7 +151,9 @@ def memory_that_ends():
     """Jittor's pools hold over 95 % of the device when it ends. On a device or, in a process of its own, over
     the stand-in."""
     jt.gc()
-    others = jt.empty((device_memory.info()[0] - 6 * 2 ** 24,), "uint8").sync()
+    others = []
+    while (left := device_memory.info()[0] - 6 * 2 ** 24) > 2 ** 22:
+        others.append(jt.empty((min(left, 2 ** 30),), "uint8").sync())
     halving(device_memory.TEXTS[1])
     del others
     jt.gc()
