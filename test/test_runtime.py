@@ -76,7 +76,7 @@ def start(home, code="from ldm.backend import jt", **variables):
         (home / "stand_in" / name / "__init__.py").write_text(text)
     script = home / "script.py"
     script.write_text(f"import sys\nsys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tools')!r}]\nimport cli\n"
-                      f"def main():\n{textwrap.indent(code, '    ')}\ncli.run(main)\n")
+                      f"def main(argv):\n{textwrap.indent(code, '    ')}\ncli.run(main)\n")
     environment = {**os.environ, "PYTHONPATH": str(home / "stand_in"), "OMP_NUM_THREADS": "1", **variables}
     return subprocess.Popen([sys.executable, str(script)], env=environment, text=True,
                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -34,7 +34,7 @@ def test_a_line_is_one_and_has_an_end():
 
 def ended(capsys, error):
     """(status, standard error) of a tool whose main raises `error`."""
-    def main():
+    def main(argv):
         raise error
     with pytest.raises(SystemExit) as end:
         cli.run(main)
@@ -81,7 +81,7 @@ def test_variables_that_are_no_numbers(name, value):
 def shell(text, code="print('made'); open('made', 'w')", **options):
     """A shell command with $TOOL, a tool that runs `code`."""
     tool = f"import sys\nsys.path.insert(0, {str(ROOT / 'tools')!r})\nimport cli\n"
-    tool += f"def main(): {code}\ncli.run(main)"
+    tool += f"def main(argv): {code}\ncli.run(main)"
     return subprocess.run(["bash", "-c", text], text=True, capture_output=True, timeout=60,
                           env={**os.environ, "TOOL": tool, "PY": sys.executable}, **options)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT
-from tiny import make_model, make_pairs, one_error, run_tool
+from tiny import make_model, make_pairs, one_error, run_tool, start_tool
 
 from ldm import images
 from ldm.errors import UserError
@@ -183,7 +183,7 @@ def test_the_tool_in_two_processes(tmp_path):
     (pairs / "masks/m3.png").write_bytes(b"no image")
     arguments = ["--model", model, "--rounds", model / "rounds.yaml", "--masks", pairs / "masks",
                  "--references", pairs / "references", "--format", "png"]
-    one = run_tool("infer", *arguments, "--output", tmp_path / "one", env={"OMP_NUM_THREADS": "1"})
+    one = start_tool("infer", *arguments, "--output", tmp_path / "one", env={"OMP_NUM_THREADS": "1"})
     two = start_two(arguments, tmp_path / "two", threads=2)
     wait_for(lambda: results(tmp_path / "two"), two)
     os.kill(worker_numbers(two)[0], signal.SIGKILL)

@@ -1,4 +1,7 @@
 """A tiny model and tiny folders, for tests that run the tools as a user does."""
+import contextlib
+import importlib
+import io
 import json
 import os
 import subprocess
@@ -57,8 +60,20 @@ def make_pairs(folder, count=4, size=(64, 48)):
     return folder
 
 
-def run_tool(tool, *arguments, **options):
-    """Run tools/TOOL.py as a user does. -> the finished process, its output as text."""
+def run_tool(tool, *arguments):
+    """Call tools/TOOL.py in this process, where Jittor is loaded already. -> as `start_tool`."""
+    sys.path.insert(0, str(ROOT / "tools"))
+    cli, module = importlib.import_module("cli"), importlib.import_module(tool)
+    arguments, out, err = [str(argument) for argument in arguments], io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            cli.run(module.main, arguments)
+        except SystemExit as end:
+            return subprocess.CompletedProcess([tool, *arguments], end.code, out.getvalue(), err.getvalue())
+
+
+def start_tool(tool, *arguments, **options):
+    """Run tools/TOOL.py in a process of its own, as a user does. -> the process, its output as text."""
     return subprocess.run([sys.executable, ROOT / "tools" / f"{tool}.py", *map(str, arguments)], text=True,
                           capture_output=True, env={**os.environ, **options.pop("env", {})}, **options)
 

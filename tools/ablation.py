@@ -30,7 +30,7 @@ SHUFFLED = "shuffled"   # folder of the last row's results under other masks' na
 SHOWN = 8               # pairs whose pictures are in the report
 
 
-def parse():
+def parse(argv):
     parser = cli.Parser(description=__doc__.split("\n\n")[0])
     add = parser.add_argument
     add("--model", default=ROOT / "models/demo", type=Path, metavar="DIR",
@@ -51,7 +51,8 @@ def parse():
     add("--models", metavar="DIR", default=Path(os.path.relpath(ROOT / "models")), type=Path,
         help="where metrics' weights are")
     reading.add_options(parser)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
+    args.command = ["python", "tools/ablation.py", *(sys.argv[1:] if argv is None else argv)]
     args.reading = reading.of(args)
     for option, least in (("count", 2), ("seed", 0), ("batch_size", 1)):
         if getattr(args, option) < least:
@@ -144,7 +145,7 @@ def gallery(args, rows, pairs, size):
 
 
 def write(args, table, made_by, pictures):
-    command = shlex.join(["python", "tools/ablation.py", *sys.argv[1:]])
+    command = shlex.join(args.command)
     plain = json.loads(json.dumps(made_by))         # YAML would write what rows share as anchors
     settings = yaml.safe_dump(plain, sort_keys=False, default_flow_style=None)
     intro = f"{args.count} held-out pairs. Made by: {command}"
@@ -159,8 +160,8 @@ def write(args, table, made_by, pictures):
             temporary.write_text(text, "utf-8", "backslashreplace")
 
 
-def main():
-    args = parse()
+def main(argv=None):
+    args = parse(argv)
     settings = rounds.load(args.rounds)
     config = configs.load(args.model / "config.yaml", networks=("unet", "autoencoder"))
     schedule = Schedule.named(config["schedule"])

@@ -13,7 +13,7 @@ from ldm.training.run.ensemble import average_files
 from ldm.weights import summary
 
 
-def parse():
+def parse(argv):
     parser = cli.Parser(description=__doc__)
     parser.add_argument("checkpoints", nargs="+", metavar="F",
                         help="files of weights, of any kind convert.py reads; a run's folder with --best")
@@ -35,7 +35,7 @@ def parse():
                         help="the segmenter to measure with, if not that in models/")
     parser.add_argument("--dtype", choices=["float16"], help="write floats in half the space of float32")
     parser.add_argument("--output", required=True, metavar="F", help="the .safetensors file to write")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     try:
         arguments.weights = arguments.weights and [float(w) for w in arguments.weights.split(",")]
     except ValueError:
@@ -67,8 +67,8 @@ def measured(arguments, run):
     return numbers[arguments.by]
 
 
-def main():
-    arguments = parse()
+def main(argv=None):
+    arguments = parse(argv)
     paths, ranked = arguments.checkpoints, []
     if arguments.best:
         run = Path(paths[0])

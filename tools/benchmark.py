@@ -141,12 +141,12 @@ def in_room(name, args):
 
 # ------------------------------------------------------------------------------------------------------------
 
-def main():
+def main(argv=None):
     parser = cli.Parser(description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_solvers(commands)
     add_rooms(commands)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     made = args.run(args)
     print(json.dumps(made, indent=1) if args.json else report.markdown(made), flush=True)
 

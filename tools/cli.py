@@ -115,13 +115,14 @@ def refusal(error):
     return f"{name}: cannot be used ({error.strerror}), {REFUSALS[error.errno]}"
 
 
-def run(main):
-    """Call `main()`; what a user caused ends with one line and status 2, an interrupt with 130."""
+def run(main, argv=None):
+    """End with the status of `main(argv)`, by default of the command line. What a user caused ends with
+    one line and status 2, an interrupt with 130."""
     open_streams()
     plain, sys.stdout = sys.stdout, terminal.Output(sys.stdout)
     try:
         check_variables()
-        status = main()
+        status = main(argv)
         sys.stdout.flush()
     except UserError as e:
         for detail in e.details:

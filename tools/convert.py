@@ -6,7 +6,7 @@ from ldm import files
 from ldm.weights import convert, summary
 
 
-def main():
+def main(argv=None):
     parser = cli.Parser(description=__doc__, epilog=(
         "A checkpoint that holds more than tensors (argparse's Namespace, a pathlib.Path, a pickled module) "
         "is not read, since its names could run code. If you trust the file, save the tensors alone with the "
@@ -18,7 +18,7 @@ def main():
     parser.add_argument("--container", metavar="KEY",
                         help="where the weights are, such as ema, if the file holds several sets")
     parser.add_argument("--dtype", choices=["float16"], help="write floats in half the space of float32")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     if (arguments.config is None) != (arguments.part is None):
         parser.error("--config and --part are given together or not at all")
     config = shapes = None

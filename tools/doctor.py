@@ -11,12 +11,12 @@ from ldm.errors import UserError
 from ldm.platform import runtime
 
 
-def parse():
+def parse(argv):
     parser = cli.Parser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     parser.add_argument("--packages", nargs="*", metavar="NAME",
                         help="only compare the installed packages with requirements.txt and these names")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def show(findings):
@@ -32,8 +32,8 @@ def check(findings):
             raise UserError(f.name, f.found, f.mend)
 
 
-def main():
-    args = parse()
+def main(argv=None):
+    args = parse(argv)
     if args.packages is not None:
         if not all(re.fullmatch(r"[\w.-]+", name) for name in args.packages):
             raise UserError("--packages", "has a word that is no name of a package", "names such as pytest")

@@ -10,7 +10,7 @@ from ldm.datasets import landscape, latents
 from ldm.errors import UserError
 
 
-def parse():
+def parse(argv):
     parser = cli.Parser(description=__doc__)
     parser.add_argument("--config", default=train_common.DEMO, help="image size and autoencoder")
     parser.add_argument("--data", required=True,
@@ -22,7 +22,7 @@ def parse():
                         help="pictures in a file, what a kill may cost")
     reading.add_options(parser)
     parser.add_argument("overrides", nargs="*", help="key=value of the config")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     for option in ("batch_size", "shard_size"):
         if getattr(args, option) < 1:
             raise UserError(f"--{option.replace('_', '-')}", f"is {getattr(args, option)}",
@@ -30,8 +30,8 @@ def parse():
     return args
 
 
-def main():
-    args = parse()
+def main(argv=None):
+    args = parse(argv)
     config = configs.load(args.config, args.overrides, ("autoencoder",))
     taken = reading.of(args)
     pairs = landscape.training_pairs(args.data, config["image_size"], train_common.checking, taken)

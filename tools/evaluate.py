@@ -20,7 +20,7 @@ from ldm.platform import runtime
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def arguments():
+def arguments(argv):
     parser = cli.Parser(prog="evaluate.py", description=__doc__.split("\n\n")[0])
     add = parser.add_argument
     add("--results", metavar="DIR", required=True, help="images named as their masks")
@@ -39,7 +39,7 @@ def arguments():
     add("--batch-size", metavar="N", type=int, default=8, help="images at once")
     add("--json", action="store_true", help="print all as JSON, with the numbers by image and by class")
     reading.add_options(parser)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     if options.batch_size < 1:
         parser.error(f"--batch-size: {options.batch_size} images, 1 or more are needed")
     return options
@@ -64,8 +64,8 @@ def class_line(title, shares):
         yield f"{title}: mean {sum(shares.values()) / len(shares):.1f}; {words}"
 
 
-def main():
-    options = arguments()
+def main(argv=None):
+    options = arguments(argv)
     pairs = read_pairs(options.pairs) if options.pairs else None
     weights = {kind: getattr(options, kind) for kind in ("segformer", "nima", "inception")}
     networks = runner.open_networks(weights, options.models)

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HIDDEN = {"CUDA_VISIBLE_DEVICES": ""}
 
 
-def parse():
+def parse(argv):
     parser = cli.Parser(description=__doc__)
     parser.add_argument("--output", default="gpu-check", type=Path, help="folder of the report and the logs")
     parser.add_argument("--minutes", default=29.0, type=float,
@@ -34,7 +34,7 @@ def parse():
                         help="sizes of the networks that are measured")
     parser.add_argument("--torch-python", type=Path, metavar="FILE",
                         help="a Python with PyTorch to compare speed with")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def tool(name, *arguments):
@@ -96,8 +96,8 @@ def machine():
     return {**reports.describe(), **versions.smi(), "commit": commit.stdout.split("\n")[0]}
 
 
-def main():
-    args = parse()
+def main(argv=None):
+    args = parse(argv)
     if not present_devices():
         raise UserError("GPU", "no NVIDIA device is here", "run it on a machine with one: see docs/gpu.md")
     check_writable(args.output)

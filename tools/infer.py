@@ -19,7 +19,7 @@ from ldm.platform import runtime
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def parse():
+def parse(argv):
     parser = cli.Parser(description=__doc__)
     parser.add_argument("--model", default=ROOT / "models/demo", type=Path,
                         help="folder with config.yaml, unet.safetensors, autoencoder.safetensors")
@@ -60,7 +60,7 @@ def parse():
     entry.add_argument("--img_path", type=Path, help="folder of the references, or one that holds imgs/")
     entry.add_argument("--output_path", type=Path, help="the same as --output")
     parser.add_argument("overrides", nargs="*", help="key=value of the rounds' file")
-    return check(parser, parser.parse_args())
+    return check(parser, parser.parse_args(argv))
 
 
 def check(parser, args):
@@ -84,8 +84,8 @@ def check(parser, args):
     return args
 
 
-def main():
-    args = parse()
+def main(argv=None):
+    args = parse(argv)
     settings = rounds.load(args.rounds, args.overrides)
     config = configs.load(args.model / "config.yaml", networks=("unet", "autoencoder"))
     steps = settings.steps(Schedule.named(config["schedule"]))

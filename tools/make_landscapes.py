@@ -28,7 +28,7 @@ QUALITY = 92
 RECORD = "scenes.json"          # in the folder: what its pictures are
 
 
-def parse():
+def parse(argv):
     parser = cli.Parser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--count", type=int, required=True, default=argparse.SUPPRESS,
                         help="number of scenes")
@@ -46,7 +46,7 @@ def parse():
                              "truth (the masks' own pictures)")
     parser.add_argument("--size", type=int, nargs=2, metavar=("WIDTH", "HEIGHT"), default=SIZE,
                         help="in pixels")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.kind == "photo" and args.split == "test":
         raise UserError("--split", "is test, but photos have no label maps", "leave --kind or --split out")
     if min(args.size) < 32 or max(args.size) > 4096:
@@ -137,8 +137,8 @@ def write_pairs(args):
         temporary.write_text(json.dumps(dict(sorted(pairs.items())), indent=0) + "\n")
 
 
-def main():
-    args = parse()
+def main(argv=None):
+    args = parse(argv)
     claim(args)
     cv2.setNumThreads(1)                         # scenes are small: processes gain more than threads
     jobs = list(jobs_of(args))

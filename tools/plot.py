@@ -7,11 +7,11 @@ import cli
 from ldm.training.run import plots
 
 
-def main():
+def main(argv=None):
     parser = cli.Parser(description=__doc__)
     parser.add_argument("run", help="the folder that training writes to")
     parser.add_argument("--output", metavar="F", help="a .png, .pdf or .svg file, if not RUN/curves.png")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     path = Path(args.output or Path(args.run) / "curves.png")
     plots.draw(args.run, path)
     print(path)

@@ -12,10 +12,10 @@ from ldm.platform.cuda import setup, toolchain
 from ldm.platform.cuda.toolkit import dotted
 
 
-def parse():
+def parse(argv):
     parser = cli.Parser(description=__doc__)
     parser.add_argument("--undo", action="store_true", help="remove the folder, restore an installed Jittor")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def show(found):
@@ -35,8 +35,8 @@ def undo():
     print("removed the toolchain" if had_folder else "there was no toolchain")
 
 
-def main():
-    args = parse()
+def main(argv=None):
+    args = parse(argv)
     if args.undo:
         return undo()
     found = setup.survey(cache.cache_folder())

@@ -13,7 +13,7 @@ from ldm.platform import runtime
 from ldm.training import order
 
 
-def parse():
+def parse(argv):
     parser = cli.Parser(description=__doc__)
     parser.add_argument("--config", default=train_common.DEMO, help="what to train and how")
     parser.add_argument("--data", required=True,
@@ -29,11 +29,11 @@ def parse():
     reading.add_options(parser)
     train_common.add_from_step(parser)
     parser.add_argument("overrides", nargs="*", help="training.key=value")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
-def main():
-    args = parse()
+def main(argv=None):
+    args = parse(argv)
     config = configs.load(args.config, args.overrides, ("unet", "autoencoder"))
     runtime.check_precision(config["training"]["precision"], "training.precision")
     cache = args.latents or Path(args.output) / "latents"

@@ -11,7 +11,7 @@ from ldm import files, weights
 from ldm.datasets import landscape
 
 
-def main():
+def main(argv=None):
     parser = cli.Parser(description=__doc__)
     parser.add_argument("--config", default=train_common.DEMO, help="what to train and how")
     parser.add_argument("--data", required=True,
@@ -24,7 +24,7 @@ def main():
     train_common.add_from_step(parser)
     train_common.add_dry_run(parser)
     parser.add_argument("overrides", nargs="*", help="autoencoder_training.key=value")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     config = configs.load(args.config, args.overrides, ("autoencoder",))
     taken = reading.of(args)
     pairs = landscape.training_pairs(args.data, config["image_size"], train_common.checking, taken)

@@ -13,7 +13,7 @@ from ldm import files, images, weights
 from ldm.datasets import landscape
 
 
-def main():
+def main(argv=None):
     parser = cli.Parser(description=__doc__)
     parser.add_argument("--config", default=train_common.ROOT / "configs/segmenter.yaml",
                         help="what to train and how")
@@ -26,7 +26,7 @@ def main():
     train_common.add_from_step(parser)
     train_common.add_dry_run(parser)
     parser.add_argument("overrides", nargs="*", help="segmenter_training.key=value")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     config = configs.load(args.config, args.overrides,
                           ("segmenter", "autoencoder") if args.autoencoder else ("segmenter",))
     size = config["image_size"]
