@@ -1,4 +1,5 @@
 """The benchmarks: what they count, that the ways they compare agree, that the tool prints what they say."""
+import importlib
 import json
 import os
 
@@ -68,3 +69,8 @@ def test_every_way_is_near_the_exact_result(tmp_path):
     assert process.returncode == 0, process.stderr
     rows = json.loads(process.stdout)["tables"][0]["rows"]
     assert len(rows) == 4 and all(0 < row["passes"] < 5e-6 and row["the step"] < 2e-5 for row in rows)
+
+
+@pytest.mark.parametrize("name", ["pipeline", "kernels", "accuracy", "train"])
+def test_every_command_has_a_room(name):
+    assert callable(importlib.import_module(f"ldm.benchmark.{name}").measure)
