@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import sys
+import warnings
 from pathlib import Path
 from typing import Iterator, Sequence
 
@@ -224,7 +225,9 @@ def importable(choice: Choice) -> Iterator[dict[str, str]]:
     sys.dont_write_bytecode = still or "PYTHONDONTWRITEBYTECODE" in variables
     sys.pycache_prefix = variables.get("PYTHONPYCACHEPREFIX", prefix)
     try:
-        yield variables
+        with warnings.catch_warnings():                      # of Jittor's strings, from Python 3.12 on
+            warnings.simplefilter("ignore", SyntaxWarning)
+            yield variables
     finally:
         sys.path.remove(str(choice.folder))
         sys.pycache_prefix, sys.dont_write_bytecode = prefix, still
