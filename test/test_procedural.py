@@ -1,6 +1,7 @@
 """Procedural landscapes: the same from (seed, index) anywhere, all classes, palettes that show, the tool."""
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -239,3 +240,15 @@ def test_tool_errors_are_one_line(tmp_path, arguments, culprit):
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: ") and culprit in lines[0]
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(np.lib.NumpyVersion(np.__version__) >= "2.0.0", reason="numpy 1 can say where 2 differs")
+def test_scenes_do_not_depend_on_numpys_promotion_rules(tmp_path):
+    """numpy 2 lets its own numbers widen float32 arrays, which numpy 1 did not."""
+    environment = {**os.environ, "NPY_PROMOTION_STATE": "weak_and_warn",
+                   "PYTHONWARNINGS": "always:result dtype changed:UserWarning"}
+    done = subprocess.run([sys.executable, ROOT / "tools/make_landscapes.py", "--count", "4", "--seed", "3",
+                           "--size", "64", "48", "--processes", "1", "--output", tmp_path / "scenes"],
+                          env=environment, capture_output=True, text=True, check=True)
+    said = [line for line in done.stderr.splitlines() if "result dtype changed" in line and "/ldm/" in line]
+    assert "result dtype changed" in done.stderr and not said, "\n".join(said)      # numpy's own are there

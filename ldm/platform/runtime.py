@@ -275,7 +275,8 @@ def _say_damaged(removed: list[Path], what_now: str) -> None:
 
 def _broken(said: str) -> UserError:
     """Why Jittor does not start, from what it said and from what can be looked at."""
-    words = " ".join(re.sub(r"\x1b\[[\d;]*m", "", said).split())
+    plain = re.sub(r"\x1b\[[\d;]*[mK]", "", said)
+    words = " ".join(plain.split())
     if found := re.search("No space left on device|Disk quota exceeded|Read-only file system", words):
         return UserError(cache_folder(), f"cannot be written ({found[0]})", REMEDY)
     try:
@@ -283,7 +284,10 @@ def _broken(said: str) -> UserError:
         check_compilers()
     except UserError as e:
         return e
-    return UserError("jittor", f"does not start (... {words[-300:]})",
+    # The compiler's own first error says more than the long command that Jittor ends with.
+    first = re.search(r"^.*\b(?:fatal )?error: .*$", plain, re.MULTILINE)
+    reason = " ".join(first[0].split())[:300] if first else words[-300:]
+    return UserError("jittor", f"does not start (... {reason})",
                      f"`python tools/doctor.py` says what is missing; if nothing is, delete {cache_folder()}")
 
 

@@ -64,7 +64,7 @@ class Canvas:
         if sink:
             tone *= (1 - sink * np.linspace(0, 1, tall, dtype=np.float32) ** 2)[:, None]
         if side:
-            tone *= 1 + side * np.sign(self.sun[0]) * np.linspace(-1, 1, wide, dtype=np.float32)
+            tone *= 1 + side * float(np.sign(self.sun[0])) * np.linspace(-1, 1, wide, dtype=np.float32)
         if courses >= 2.5:
             rows = np.cos(np.arange(tall, dtype=np.float32) * np.float32(2 * np.pi / courses))
             tone *= (1 - 0.10 * np.maximum(rows, 0))[:, None]
@@ -85,7 +85,7 @@ class Canvas:
     def shadow(self, x, y, z, wide, tall):
         """Darken the bare ground under the shadow of something that is `wide` and `tall` (in the world's
         unit) and has its foot at (x, y, z)."""
-        sun = self.sun
+        sun = self.sun.tolist()
         reach = min(tall / max(sun[1], 0.1), 2.5 * tall)
         tip_x, tip_z = x - sun[0] * reach, max(z - sun[2] * reach, 0.5 * z)
         turn = np.linspace(0, 2 * np.pi, 14, endpoint=False)

@@ -58,8 +58,10 @@ def illuminate(palette, light):
 
 def haze_share(z, palette):
     """Share of the air's colour in what is seen at depth z."""
-    distance = np.minimum(z, np.float32(500)) / 300
-    return 1 - np.exp(np.float32(-palette.haze_density) * distance ** np.float32(0.8))
+    density, power = np.float32(-palette.haze_density), np.float32(0.8)
+    if np.ndim(z) == 0:                          # a depth alone is computed in float64, as a plain number
+        return float(1 - np.exp(float(density) * (float(min(z, 500)) / 300) ** float(power)))
+    return 1 - np.exp(density * (np.minimum(z, np.float32(500)) / 300) ** power)
 
 
 class Textures:

@@ -22,9 +22,9 @@ def _clouds(view, kind, sun_place, rows_seen, rng):
     offset = rng.uniform(0, noise.SIDE, 2)
     density = noise.sample(texels, u, v, offset)
     density += 0.55 * noise.sample("smooth", u * 0.4, v * 0.4, offset[::-1])
-    step = (sun_place[0] - view.centre) / view.width              # towards the sun a thicker cloud shades
-    toward = noise.sample("smooth", u + 9 * np.sign(step), v - 6, offset) if kind == "closed" \
-        else noise.sample(texels, u + 5 * np.sign(step), v + 5, offset)
+    step = float((sun_place[0] - view.centre) / view.width)       # towards the sun a thicker cloud shades
+    toward = noise.sample("smooth", u + 9 * float(np.sign(step)), v - 6, offset) if kind == "closed" \
+        else noise.sample(texels, u + 5 * float(np.sign(step)), v + 5, offset)
     cover = smoothstep(density + share, 0, 2 * soft)
     thick = np.maximum(density + share, 0)
     bright = np.clip(0.86 + contrast * (density - toward) - 0.22 * thick, 0, 1)
@@ -37,12 +37,12 @@ def paint_sky(view, palette, sun_place, shown, kind, rows_seen, rng):
     its disc is seen."""
     rows = np.arange(view.height, dtype=np.float32)[:, None]
     columns = np.arange(view.width, dtype=np.float32)[None]
-    distance = np.hypot(columns - sun_place[0], rows - sun_place[1]) / view.width
+    distance = np.hypot(columns - float(sun_place[0]), rows - float(sun_place[1])) / view.width
     glow = np.exp(-(distance / 0.22)).astype(np.float32)
     image = np.zeros((view.height, view.width, 3), np.float32)
     seen = image[:rows_seen]
     up = np.clip((view.horizon - rows[:rows_seen]) / view.height, 0, 1) / 0.5
-    blend = (1 - np.exp(-2.4 * up))[..., None] / (1 - np.exp(-2.4))
+    blend = (1 - np.exp(-2.4 * up))[..., None] / (1 - float(np.exp(-2.4)))
     seen += palette["horizon"] * (1 - blend) + palette["zenith"] * blend
     seen += (0.75 * glow[:rows_seen])[..., None] * (palette["glow"] - seen)
     if palette.stars:

@@ -34,6 +34,8 @@ class _Sheet:
 
     def clump(self, x, y, radius, light, ragged=0.55, flat=1.0):
         """A tuft of leaves: an ellipse with a torn edge, bright above and to the left."""
+        # Plain numbers do not widen float32 arrays, as numpy 2 has numpy's own do.
+        x, y, radius, light, ragged, flat = map(float, (x, y, radius, light, ragged, flat))
         reach = int(np.ceil(radius * 1.5 * self.side))
         cx, cy = int(x * self.side), int(y * self.side)
         rows = slice(max(cy - reach, 0), min(cy + reach + 1, self.side))
@@ -130,11 +132,11 @@ def _conifer(sheet):
     wide, droop, low = rng.uniform(0.23, 0.34), rng.uniform(0.25, 0.6), rng.uniform(0.86, 0.97)
     power = rng.uniform(0.75, 1.1)
     for t in np.sort(rng.uniform(0, 1, 170))[::-1]:
-        y, turn = 0.03 + t * (low - 0.03), rng.uniform(-1, 1)      # turn: towards which side it grows
+        y, turn = float(0.03 + t * (low - 0.03)), rng.uniform(-1, 1)      # turn: towards which side it grows
         long = wide * t ** power * rng.uniform(0.75, 1.15) * np.sign(turn) * (0.35 + 0.65 * abs(turn))
         light = 0.55 - 0.25 * turn + rng.normal(0, 0.10) - 0.1 * (abs(turn) > 0.8)
-        thick = 0.012 + 0.035 * t ** 0.5
-        sag = droop * abs(long) * 0.5
+        thick = float(0.012 + 0.035 * t ** 0.5)
+        sag = float(droop * abs(long) * 0.5)
         points = np.array([(0.5, y - thick), (0.5 + 0.6 * long, y + 0.3 * sag - 0.4 * thick),
                            (0.5 + long, y + sag), (0.5 + 0.8 * long, y + sag + 0.4 * thick),
                            (0.5 + 0.4 * long, y + 0.6 * sag + thick), (0.5, y + 0.6 * thick)])
@@ -173,7 +175,7 @@ def _stone(sheet):
     normals = rng.normal(0, 1, (7, 2))
     normals[:, 1] = -np.abs(normals[:, 1]) - 0.2
     normals /= np.hypot(*normals.T)[:, None]
-    planes = np.stack([n[0] * x + n[1] * (y + 0.15) + rng.uniform(-0.12, 0.0) for n in normals])
+    planes = np.stack([n[0] * x + n[1] * (y + 0.15) + rng.uniform(-0.12, 0.0) for n in normals.tolist()])
     facing = np.argmax(planes + 0.02 * sheet.rough, axis=0)
     facet = np.take(0.55 - 0.35 * normals[:, 1] * 0.9 - 0.33 * normals[:, 0], facing).astype(np.float32)
     facet = cv2.GaussianBlur(facet, (0, 0), 0.012 * side)

@@ -160,14 +160,14 @@ class Ground:
         clear = np.ones(self.x.shape, np.float32)
         for way in plan.ways:
             aside = np.abs(self.x - way.centre(self.view, self.z)) - way.width / 2
-            aside = np.where(self.fall < way.start, 9, aside)
+            aside = np.where(self.fall < way.start, np.float32(9), aside)
             clear = np.minimum(clear, smoothstep(aside, 0.1, 0.5 + 1.5 * way.width))
         return clear
 
     def _water(self, plan):
         for basin in plan.basins:
             wobble = basin.rough * self.patch_noise(1.3)
-            near = basin.near + basin.tilt * (self.column - 0.5) + wobble * np.sqrt(basin.near)
+            near = basin.near + basin.tilt * (self.column - 0.5) + wobble * float(np.sqrt(basin.near))
             shore = (self.fall - near) * 3
             if basin.far > 0:
                 shore = np.maximum(shore, (basin.far * (1 + 0.4 * wobble / basin.rough) - self.fall) * 8)
@@ -177,7 +177,7 @@ class Ground:
             if way.label == "river":
                 aside = np.abs(self.x - way.centre(self.view, self.z)) - way.width / 2
                 aside = aside + 0.12 * way.width * self.noise("smooth", self.x * 60, self.z * 60)
-                aside = np.where((self.fall < way.start) | (self.fall > way.stop), 2, aside)
+                aside = np.where((self.fall < way.start) | (self.fall > way.stop), np.float32(2), aside)
                 self.water_label[aside < self.shore] = LABEL["river"]
                 self.shore = np.minimum(self.shore, aside).astype(np.float32)
 
@@ -220,7 +220,8 @@ class Ground:
         soft = soft * smoothstep(self.z, forest.near, forest.near * 1.25) * (self.z < forest.far)
         soft = soft * smoothstep(self.shore, 0.03, 0.3) * smoothstep(ways_clear, 0.3, 0.9)
         soft = soft * (self.owner != LABEL["waterfall"]) * (self.owner != LABEL["rock"])
-        soft = np.where((self.owner == LABEL["mountain"]) & (self.height > 0.02 * self.z), 0, soft)
+        soft = np.where((self.owner == LABEL["mountain"]) & (self.height > 0.02 * self.z),
+                        np.float32(0), soft)
         crowns = 256 / (1.1 * tall)              # the noise's smallest bumps are a crown wide
         bumpy = 0.62 + 0.2 * self.noise("rough", self.x * crowns * 0.12, self.z * crowns * 0.06)
         self.height = (self.height + soft * tall * bumpy).astype(np.float32)
@@ -230,7 +231,7 @@ class Ground:
 def _threshold(share):
     """The value that a share of unit noise exceeds (a logistic fit to the normal quantile)."""
     share = np.clip(share, 0.01, 0.99)
-    return np.log((1 - share) / share) / 1.7
+    return float(np.log((1 - share) / share)) / 1.7      # a plain number does not widen float32 arrays
 
 
 def _profile(shape, column):
@@ -315,6 +316,6 @@ def _gather(ground, height, screen, nearest, sun):
         owner[base & (look_up(field) > 0)] = LABEL[label]
     light = cv2.GaussianBlur(_sunlight(height, view, sun), (0, 0), 0.7)
     x = (view.slopes[None] * z).astype(np.float32)
-    z = np.where(sky, np.inf, z).astype(np.float32)
+    z = np.where(sky, np.float32(np.inf), z).astype(np.float32)
     return Surface(sky, z, x, look_up(height), look_up(ground.shore), look_up(ground.forest), look_up(light),
                    owner, np.take(ground.water_label, chosen))

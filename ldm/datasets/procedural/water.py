@@ -98,4 +98,4 @@ def _foam(labels, surface, waves):
     lines = np.sin(near * 26 + 1.6 * waves) - 0.25 - near * 1.6
     surf = smoothstep(lines + 0.2 * waves, 0.0, 0.5) * (near < 0.7) + smoothstep(-near, -0.05, -0.01)
     crests = 0.5 * smoothstep(waves, 2.6, 3.4)
-    return np.where(labels == LABEL["sea"], np.clip(surf + crests, 0, 1), 0).astype(np.float32)
+    return np.where(labels == LABEL["sea"], np.clip(surf + crests, 0, 1), np.float32(0)).astype(np.float32)
