@@ -72,7 +72,16 @@ MPI = (
           everywhere=True),
 )
 
-PATCHES = NUMPY + PYTHON + MPI + CUDA
+COMPILER = (
+    # Tried: g++ 12 compiles the core without, g++ 16 does not. So far it is no reason for a copy by itself:
+    # systems with such a compiler have a Python that needs one.
+    Patch("jittor/src/types.h", "67dba6078a15cc6736b09e8bdce0b9420b860bb1bfc828f3b3485295811caf1c",
+          (("#pragma once\n#include <vector>\n", "#pragma once\n#include <cstdint>\n#include <vector>\n"),),
+          "the headers of new compilers no longer include this one by themselves", lambda facts: False,
+          everywhere=True),
+)
+
+PATCHES = NUMPY + PYTHON + MPI + COMPILER + CUDA
 
 
 def needed(facts: Facts, patches: Iterable[Patch] = PATCHES) -> list[Patch]:
