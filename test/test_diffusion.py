@@ -58,11 +58,10 @@ def one_step(sampler, schedule, n, i, **options):
         seen.append((z, t))
         return eps, values
 
-    after = {}
-    sampler(model, schedule, G["in/x_t"][n:n + 1], i + 1, noise=lambda i: G["in/step_noise"][n:n + 1],
-            callback=lambda i, z: after.setdefault(i, z), **options)
-    assert seen[0][1] == schedule.timesteps[i]
-    return after[i][0]
+    step = next(sampler(model, schedule, G["in/x_t"][n:n + 1], i + 1,
+                        noise=lambda i: G["in/step_noise"][n:n + 1], **options))
+    assert seen[0][1] == schedule.timesteps[i] and step.i == i
+    return step.z[0]
 
 
 @pytest.mark.parametrize("name", CHAINS)
@@ -85,14 +84,12 @@ def test_guidance(scale):
     close(s.log_variance(values, t), g[f"s{scale}/log_variance"])
     close(s.predict_z0(g["x"], eps, t), g[f"s{scale}/pred_xstart"])
     for n, i in enumerate(t):
-        after = {}
-        ddim(lambda z, t: (eps[n:n + 1], None), s, g["x"][n:n + 1], int(i) + 1,
-             callback=lambda i, z: after.setdefault(i, z))
-        close(after[int(i)][0], g[f"s{scale}/ddim"][n])
+        step = next(ddim(lambda z, t, n=n: (eps[n:n + 1], None), s, g["x"][n:n + 1], int(i) + 1))
+        close(step.z[0], g[f"s{scale}/ddim"][n])
 
 
 def test_entry_start_points():
-    """FIDELITY's numbers: ddim500 at 300 is t = 600, sqrt(abar) 0.160; ddim50 at 20 is t = 400, 0.440."""
+    """The entry's rounds: ddim500 at 300 is t = 600, sqrt(abar) 0.160; ddim50 at 20 is t = 400, 0.440."""
     for spec, start, t, kept in (("ddim500", 300, 600, 0.160), ("ddim500", 320, 640, 0.124),
                                  ("ddim50", 20, 400, 0.440)):
         s = LINEAR.respace(spec)
@@ -106,9 +103,9 @@ def test_papers_schedule_warns_and_forgets():
     assert np.sqrt(s.alpha_bar[319]) == pytest.approx(3e-13, rel=0.2)
     assert s.alpha_bar[-1] == 0
     rng = np.random.default_rng(0)
-    z = ddpm(lambda z, t: (0.1 * z, None), s, rng.standard_normal((1, 3, 4, 4)), 320,
-             lambda i: np.zeros((1, 3, 4, 4)))
-    assert np.isfinite(z).all()
+    *_, last = ddpm(lambda z, t: (0.1 * z, None), s, rng.standard_normal((1, 3, 4, 4)), 320,
+                    lambda i: np.zeros((1, 3, 4, 4)))
+    assert np.isfinite(last.z).all()
 
 
 def test_cosine_schedule():
@@ -130,7 +127,8 @@ def test_ddim_recovers_a_known_image():
     rng = np.random.default_rng(1)
     z0, eps = rng.standard_normal((2, 1, 3, 4, 4))
     s = LINEAR.respace("ddim50")
-    np.testing.assert_allclose(ddim(lambda z, t: (eps, None), s, s.add_noise(z0, 30, eps), 31), z0, atol=1e-9)
+    *_, last = ddim(lambda z, t: (eps, None), s, s.add_noise(z0, 30, eps), 31)
+    np.testing.assert_allclose(last.z, z0, atol=1e-9)
 
 
 @pytest.mark.parametrize("text", ["ddim333", "x", "2000", "0", "ddim5,5"])

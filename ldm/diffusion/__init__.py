@@ -1,4 +1,4 @@
-"""The diffusion process: it knows no network. `Schedule`, samplers, guidance need no Jittor; losses do."""
+"""The diffusion process. It knows no network. Only the losses need Jittor."""
 from ldm.diffusion.schedule import Schedule
 
 __all__ = ["Schedule"]

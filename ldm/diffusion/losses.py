@@ -1,31 +1,43 @@
-"""Training losses, one value an image (Algorithm 1; Nichol and Dhariwal 2021 for the learned variance)."""
+"""Training losses, one value for each image (Algorithm 1; the learned variance: Nichol and Dhariwal 2021)."""
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 
 from ldm.backend import jt
-from ldm.diffusion.schedule import at
+from ldm.diffusion.schedule import Schedule, at
 from ldm.errors import UserError
 from ldm.values import LOSSES
 
+Var = Any
 
-def check_kind(kind):
-    """Refuse a name of a loss that is none."""
+
+def check_kind(kind: str) -> None:
+    """Raise a UserError if no loss has this name."""
     if kind not in LOSSES:
-        raise UserError("training.loss", f"is {kind!r}", f"one of {', '.join(LOSSES)} is needed")
+        raise UserError("training.loss", f"is {kind!r}", f"choose one of {', '.join(LOSSES)}")
 
 
-def mean_of_image(x):
+def mean_per_image(x: Var) -> Var:
+    """N x C x h x w -> N."""
     return x.mean(dims=(1, 2, 3))
 
 
-def training_loss(out, z0, z_t, eps, t, schedule, kind):
-    """Var `out` N x 3|6 x h x w; numpy z0, z_t, eps N x 3 x h x w, t N indices -> dict of Vars of N values.
+def training_loss(out: Var, z0: np.ndarray, z_t: np.ndarray, eps: np.ndarray, t: np.ndarray,
+                  schedule: Schedule, kind: str) -> dict[str, Var]:
+    """The loss of the network's output `out`, N x 3 x h x w, or N x 6 x h x w with a learned variance.
 
-    mse: |eps_hat - eps|^2 (Algorithm 1). mse+vb: the entry's loss, with the variational bound of the learned
-    variance, in bits, whose gradient does not reach the mean. mse+vb_rescaled: the bound times steps/1000.
+    z0, z_t and eps are N x 3 x h x w; t holds N indices of `schedule`. Returns "loss" and its parts, N values
+    each. The kinds:
+    mse             |eps_hat - eps|^2 (Algorithm 1)
+    mse+vb          the entry's loss: with the variational bound of the learned variance, in bits; its
+                    gradient does not reach the mean
+    mse+vb_rescaled the same with the bound times steps/1000
     """
     check_kind(kind)
     predicted = out[:, :3]
-    terms = {"mse": mean_of_image((predicted - jt.array(eps)).sqr())}
+    terms = {"mse": mean_per_image((predicted - jt.array(eps)).sqr())}
     if kind == "mse":
         return {**terms, "loss": terms["mse"]}
     vb = variational_bound(predicted.detach(), out[:, 3:], z0, z_t, eps, t, schedule)
@@ -33,34 +45,36 @@ def training_loss(out, z0, z_t, eps, t, schedule, kind):
     return {**terms, "loss": terms["mse"] + terms["vb"]}
 
 
-def variational_bound(predicted, values, z0, z_t, eps, t, schedule):
-    """One term of the bound an image, in bits a dimension: KL(q(z_{t-1} | z_t, z_0) || p), at t = 0 the
-    negative log-likelihood of z_0 under p, discretised to 256 levels in -1..1.
+def variational_bound(predicted: Var, values: Var, z0: np.ndarray, z_t: np.ndarray, eps: np.ndarray,
+                      t: np.ndarray, schedule: Schedule) -> Var:
+    """One term of the bound for each image, in bits per dimension: KL(q(z_{t-1} | z_t, z_0) || p). At t = 0
+    it is the negative log-likelihood of z_0 under p, discretised to 256 levels in -1..1.
 
-    Both differences in the KL are taken before anything is rounded: log variances as `values` times their
-    range, means as a multiple of eps - eps_hat (z_t is made of z_0 and eps). Subtracting the nearly equal
-    results instead costs a part in 3e4 of the bound.
+    predicted: eps_hat. values: the learned variance's position in its range, -1..1. Both differences in the
+    KL are computed before anything is rounded: that of the log variances as `values` times their range, that
+    of the means as a multiple of eps - eps_hat (z_t consists of z_0 and eps). Subtracting the nearly equal
+    results instead makes an error of 1/30,000 of the bound.
     """
     low, high = schedule.posterior_log_variance, np.log(schedule.betas)
-    wider = (values + 1) * jt.array(at((high - low) / 2, t))                # log of p's variance over q's
-    log_variance = wider + jt.array(at(low, t))
-    apart = jt.array(at(schedule.betas / np.sqrt((1 - schedule.alpha_bar) * schedule.alphas), t)) \
+    ratio = (values + 1) * jt.array(at((high - low) / 2, t))      # log of (variance of p / that of q)
+    log_variance = ratio + jt.array(at(low, t))
+    shift = jt.array(at(schedule.betas / np.sqrt((1 - schedule.alpha_bar) * schedule.alphas), t)) \
         * (jt.array(eps) - predicted)
-    kl = 0.5 * (wider + (-wider).exp() - 1 + apart.sqr() * (-log_variance).exp())
-    mean = jt.array(schedule.posterior_mean(z0, z_t, t).astype(np.float32)) + apart
+    kl = 0.5 * (ratio + (-ratio).exp() - 1 + shift.sqr() * (-log_variance).exp())
+    mean = jt.array(schedule.posterior_mean(z0, z_t, t).astype(np.float32)) + shift
     nll = -discretized_log_likelihood(jt.array(z0), mean, 0.5 * log_variance)
     first = jt.array((t == 0).astype(np.float32))
-    return (first * mean_of_image(nll) + (1 - first) * mean_of_image(kl)) / np.log(2.0)
+    return (first * mean_per_image(nll) + (1 - first) * mean_per_image(kl)) / np.log(2.0)
 
 
-def normal_cdf(x):
-    """The standard normal distribution function, by the tanh approximation that the reference code uses.
-    Clamped to where tanh is 1 in float32: the framework's gradient of tanh is NaN beyond 88."""
+def normal_cdf(x: Var) -> Var:
+    """The standard normal distribution function, in the tanh approximation of the reference code. The
+    argument of tanh is clamped to 15, where tanh is 1 in float32: beyond 88 Jittor's gradient is NaN."""
     return 0.5 * (1 + jt.tanh(jt.clamp(np.sqrt(2 / np.pi) * (x + 0.044715 * x * x * x), -15, 15)))
 
 
-def discretized_log_likelihood(x, mean, log_scale):
-    """log P(x) for x on 256 levels in -1..1, the outermost two open to the outside."""
+def discretized_log_likelihood(x: Var, mean: Var, log_scale: Var) -> Var:
+    """log P(x) for x on 256 levels in -1..1. The first and the last level have no outer bound."""
     precision = (-log_scale).exp()
     above = normal_cdf(precision * (x - mean + 1 / 255))
     below = normal_cdf(precision * (x - mean - 1 / 255))

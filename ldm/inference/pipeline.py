@@ -163,15 +163,12 @@ class Pipeline:
                 eps = guide(eps, self.unet.decode(*encoded, empty())[:, :3], r.guidance)
             return eps, values
 
-        def after(i, z):
-            z.sync()                                # the graph of one step at a time
+        sampler = SAMPLERS[self.settings.sampler]
+        for step in sampler(model, r.chain, z, r.start, lambda i: jt.array(noise(shape)), self.settings.eta):
+            z = step.z
+            jt.sync([z, *step.history])             # the graph of one step at a time
             on_step()
-
-        options = {"ddim": {"eta": self.settings.eta}, "ddpm": {}}
-        options = options.get(self.settings.sampler, {"settle": jt.sync})
-        return SAMPLERS[self.settings.sampler](model, r.chain, z, r.start,
-                                               noise=lambda i: jt.array(noise(shape)),
-                                               callback=after, **options)
+        return z
 
     def decode(self, z):
         """One image at a time: at full size the decoder's activations are what needs memory."""

@@ -71,7 +71,9 @@ def guided_loop(kind="fp32"):
             return guide(network.decode(*encoded, masked)[:, :3], network.decode(*encoded, empty)[:, :3],
                          float(g["s"])), None
 
-        return ddim(model, schedule, jt.array(x_T), start, callback=lambda i, z: z.sync()).numpy()
+        for step in ddim(model, schedule, jt.array(x_T), start):
+            step.z.sync()
+        return step.z.numpy()
 
 
 @pytest.mark.parametrize("kind", PRECISIONS)

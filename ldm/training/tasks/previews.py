@@ -46,7 +46,9 @@ class Sampler:
 
         def model(z, t):
             return network.decode(*network.encode(z, [t] * len(maps)), modulations)[:, :3], None
-        return ddim(model, self.schedule, jt.array(z), STEPS, callback=lambda i, z: z.sync())
+        for step in ddim(model, self.schedule, jt.array(z), STEPS):
+            jt.sync([step.z])                       # the graph of one step at a time
+        return step.z
 
     def _decode(self, z):
         return np.stack([from_network(x) for x in self.autoencoder.decode(z).numpy()])
