@@ -10,8 +10,8 @@ from ldm.backend import jt, nn
 from ldm.errors import UserError
 from ldm.networks import attention, precision
 from ldm.platform import runtime
-from ldm.training import scaling
-from ldm.training.scaling import LossScale
+from ldm.training import loss_scale
+from ldm.training.loss_scale import LossScale
 
 # A rounding is half of 2^-10 or 2^-7 of a number. In networks of some forty convolutions there are a hundred
 # one after the other, whose squares add up to ten; the worst of thousands of numbers has a few times more.
@@ -79,7 +79,7 @@ def test_training_keeps_fp32_weights(tmp_path, kind, checkpointing):
     assert dtypes(half.task.network) == {"float32"}
     largest = max(np.linalg.norm(m) for m in seen[0])
     assert all(np.linalg.norm(a - b) < 0.1 * max(np.linalg.norm(a), 0.1 * largest) for a, b in zip(*seen))
-    assert half.scale.value == (scaling.FIRST if kind == "fp16" else 1)
+    assert half.scale.value == (loss_scale.FIRST if kind == "fp16" else 1)
 
 
 def test_without_a_gpu_it_is_refused(monkeypatch):
@@ -129,7 +129,7 @@ def test_a_scaled_step_is_the_unscaled_one(tmp_path):
     overflowing(tried, 3)
     logged = [t.train_step() for t in (plain, scaled, tried)]
     assert logged[0] == logged[1] == logged[2]
-    assert (scaled.scale.value, tried.scale.value) == (scaling.FIRST, scaling.FIRST / 8)
+    assert (scaled.scale.value, tried.scale.value) == (loss_scale.FIRST, loss_scale.FIRST / 8)
     for t in (scaled, tried):
         for name, p in plain.parameters.items():
             np.testing.assert_array_equal(p.numpy(), t.parameters[name].numpy(), err_msg=name)
@@ -148,14 +148,14 @@ def test_gradients_that_always_overflow_end_the_run(tmp_path):
 def test_the_scale_grows_when_it_is_calm_and_is_kept():
     scale = LossScale(dynamic=True)
     scale.overflow(0)
-    for _ in range(scaling.PATIENCE):
+    for _ in range(loss_scale.PATIENCE):
         scale.calm_step()
-    assert scale.value == scaling.FIRST
+    assert scale.value == loss_scale.FIRST
     scale.calm_step()
     other = LossScale(dynamic=True)
     other.restore(scale.arrays())
-    assert (other.value, other.calm) == (scaling.FIRST, 1)
-    for _ in range(20 * scaling.PATIENCE):
+    assert (other.value, other.calm) == (loss_scale.FIRST, 1)
+    for _ in range(20 * loss_scale.PATIENCE):
         scale.calm_step()
-    assert scale.value == scaling.LARGEST
+    assert scale.value == loss_scale.LARGEST
     assert LossScale(dynamic=False).arrays() == {}

@@ -8,10 +8,10 @@ from ldm.backend import jt
 from ldm.diffusion import Schedule
 from ldm.errors import UserError
 from ldm.networks import UNet, checkpointing, precision
-from ldm.training.rehearsal import RandomLatents
 from ldm.training.step import gradients
 from ldm.training.tasks.diffusion import DiffusionTask
 from ldm.training.trainer import Trainer
+from ldm.training.trial_run import RandomLatents
 
 
 def trainer(tmp_path, **options):

@@ -15,7 +15,7 @@ from tiny import make_model, make_pairs, one_error, run_tool
 
 from ldm import config as configs
 from ldm import weights
-from ldm.training.order import batch_indices
+from ldm.training.batch_order import batch_indices
 
 CONFIG = configs.override(TINY, ["training.held_out=2", "training.metrics_every=8"])
 

@@ -6,7 +6,7 @@ from ldm import config as configs
 from ldm.backend import jt
 from ldm.diffusion import Schedule
 from ldm.errors import UserError
-from ldm.training.order import split
+from ldm.training.batch_order import split
 from ldm.training.tasks.diffusion import DiffusionTask
 from ldm.training.tasks.previews import Sampler
 from ldm.training.tasks.validation import Validation

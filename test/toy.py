@@ -14,7 +14,7 @@ from conftest import ROOT
 
 from ldm import config as configs
 from ldm.backend import jt, nn
-from ldm.training.order import generator
+from ldm.training.batch_order import generator
 from ldm.training.trainer import Trainer
 
 PACKAGE = str(ROOT / "ldm")

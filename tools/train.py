@@ -10,7 +10,7 @@ from ldm import config as configs
 from ldm import files
 from ldm.datasets import landscape, latents
 from ldm.platform import runtime
-from ldm.training import order
+from ldm.training import batch_order
 
 
 def parse(argv):
@@ -41,7 +41,7 @@ def main(argv=None):
     taken = reading.of(args)
     pairs = landscape.training_pairs(args.data, None if latents.is_whole(cache) else size,
                                      train_common.checking, taken)
-    order.split(len(pairs), training["held_out"], training["seed"])        # refuses what leaves nothing
+    batch_order.split(len(pairs), training["held_out"], training["seed"])        # refuses what leaves nothing
     files.check_writable(args.output)
 
     from ldm import weights

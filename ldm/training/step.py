@@ -6,7 +6,7 @@ import numpy as np
 
 from ldm.backend import jt
 from ldm.training import parallel
-from ldm.training.scaling import Diverged
+from ldm.training.loss_scale import Diverged
 
 
 def part(batch, first, end):

@@ -21,8 +21,8 @@ from ldm import files, images, weights
 from ldm.backend import jt
 from ldm.datasets.reader import Reader
 from ldm.training import ema, memory, parallel
+from ldm.training.loss_scale import Diverged, LossScale
 from ldm.training.run import checkpoints, jsonl, recovery, state
-from ldm.training.scaling import Diverged, LossScale
 from ldm.training.step import optimize
 
 

@@ -22,7 +22,7 @@ from ldm.inference.rounds import ROUND, Settings
 from ldm.networks import UNet, blocks, checkpointing, precision
 from ldm.platform.cuda import memory as device_memory
 from ldm.training import step
-from ldm.training.scaling import LossScale
+from ldm.training.loss_scale import LossScale
 
 LINEAR = Schedule.linear(1000)
 OPTIONS = {"batch_size": 2, "micro_batch": 1}

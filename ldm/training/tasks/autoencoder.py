@@ -4,7 +4,7 @@ import numpy as np
 from ldm import images
 from ldm.backend import jt
 from ldm.images import from_network, to_network
-from ldm.training.order import batch_indices, generator
+from ldm.training.batch_order import batch_indices, generator
 from ldm.training.tasks.adversary import Adversary, adaptive_weight
 from ldm.training.tasks.codebook import Codebook, usage
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from ldm.backend import jt
 from ldm.training import parallel
-from ldm.training.order import generator
+from ldm.training.batch_order import generator
 
 SAMPLE = 50_000             # latents that k-means looks at
 

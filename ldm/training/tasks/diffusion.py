@@ -5,7 +5,7 @@ from ldm import labels
 from ldm.backend import jt
 from ldm.diffusion.losses import training_loss
 from ldm.networks import dropout
-from ldm.training.order import batch_indices, generator, split
+from ldm.training.batch_order import batch_indices, generator, split
 from ldm.training.tasks.previews import Sampler
 
 SAMPLES = 6                 # of the sample grid

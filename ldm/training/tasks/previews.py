@@ -5,7 +5,7 @@ from ldm import images, labels
 from ldm.backend import jt
 from ldm.diffusion.samplers import ddim
 from ldm.images import from_network
-from ldm.training.order import SAMPLES, generator
+from ldm.training.batch_order import SAMPLES, generator
 
 STEPS, STRENGTH = 20, 0.6           # of DDIM, without guidance
 BATCH = 6                           # pictures at once

@@ -7,7 +7,7 @@ from ldm import images, labels
 from ldm.backend import jt, nn
 from ldm.evaluation.networks import segformer
 from ldm.images import from_network, to_network
-from ldm.training.order import batch_indices, generator
+from ldm.training.batch_order import batch_indices, generator
 
 SAMPLES = 6                 # of the sample grid
 GAIN, SHIFT = 0.2, 25       # of the colours: each channel is multiplied by 1 +- GAIN, then shifted, of 255

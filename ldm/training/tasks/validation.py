@@ -6,7 +6,7 @@ from ldm.backend import jt
 from ldm.datasets.latents import Latents
 from ldm.diffusion import Schedule
 from ldm.diffusion.losses import training_loss
-from ldm.training.order import VALIDATION, generator, split
+from ldm.training.batch_order import VALIDATION, generator, split
 from ldm.training.tasks.previews import Sampler
 
 BATCH = 4                   # latents at once: no gradients are kept, so that little memory is needed

@@ -27,7 +27,7 @@ class RandomLatents:
         return z, rng.integers(self.num_classes, size=shape).astype(np.uint8)
 
 
-def rehearse(config, steps, progress=None):
+def trial_run(config, steps, progress=None):
     """Take so many optimiser steps as `config` says, averages included, and keep nothing of them.
 
     progress(step) is called after each. -> {"parameters", "batch_size", "peak_gb": largest memory of the
