@@ -134,7 +134,7 @@ def test_a_set_up_that_broke_is_told(toolkit, monkeypatch):
         raise UserError("libcudart.so", "leads nowhere", "run it again")
     monkeypatch.setattr(diagnosis, "environment", broken)
     finding = diagnosis.cuda()[2]
-    assert not finding.ok and finding.needed and finding.found == "libcudart.so: leads nowhere, run it again"
+    assert not finding.ok and finding.needed and finding.found == "libcudart.so: leads nowhere; run it again"
 
 
 def test_without_a_device_a_toolkit_is_unused(toolkit, monkeypatch):
@@ -198,7 +198,7 @@ def test_the_self_test_passes_here():
 @pytest.mark.parametrize("body, message", [
     ("echo 'result {\"error\": 0.25, \"gflops\": 1, \"device\": \"CPU\"}'", "is off by 2.5e-01"),
     ("echo 'result {\"error\": NaN, \"gflops\": 1, \"device\": \"CPU\"}'", "is off by nan"),
-    ("echo 'g++ is' >&2; echo unhappy >&2; exit 1", r"ends with 1 \(... g\+\+ is unhappy\), delete")])
+    ("echo 'g++ is' >&2; echo unhappy >&2; exit 1", r"ends with 1 \(... g\+\+ is unhappy\); delete")])
 def test_the_self_test_fails_in_one_line(tmp_path, monkeypatch, body, message):
     child = tmp_path / "python"
     child.write_text(f"#!/bin/sh\n{body}\n")
@@ -213,7 +213,7 @@ def test_the_self_test_fails_in_one_line(tmp_path, monkeypatch, body, message):
 
 def test_a_machine_without_compiler(tmp_path):
     done = run(PATH=str(tmp_path), cc_path="g++")
-    assert done.returncode == 2 and done.stderr == "error: compiler: none, `apt-get install g++`\n"
+    assert done.returncode == 2 and done.stderr == "error: compiler: none; `apt-get install g++`\n"
     lines = {line.split("  ")[0]: line for line in done.stdout.splitlines()}
     assert "MISSING  none; `apt-get install g++`" in lines["compiler"] and " ok " in lines["Python"]
     assert list(lines) == ["Python", "compiler", "libstdc++", "Python headers", "packages", "Jittor",
@@ -224,7 +224,7 @@ def test_a_machine_without_compiler(tmp_path):
 def test_json_says_the_same(tmp_path):
     done = run("--json", PATH=str(tmp_path), cc_path="g++")
     said = json.loads(done.stdout)
-    assert done.returncode == 2 and said["error"] == "compiler: none, `apt-get install g++`"
+    assert done.returncode == 2 and said["error"] == "compiler: none; `apt-get install g++`"
     assert said["self_test"] is None
     assert said["findings"][1] == {"name": "compiler", "ok": False, "needed": True, "found": "none",
                                    "mend": "`apt-get install g++`"}
@@ -234,6 +234,6 @@ def test_packages_alone():
     assert run("--packages", "pytest").returncode == 0
     done = run("--packages", "pytest", "no-such-package")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == ("error: packages: missing: no-such-package (none here), "
+    assert done.stderr == ("error: packages: missing: no-such-package (none here); "
                            "`pip install -r requirements.txt pytest no-such-package`"
                            f"{NODEPS}\n")

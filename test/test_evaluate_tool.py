@@ -90,8 +90,8 @@ def test_bad_files_are_listed_and_left_out(folders):
     assert last == "error: 4 failed, 1 of 5 pairs are in the numbers"
     assert "references/0.jpg: cannot be read as an image" in listed[0]
     assert listed[1].endswith("results/1.png: is 60x48, its mask is 128x96")
-    assert listed[2].endswith("masks/2.png: has no result, an image named 2 is needed")
-    assert "masks/3.png: holds label 29, labels are 0..28" in listed[3]
+    assert listed[2].endswith("masks/2.png: has no result; an image named 2 is needed")
+    assert "masks/3.png: holds label 29; labels are 0..28" in listed[3]
     similarity = style_similarity(smooth_image(*SIZE, 4), read_image(folders / "references/4.jpg"))
     assert f"S{100 * similarity:>15.4f}  contest_overflow" in out
 
@@ -183,7 +183,7 @@ def test_weights_are_found_in_the_zoo(tmp_path):
         assert published.find("segformer", zoo=tmp_path) == tmp_path / folder / "a.safetensors"
     assert files.sha256(tmp_path / "segformer/a.safetensors", 64).startswith("ba7816bf8f01cfea")
     (tmp_path / "segformer/b.pth").touch()
-    with pytest.raises(UserError, match="segformer: holds 2 files of weights, keep one or give --segformer"):
+    with pytest.raises(UserError, match="segformer: holds 2 files of weights; keep one or give --segformer"):
         published.find("segformer", zoo=tmp_path)
 
 

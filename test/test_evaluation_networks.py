@@ -258,7 +258,7 @@ def test_nima_crops_tall_images_as_well():
 
 
 def test_unknown_layout_of_nima():
-    with pytest.raises(UserError, match="vgg19: is no layout of NIMA, one of vgg16_flat"):
+    with pytest.raises(UserError, match="vgg19: is no layout of NIMA; one of vgg16_flat"):
         NIMA("vgg19")
 
 
@@ -284,7 +284,7 @@ def test_segmenter_from_a_file(tiny_file):
 def test_weights_of_another_network(tiny_file, tmp_path):
     with pytest.raises(UserError, match="tiny.safetensors: .* missing 470"):
         networks.open_inception(tiny_file)
-    with pytest.raises(UserError, match="tiny.safetensors: is no NIMA of a known layout, one of vgg16_flat"):
+    with pytest.raises(UserError, match="tiny.safetensors: is no NIMA of a known layout; one of vgg16_flat"):
         networks.open_nima(tiny_file)
     other = tmp_path / "other.safetensors"
     save(other, {"features.28.weight": np.zeros((512, 512, 3, 3), np.float32)})

@@ -85,9 +85,9 @@ def test_training_keeps_fp32_weights(tmp_path, kind, checkpointing):
 def test_without_a_gpu_it_is_refused(monkeypatch):
     monkeypatch.setattr(runtime, "on_gpu", lambda: False)
     for kind in ("tf32", "bf16", "fp16"):
-        with pytest.raises(UserError, match=f"precision: is {kind} without a GPU, fp32 is possible there"):
+        with pytest.raises(UserError, match=f"precision: is {kind} without a GPU; fp32 is possible there"):
             runtime.check_precision(kind, "precision")
-    with pytest.raises(UserError, match="'fp8' is none, one of fp32, tf32, bf16, fp16 is"):
+    with pytest.raises(UserError, match="'fp8' is none; one of fp32, tf32, bf16, fp16 is"):
         runtime.check_precision("fp8", "precision")
     assert tuple(precision.DTYPES) == tuple(precision.BYTES) == runtime.PRECISIONS
 
@@ -95,7 +95,7 @@ def test_without_a_gpu_it_is_refused(monkeypatch):
 def test_the_tools_refuse_it(tmp_path):
     cpu = {"nvcc_path": ""}
     one_error(start_tool("infer", "--precision", "bf16", "--output", tmp_path, env=cpu),
-              "--precision: is bf16 without a GPU, fp32 is possible there")
+              "--precision: is bf16 without a GPU; fp32 is possible there")
     one_error(start_tool("infer", "--precision", "half", env=cpu), "invalid choice: 'half'")
     arguments = "--data", tmp_path, "--autoencoder", tmp_path, "--output", tmp_path
     for value, message in (("fp16", "training.precision: is fp16 without a GPU"), ("fp8", "'fp8'")):

@@ -21,10 +21,10 @@ def test_fast_is_a_fifteenth_of_the_entry_from_the_same_noise():
 
 @pytest.mark.parametrize("text, words", [
     ("{sampler: dpmpp_3m, rounds: [{strength: 0.5, steps: 3}]}",
-     "'sampler' is 'dpmpp_3m', one of ddpm, ddim, dpmpp"),
+     "'sampler' is 'dpmpp_3m'; one of ddpm, ddim, dpmpp"),
     ("{sampler: unipc_2, eta: 0.5, rounds: [{strength: 0.5, steps: 3}]}", "0 with all others"),
     ("{eta: 1.5, rounds: [{strength: 0.5, steps: 3}]}", "0..1 is possible with ddim"),
-    ("{rounds: [{strength: 0.5, steps: 3, spacing: even}]}", "'rounds.spacing' is 'even', one of time, logs"),
+    ("{rounds: [{strength: 0.5, steps: 3, spacing: even}]}", "'rounds.spacing' is 'even'; one of time, logs"),
     ("{rounds: [{respacing: ddim50, start: 3, strength: 0.9}]}", "both"),
     ("{rounds: [{strength: 0.5, steps: 3, start: 7}]}", "both"),
     ("{rounds: [{strength: 0.5, start: 7}]}", "both"),

@@ -111,7 +111,7 @@ def test_cache_home_is_home_unless_told_otherwise(home, monkeypatch):
 def test_a_broken_choice_of_cache_is_named(home, text):
     (home / ".cache/jittor").mkdir(parents=True)
     (home / ".cache/jittor/config.json").write_text(text)
-    with pytest.raises(UserError, match="config.json: is not JSON as Jittor writes it, delete it"):
+    with pytest.raises(UserError, match="config.json: is not JSON as Jittor writes it; delete it"):
         cache.cache_home()
 
 
@@ -351,7 +351,7 @@ def test_a_notice_is_given_until_it_is_done(home, capsys):
 def test_a_missing_jittor_is_one_line(monkeypatch):
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.delitem(sys.modules, "jittor", raising=False)
-    with pytest.raises(UserError, match="jittor: is not installed in .*, run `pip install"):
+    with pytest.raises(UserError, match="jittor: is not installed in .*; run `pip install"):
         jittor_copy.installed()
 
 
@@ -402,7 +402,7 @@ def test_a_jittor_imported_before_is_one_line(home):
 
 
 def test_no_compiler_is_one_line(home):
-    message = "error: g++: is not on the PATH, Jittor compiles its operators with it: `apt-get install g++`\n"
+    message = "error: g++: is not on the PATH; Jittor compiles its operators with it: `apt-get install g++`\n"
     assert run(home, PATH=str(home)) == (2, "", message)
 
 

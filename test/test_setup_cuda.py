@@ -244,7 +244,7 @@ def test_wheels_of_nvcc_that_do_not_fit_each_other(machine, monkeypatch, capsys)
 
 def test_an_old_toolkit(machine, monkeypatch, capsys):
     machine.install(cuda="10.2.89")
-    refused(run(monkeypatch, capsys), "is CUDA 10.2.89, CUDA 11, 12 or 13 is needed")
+    refused(run(monkeypatch, capsys), "is CUDA 10.2.89; CUDA 11, 12 or 13 is needed")
 
 
 # ---- CUDA 11 and 12 ----------------------------------------------------------------------------------------

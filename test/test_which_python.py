@@ -45,7 +45,7 @@ def test_the_environment_made_here_is_named(tmp_path, monkeypatch):
 
 def test_an_old_python_is_told(monkeypatch):
     monkeypatch.setattr(sys, "version_info", (3, 8, 1))
-    assert "is Python 3.8, 3.9 or newer is needed" in which_python.problem()
+    assert "Python 3.8, but 3.9 or newer is needed" in which_python.problem()
 
 
 @pytest.mark.parametrize("name, value", [

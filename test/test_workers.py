@@ -91,7 +91,7 @@ def test_an_image_that_always_kills_is_a_failure_and_the_others_are_made(tmp_pat
     plan, dealt, told = run(tmp_path, NAMES, processes, batch_size, deadly="b", times=99)
     assert sorted(item.mask.name for item in plan.done) == ["a", "c", "d", "e"]
     assert [str(failure) for failure in plan.failures] == [
-        "b: ended its process 2 times, the last time by SIGKILL, the others were made without it"]
+        "b: ended its process 2 times, the last time by SIGKILL; the others were made without it"]
     assert sum(dealt) == 5 and told == 5 * STEPS and len(list(tmp_path.glob("died.*"))) == 2
 
 
@@ -139,7 +139,7 @@ def test_cores_and_devices_are_shared_out(monkeypatch):
     assert [e["CUDA_VISIBLE_DEVICES"] for e in workers.devices(2)] == ["5", "3"]
     for visible, there in (("5,3", 2), ("", 0)):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        with pytest.raises(UserError, match=f"--gpus: is 3, {there} are here"):
+        with pytest.raises(UserError, match=f"--gpus: is 3; {there} are here"):
             workers.devices(3)
 
 
@@ -227,5 +227,5 @@ def test_an_interrupt_ends_all(tmp_path):
 
 
 def test_refused_numbers():
-    one_error(run_tool("infer", "--processes", 0), "--processes", "1 or more")
-    one_error(run_tool("infer", "--gpus", 0), "--gpus", "1 or more")
+    one_error(run_tool("infer", "--processes", 0), "--processes", "1 to")
+    one_error(run_tool("infer", "--gpus", 0), "--gpus", "1 to")

@@ -51,7 +51,7 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def error(self, message):
-        fail(f"{self.prog}: {message}, see --help")
+        fail(f"{self.prog}: {message}; see --help")
 
 
 def fail(message):
@@ -112,7 +112,7 @@ def refusal(error):
     if not isinstance(error, OSError) or error.errno not in REFUSALS:
         return None
     name = error.filename if isinstance(error.filename, (str, os.PathLike)) else "the computer"
-    return f"{name}: cannot be used ({error.strerror}), {REFUSALS[error.errno]}"
+    return f"{name}: cannot be used ({error.strerror}); {REFUSALS[error.errno]}"
 
 
 def run(main, argv=None):

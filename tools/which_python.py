@@ -27,7 +27,7 @@ def problem():
     tool = sys.argv[0] if sys.argv else ""
     missing = [package for module, package in MODULES.items() if importlib.util.find_spec(module) is None]
     if sys.version_info < (3, 9):
-        fault = "is Python %d.%d, 3.9 or newer is needed" % sys.version_info[:2]
+        fault = "is Python %d.%d, but 3.9 or newer is needed" % sys.version_info[:2]
     elif missing and os.path.basename(tool) not in WITHOUT:
         fault = "lacks " + ", ".join(missing)
     else:
