@@ -1,8 +1,11 @@
-"""The ablation's report: the table beside the paper's, as Markdown and as one self-contained HTML file."""
+"""The report of the ablation: a table beside the paper's, as Markdown and as one HTML file."""
+from __future__ import annotations
+
 import base64
 import html
 import io
 from string import Template
+from typing import Any, Sequence
 
 from PIL import Image
 
@@ -37,9 +40,11 @@ $pictures
 """)
 
 
-def cells(rows):
-    """[heading], [[cell of each row]]: each number, and the paper's where it has one. `rows`: dicts of name,
-    title and numbers ({metric: {"value": ...}} as `evaluate` reports them)."""
+def cells(rows: Sequence[dict]) -> tuple[list[str], list[list[str]]]:
+    """(headings, cells of each row): our numbers, each beside the paper's if the paper has one.
+
+    rows: dicts of "name", "title" and "numbers", {metric: {"value": ...}} as evaluation.runner returns them.
+    """
     shown = [c for c in COLUMNS if any(c in row["numbers"] for row in rows)]
     headings = [""] + [h for c in shown for h in ((c, f"{c}, paper") if c in PAPER["dm"] else (c,))]
     body = []
@@ -55,15 +60,16 @@ def cells(rows):
     return headings, body
 
 
-def markdown(rows):
-    """The table as Markdown."""
+def markdown(rows: Sequence[dict]) -> str:
+    """The table as Markdown. rows: see `cells`."""
     headings, body = cells(rows)
     lines = [headings, ["---"] * len(headings), *body]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
-def notes(rows):
-    """What the last row's numbers are, a line each: metric, variant, weights' hash, or why there is none."""
+def notes(rows: Sequence[dict]) -> list[str]:
+    """A line for each number of the last row: metric, variant, hash of the weights; the reason, if it is
+    n/a."""
     lines = []
     for name, entry in rows[-1]["numbers"].items():
         weights = f"weights sha256 {entry['sha256'][:16]}" if "sha256" in entry else None
@@ -82,8 +88,10 @@ def _table(rows):
     return "<table>\n" + line("th", headings) + "".join(line("td", texts) for texts in body) + "</table>"
 
 
-def plot(rows, metric, width=340, bar=22):
-    """Horizontal bars of one metric by row, with the paper's value as a mark, as SVG; "" if no row has it."""
+def plot(rows: Sequence[dict], metric: str, width: int = 340, bar: int = 22) -> str:
+    """An SVG picture of one metric: a bar for each row, a mark for the paper's value. "" if no row has it.
+
+    width: pixels of the longest bar with its number. bar: pixels from bar to bar."""
     values = [(row["title"], row["numbers"].get(metric, {}).get("value"),
                PAPER.get(row["name"], {}).get(metric)) for row in rows]
     known = [abs(v) for _, *pair in values for v in pair if v is not None]
@@ -95,9 +103,9 @@ def plot(rows, metric, width=340, bar=22):
         y = 24 + i * bar
         parts.append(f'<text x="0" y="{y + 14}">{html.escape(title)}</text>')
         if value is not None:
-            long = max(value, 0) * scale
-            parts.append(f'<rect x="{left}" y="{y + 2}" width="{long:.1f}" height="{bar - 6}" fill="#4a8"/>'
-                         f'<text x="{left + long + 5:.1f}" y="{y + 14}">{value:.1f}</text>')
+            length = max(value, 0) * scale
+            parts.append(f'<rect x="{left}" y="{y + 2}" width="{length:.1f}" height="{bar - 6}" fill="#4a8"/>'
+                         f'<text x="{left + length + 5:.1f}" y="{y + 14}">{value:.1f}</text>')
         if paper is not None:
             parts.append(f'<rect x="{left + paper * scale:.1f}" y="{y}" width="2" height="{bar - 2}" '
                          f'fill="#c33"/>')
@@ -112,8 +120,9 @@ def _picture(array):
     return f'<img src="data:image/jpeg;base64,{data}" alt="">'
 
 
-def page(title, intro, rows, headings, pictures, settings):
-    """The report as HTML text. pictures: lists of H x W x 3 uint8 arrays under `headings`; settings: text."""
+def page(title: str, intro: str, rows: Sequence[dict], headings: Sequence[str],
+         pictures: Sequence[Sequence[Any]], settings: str) -> str:
+    """The report as HTML. pictures: rows of H x W x 3 uint8 arrays under `headings`. settings: text."""
     plots = [plot(rows, metric) for metric in ("T", "M", "FID", "FD-seg", "S")]
     if not plots[0]:
         plots.insert(0, "<p>T is n/a: " + html.escape(rows[-1]["numbers"]["T"].get("why", "")) + "</p>")

@@ -1,0 +1,169 @@
+"""The ablation study: makes the pictures of each row of Table 2, measures them, and writes the report.
+
+A study's folder holds a folder of results for each row, one of shuffled results, and the report.
+"""
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Iterable, NamedTuple, Optional, Sequence
+
+import yaml
+
+from ldm import files, images, labels
+from ldm.ablation import report
+from ldm.ablation.rows import Row
+from ldm.datasets.landscape import read_pairs
+from ldm.diffusion import Schedule
+from ldm.errors import UserError
+from ldm.evaluation import runner
+from ldm.inference import job, record
+
+SHUFFLED = "shuffled"   # folder of the last row's results, each under another mask's name
+SHOWN = 8               # pairs whose pictures are in the report
+
+Pair = tuple[Path, Path]                    # a mask and its reference
+Gallery = tuple[list[str], list[list[Any]]]     # headings, and rows of H x W x 3 uint8 pictures
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared, and where. model: a model folder, whose U-Net has the averaged weights. checkpoint:
+    the weights of one checkpoint, for the rows without the ensemble. references, truth: folders of images;
+    `truth` holds the real image of each mask and may be missing. pairs_file: which reference belongs to which
+    mask; without it they have the same names. count: the number of pairs. weights: the models folder with the
+    weights of the metrics. command: the command line, for the report."""
+
+    rows: Sequence[Row]
+    model: Path
+    checkpoint: Path
+    masks: Path
+    references: Path
+    truth: Path
+    pairs_file: Optional[Path]
+    train_images: Path
+    count: int
+    seed: int
+    batch_size: int
+    reading: images.Reading
+    weights: Path
+    output: Path
+    command: Sequence[str]
+
+    def unet_of(self, row: Row) -> Optional[Path]:
+        """The file of a row's U-Net weights; None for those of the model folder."""
+        return None if row.averaged else self.checkpoint
+
+
+class RowPlan(NamedTuple):
+    """What is to do for one row. made_by: what decides about its pictures. steps: of the network, in all."""
+
+    row: Row
+    made_by: dict
+    plan: job.Plan
+    steps: int
+
+
+def plan(study: Study, schedule: Schedule) -> list[RowPlan]:
+    """What each row still lacks. UserError where a row's folder holds other results."""
+    plans = []
+    for row in study.rows:
+        folder = study.output / row.name
+        made_by = record.made_by(row.settings, study.model, study.seed, unet=study.unet_of(row),
+                                 reading=study.reading)
+        of_row = record.Record(folder, made_by)
+        found = job.plan(study.masks, study.references, study.pairs_file, folder, "jpg", count=study.count,
+                         record=of_row, reading=study.reading)
+        of_row.start()
+        plans.append(RowPlan(row, made_by, found, len(found.todo) * row.settings.steps(schedule)))
+    return plans
+
+
+def generate(study: Study, plans: Sequence[RowPlan], bar: Callable[..., Any]) -> list[Pair]:
+    """Make all rows' pictures that are missing. -> the pairs. A pair that cannot be made is a UserError.
+
+    bar(total, desc): a context manager of a progress bar over a row's steps, as tqdm is."""
+    for row, _, found, steps in plans:
+        usable = len(found.todo) + len(found.done)
+        if usable < study.count:
+            first = "".join(f" ({failure})" for failure in found.failures[:1])
+            raise UserError(study.masks, f"holds {usable} usable pairs for --count {study.count}{first}",
+                            "correct the pair or lower --count" if first else "lower --count")
+        if found.todo:
+            _make(study, row, found, bar(total=steps, desc=row.name))
+        if found.failures:
+            raise found.failures[0]
+    return [(item.mask, item.reference) for item in sorted(plans[-1].plan.done)]
+
+
+def _make(study, row, found, bar):
+    from ldm.inference import Pipeline  # needs Jittor
+    pipeline = Pipeline.load(study.model, row.settings, study.unet_of(row))
+    with bar as shown:
+        for _ in job.run(found, pipeline, study.seed, study.batch_size, on_step=shown.update):
+            pass
+
+
+def shuffle(study: Study, pairs: Sequence[Pair]) -> Path:
+    """Copy each of the last row's results to the next mask's name: what metrics give by chance. -> folder."""
+    folder = study.output / SHUFFLED
+    for (mask, _), (following, _) in zip(pairs, [*pairs[1:], pairs[0]]):
+        with files.replacing(folder / f"{following.stem}.jpg") as temporary:
+            shutil.copyfile(study.output / study.rows[-1].name / f"{mask.stem}.jpg", temporary)
+    return folder
+
+
+def evaluate(study: Study, pairs: Sequence[Pair],
+             progress: Callable[[Iterable, str], Iterable]) -> list[dict]:
+    """The numbers of each row, of shuffled results and, if there are any, of the real images, as `report`
+    takes them. progress(items, what) shows how far it is."""
+    folders = [(row.name, row.title, study.output / row.name) for row in study.rows]
+    folders.append((SHUFFLED, "results of other masks", shuffle(study, pairs)))
+    if study.truth.is_dir():
+        folders.append(("real", "the real images", study.truth))
+    networks = runner.open_networks({"segformer": None, "nima": None, "inception": None}, study.weights)
+    named = read_pairs(study.pairs_file) if study.pairs_file else None
+    table = []
+    for name, title, folder in folders:
+        found = runner.evaluate(folder, study.masks, study.references, study.train_images, networks, named,
+                                cache=study.output / "cache", zoo=study.weights, count=study.count,
+                                reading=study.reading,
+                                progress=lambda items, what, name=name: progress(items, f"{name}: {what}"))
+        if found["failures"]:
+            raise UserError(folder, f"cannot be compared ({found['failures'][0]})",
+                            "remove the folder and run the same command again")
+        table.append({"name": name, "title": title, "numbers": found["numbers"]})
+    return table
+
+
+def gallery(study: Study, pairs: Sequence[Pair], size: Sequence[int]) -> Gallery:
+    """Headings and rows of pictures: mask, reference, each row's result, the real image."""
+    folders = [study.output / row.name for row in study.rows]
+    headings = ["mask", "reference", *(row.title for row in study.rows)]
+    if study.truth.is_dir():
+        folders, headings = [*folders, study.truth], [*headings, "the real image"]
+    return headings, [[labels.colorize(images.read_labels(mask, size, study.reading)),
+                       images.read_image(reference, size, study.reading.fit),
+                       *(images.read_image(folder / f"{mask.stem}.jpg", size) for folder in folders)]
+                      for mask, reference in pairs[:SHOWN]]
+
+
+def write(study: Study, table: Sequence[dict], plans: Sequence[RowPlan], pictures: Gallery) -> None:
+    """Write ablation.md, .html, .json and .jpg to the study's folder."""
+    command, output = shlex.join(study.command), study.output
+    made_by = {row.name: made_by for row, made_by, _, _ in plans}
+    plain = json.loads(json.dumps(made_by))         # YAML would write what rows share as anchors
+    settings = yaml.safe_dump(plain, sort_keys=False, default_flow_style=None)
+    intro = f"{study.count} held-out pairs. Made by: {command}"
+    headings, lines = pictures
+    images.write_image(output / "ablation.jpg", images.grid(lines, headings))
+    texts = {"md": f"    {command}\n\n{report.markdown(table)}\n![rows of pictures](ablation.jpg)\n\n"
+                   + "".join(f"* {line}\n" for line in report.notes(table)),
+             "html": report.page("Ablation", intro, table, headings, lines, settings),
+             "json": json.dumps({"command": command, "rows": table, "made_by": made_by}, indent=1)}
+    for suffix, text in texts.items():
+        with files.replacing(output / f"ablation.{suffix}") as temporary:
+            temporary.write_text(text, "utf-8", "backslashreplace")
