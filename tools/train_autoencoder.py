@@ -34,7 +34,7 @@ def main(argv=None):
     files.check_writable(args.output)
 
     from ldm.backend import jt
-    from ldm.networks import Autoencoder, checkpointing
+    from ldm.networks import Autoencoder, checkpointing, precision
     from ldm.training import parallel
     from ldm.training.tasks.autoencoder import AutoencoderTask
     from ldm.training.tasks.linear_start import linear_start
@@ -45,6 +45,7 @@ def main(argv=None):
     network = Autoencoder(**config["autoencoder"])
     if options["linear_start"]:
         linear_start(network, config["autoencoder"]["norm_groups"])
+    precision.apply(network, "fp32")
     checkpointing.apply(network, options["checkpointing"])
     perceptual = open_lpips(options["lpips"]) if options["lpips"] else None
     if args.dry_run:

@@ -80,6 +80,11 @@ def downsample(x):
     return x.reshape(N, C, H // 2, 2, W // 2, 2).mean((3, 5))
 
 
+def join(a, b):
+    """The channels of a, then those of b."""
+    return jt.concat([a, b], dim=1)
+
+
 def timestep_embedding(t, dim, max_period=10000):
     """Timesteps (N integers) -> N x dim float32 [cos | sin], computed in float64 numpy: the framework's CPU
     operators are built with -Ofast and are off by up to 1.2e-4 here."""

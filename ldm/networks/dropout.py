@@ -25,8 +25,11 @@ class Dropout(nn.Module):
     def __init__(self, p):
         self.p, self._keys = p, None
 
+    def drops(self):
+        return self._keys is not None and self.p > 0
+
     def execute(self, x):
-        if self._keys is None or self.p == 0:
+        if not self.drops():
             return x
         positions = jt.arange(x.numel() // x.shape[0]).int64()
         hashes = mix(mix(self._keys).reshape(-1, 1) + positions.reshape(1, -1) & WORD)

@@ -1,4 +1,5 @@
-"""Less than fp32: convolutions and attention in fp16 or bf16, or products of fp32 numbers in TF32.
+"""How a network computes: in blocks of channels where the CPU can train so, and in less than fp32, convolutions
+and attention in fp16 or bf16, or products of fp32 numbers in TF32.
 
 Convolutions round their inputs and weights where they use them, so that what is kept between blocks takes
 half the memory. Norms, modulation, the timestep, softmax and what a network returns stay fp32, and so do the
@@ -6,17 +7,21 @@ parameters, unless they are for inference alone.
 """
 from ldm.backend import jt, nn
 from ldm.networks.attention import Projection
+from ldm.networks.onednn import training
 
 DTYPES = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}        # of a number between blocks
 
 
 def apply(network, kind, inference=False):
-    """Let `network` compute in this precision. `inference`: its weights are rounded once, in place.
+    """Let `network` compute in this precision, for training in blocks where that can be. `inference`: its weights
+    are rounded once, in place.
 
     TF32 is a switch of the whole process.
     """
     jt.flags.use_tensorcore = int(kind == "tf32")
+    if not inference and kind in training.DTYPES and training.apply(network, kind):
+        return
     if DTYPES[kind] == "float32":
         return
     for layer in network.modules():

@@ -7,7 +7,7 @@ each of guidance's two passes.
 from ldm.backend import jt, nn
 from ldm.networks import cuda
 from ldm.networks.attention import AttentionBlock
-from ldm.networks.blocks import GroupNorm, ResBlock, SiLU, timestep_embedding, zero
+from ldm.networks.blocks import GroupNorm, ResBlock, SiLU, join, timestep_embedding, zero
 from ldm.networks.spade import SPADEResBlock, fold
 
 
@@ -24,6 +24,7 @@ class UNet(nn.Module):
                  spade_channels=128, norm_groups=32):
         self.num_classes, self.channels, self.learn_sigma = num_classes, channels, learn_sigma
         self.downsampling = 2 ** (len(channel_mult) - 1)
+        self._join = join
         emb = 4 * channels
         self.time_embed = nn.Sequential(nn.Linear(channels, emb), SiLU(), nn.Linear(emb, emb))
 
@@ -92,7 +93,7 @@ class UNet(nn.Module):
         h = skips[-1]
         for i, block in enumerate(self.decoder_layers()):
             if i > 0:
-                h = jt.concat([h, skips.pop()], dim=1)
+                h = self._join(h, skips.pop())
             for layer in block:
                 h = layer(h, emb, next(modulations)) if isinstance(layer, SPADEResBlock) else layer(h)
         norm, _, conv = self.out

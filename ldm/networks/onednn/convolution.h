@@ -1,5 +1,6 @@
-// Convolutions by oneDNN on activations in blocks of channels, C/B x H x W x B, with weights packed once.
+// Convolutions by oneDNN on activations in the layouts of layout.h, with weights in the layout that it wants.
 #include <dnnl.hpp>
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <vector>
@@ -7,98 +8,121 @@
 namespace iidm {
 
 using dnnl::memory;
-using Primitive = dnnl::convolution_forward;
+using tag = memory::format_tag;
+using Arguments = std::unordered_map<int, memory>;
 
 inline dnnl::engine& cpu() {
     static dnnl::engine engine(dnnl::engine::kind::cpu, 0);
     return engine;
 }
 
-inline memory::desc activation(int64_t channels, int64_t height, int64_t width, int64_t block) {
-    using tag = memory::format_tag;
-    return {{1, channels, height, width}, memory::data_type::f32, block == 16 ? tag::nChw16c : tag::nChw8c};
-}
+// What a convolution is. block: of channels, 0 is bf16 with channels last; sum: adds to what the output
+// holds; relu: follows. Stride 1 is padded all around to keep the size, 2 on the right and below to halve it.
+struct Geometry {
+    int64_t batch, in, out, height, width, kernel, stride, block;
+    bool sum, relu, winograd;
 
-struct Convolution {
-    Primitive::primitive_desc description;
-    Primitive run;
+    template <class Data>
+    explicit Geometry(Data& data) :
+        batch(data["batch"]), in(data["in_channels"]), out(data["out_channels"]), height(data["height"]),
+        width(data["width"]), kernel(data["kernel"]), stride(data["stride"]), block(data["block"]),
+        sum(data["sum"]), relu(data["relu"]), winograd(data["winograd"]) {}
+
+    std::vector<int64_t> key() const {
+        return {batch, in, out, height, width, kernel, stride, block, sum, relu, winograd};
+    }
+    memory::data_type type() const { return block ? memory::data_type::f32 : memory::data_type::bf16; }
+    memory::desc activation(int64_t channels, int64_t factor) const {
+        auto layout = block == 16 ? tag::nChw16c : block == 8 ? tag::nChw8c : tag::nhwc;
+        return {{batch, channels, height / factor, width / factor}, type(), layout};
+    }
+    memory::desc source() const { return activation(in, 1); }
+    memory::desc result() const { return activation(out, stride); }
+    memory::dims shape() const { return {out, in, kernel, kernel}; }
+    memory::desc plain() const { return {shape(), memory::data_type::f32, tag::oihw}; }
+    memory::desc bias() const { return {{out}, memory::data_type::f32, tag::x}; }
+    memory::dims strides() const { return {stride, stride}; }
+    memory::dims after() const { return {kernel / 2, kernel / 2}; }
+    memory::dims before() const { return stride == 1 ? after() : memory::dims{0, 0}; }
 };
 
-// The primitive for these sizes, made at its first use. `data`: in_channels and out_channels (multiples of
-// the block), height, width, kernel (1 or 3), stride (1, padded all around to keep the size, or 2, padded on
-// the right and below to halve it), block, sum (1 adds to what the output holds), winograd (1 where allowed;
-// oneDNN decides whether the sizes favour it, and has it for AVX-512 only).
-template <class Data>
-const Convolution& convolution(Data& data) {
-    static std::map<std::vector<int64_t>, Convolution> made;
-    std::vector<int64_t> key;
-    for (auto name : {"in_channels", "out_channels", "height", "width", "kernel", "block", "sum",
-                      "winograd", "stride"})
-        key.push_back(int64_t(data[name]));
-    auto found = made.find(key);
-    if (found != made.end()) return found->second;
-
-    int64_t in = key[0], out = key[1], height = key[2], width = key[3], kernel = key[4], block = key[5];
-    int64_t stride = key[8], after = kernel / 2, before = stride == 1 ? after : 0;
-    memory::desc weights({out, in, kernel, kernel}, memory::data_type::f32, memory::format_tag::any);
-    memory::desc bias({out}, memory::data_type::f32, memory::format_tag::x);
-    // With a sum or without one: the weights, packed once, are used by both.
-    auto describe = [&](dnnl::algorithm algorithm, bool summed) {
-        dnnl::primitive_attr attributes;
-        dnnl::post_ops sum;
-        if (summed) sum.append_sum(1.f);
-        attributes.set_post_ops(sum);
-        return Primitive::primitive_desc(
-            {dnnl::prop_kind::forward_inference, algorithm, activation(in, height, width, block), weights,
-             bias, activation(out, height / stride, width / stride, block), {stride, stride},
-             {before, before}, {after, after}}, attributes, cpu());
-    };
-    auto of_one_layout = [&](dnnl::algorithm algorithm) {
-        auto description = describe(algorithm, key[6]);
-        if (description.weights_desc() != describe(algorithm, !key[6]).weights_desc())
-            throw dnnl::error(dnnl_unimplemented, "a sum wants the weights of a convolution in another layout");
-        return description;
-    };
-    Primitive::primitive_desc description;
-    try {
-        description = of_one_layout(key[7] ? dnnl::algorithm::convolution_winograd
-                                           : dnnl::algorithm::convolution_direct);
-    } catch (const dnnl::error&) {      // no Winograd for these sizes or on this processor
-        description = of_one_layout(dnnl::algorithm::convolution_direct);
-    }
-    return made.emplace(key, Convolution{description, Primitive(description)}).first->second;
+// make(algorithm) by Winograd's where it is allowed and oneDNN has it (on AVX-512, for some sizes).
+template <class Make>
+auto by_algorithm(bool winograd, Make make) -> decltype(make(dnnl::algorithm::convolution_direct)) {
+    if (winograd) try {
+        return make(dnnl::algorithm::convolution_winograd);
+    } catch (const dnnl::error&) {}
+    return make(dnnl::algorithm::convolution_direct);
 }
 
-// out_channels x in_channels x kernel x kernel -> the layout that the primitive wants. With room for one
-// number only, the number is how many that takes (exact: it is a multiple of 64 and below 2^30).
-template <class Data>
-void pack(Data& data, float* plain, float* packed, int64_t room) {
-    auto layout = convolution(data).description.weights_desc();
-    if (room == 1) {
-        packed[0] = layout.get_size() / sizeof(float);
-        return;
-    }
-    int64_t kernel = data["kernel"];
-    memory from({{int64_t(data["out_channels"]), int64_t(data["in_channels"]), kernel, kernel},
-                 memory::data_type::f32, memory::format_tag::oihw}, cpu(), plain);
-    memory to(layout, cpu(), packed);
+inline dnnl::convolution_forward::primitive_desc describe(const Geometry& g, dnnl::prop_kind kind,
+                                                          dnnl::algorithm algorithm) {
+    dnnl::primitive_attr attributes;
+    dnnl::post_ops after;
+    if (g.sum) after.append_sum(1.f);
+    if (g.relu) after.append_eltwise(1.f, dnnl::algorithm::eltwise_relu, 0.f, 0.f);
+    attributes.set_post_ops(after);
+    memory::desc weights(g.shape(), g.type(), tag::any);
+    return {{kind, algorithm, g.source(), weights, g.bias(), g.result(), g.strides(), g.before(), g.after()},
+            attributes, cpu()};
+}
+
+inline void reorder(memory from, memory to) {
     dnnl::stream stream(cpu());
     dnnl::reorder(from, to).execute(stream, from, to);
     stream.wait();
 }
 
+template <class Primitive>
+void run(const Primitive& primitive, const Arguments& arguments) {
+    dnnl::stream stream(cpu());
+    primitive.execute(stream, arguments);
+    stream.wait();
+}
+
+struct Convolution {
+    dnnl::convolution_forward::primitive_desc description;
+    dnnl::convolution_forward run;
+};
+
+// The primitive for inference, made at its first use.
+inline const Convolution& convolution(const Geometry& g) {
+    static std::map<std::vector<int64_t>, Convolution> made;
+    auto found = made.find(g.key());
+    if (found != made.end()) return found->second;
+    auto other = g;
+    other.sum = !g.sum;                     // the weights, packed once, are used with a sum and without one
+    auto description = by_algorithm(g.winograd, [&](dnnl::algorithm algorithm) {
+        auto found = describe(g, dnnl::prop_kind::forward_inference, algorithm);
+        if (found.weights_desc() != describe(other, dnnl::prop_kind::forward_inference, algorithm).weights_desc())
+            throw dnnl::error(dnnl_unimplemented, "a sum wants the weights of a convolution in another layout");
+        return found;
+    });
+    return made.emplace(g.key(), Convolution{description, dnnl::convolution_forward(description)}).first->second;
+}
+
+// out_channels x in_channels x kernel x kernel -> the layout that the primitive wants. With room for one
+// number only, the number is how many that takes (exact: it is a multiple of 16 and below 2^28).
+template <class Data>
+void pack(Data& data, float* plain, float* packed, int64_t room) {
+    Geometry g(data);
+    auto layout = convolution(g).description.weights_desc();
+    if (room == 1)
+        packed[0] = (layout.get_size() + sizeof(float) - 1) / sizeof(float);
+    else
+        reorder(memory(g.plain(), cpu(), plain), memory(layout, cpu(), packed));
+}
+
 // y = x * weights + bias, and where `sum` is set plus `residual`, which is not read otherwise.
 template <class Data>
-void convolve(Data& data, float* x, float* packed, float* bias, const float* residual, float* y) {
-    auto& made = convolution(data);
-    auto& about = made.description;
-    if (data["sum"]) std::memcpy(y, residual, about.dst_desc().get_size());
-    dnnl::stream stream(cpu());
-    made.run.execute(stream, {{DNNL_ARG_SRC, memory(about.src_desc(), cpu(), x)},
-                              {DNNL_ARG_WEIGHTS, memory(about.weights_desc(), cpu(), packed)},
-                              {DNNL_ARG_BIAS, memory(about.bias_desc(), cpu(), bias)},
-                              {DNNL_ARG_DST, memory(about.dst_desc(), cpu(), y)}});
-    stream.wait();
+void convolve(Data& data, void* x, float* packed, float* bias, const void* residual, void* y) {
+    Geometry g(data);
+    auto& made = convolution(g);
+    if (g.sum) std::memcpy(y, residual, g.result().get_size());
+    run(made.run, {{DNNL_ARG_SRC, memory(g.source(), cpu(), x)},
+                   {DNNL_ARG_WEIGHTS, memory(made.description.weights_desc(), cpu(), packed)},
+                   {DNNL_ARG_BIAS, memory(g.bias(), cpu(), bias)},
+                   {DNNL_ARG_DST, memory(g.result(), cpu(), y)}});
 }
 
 }  // namespace iidm

@@ -7,7 +7,7 @@ from ldm.backend import jt
 from ldm.platform import onednn
 
 SOURCES = {path.name: path.read_text() for path in Path(__file__).parent.glob("*.h")}
-AVX512 = 0x20               # a bit of dnnl_get_effective_cpu_isa
+AVX512, BF16 = 0x20, 0x80  # bits of dnnl_get_effective_cpu_isa
 
 
 def _folder():
@@ -20,10 +20,19 @@ def available():
     return not jt.flags.use_cuda and jt.compile_extern.use_mkl and onednn.in_cache() is not None
 
 
+@functools.lru_cache(None)
+def _isa():
+    return ctypes.CDLL(str(_folder() / "lib/libmkldnn.so")).dnnl_get_effective_cpu_isa()
+
+
 def block_size():
     """Channels in a block: as many fp32 numbers as a vector register of this processor holds."""
-    library = ctypes.CDLL(str(_folder() / "lib/libmkldnn.so"))
-    return 16 if library.dnnl_get_effective_cpu_isa() & AVX512 else 8
+    return 16 if _isa() & AVX512 else 8
+
+
+def has_bf16():
+    """Does this processor multiply bf16 numbers (AVX512_BF16, AMX)?"""
+    return available() and bool(_isa() & BF16)
 
 
 @functools.lru_cache(None)
@@ -33,10 +42,12 @@ def _flags():
     return {f"FLAGS: -I{_folder() / 'include'} -L{lib} -lmkldnn -Wl,-rpath,{lib} ": 1}
 
 
-def _code(shape, inputs, header, source, data):
-    """An operator of one output: `source` with `header` before it and `data`'s numbers in `data`."""
+def code(shape, inputs, headers, source, data, dtype="float32"):
+    """An operator: `source` with `headers` before it and `data`'s numbers in `data`. One output or, with a list
+    of shapes and of dtypes, several."""
     with jt.flag_scope(compile_options=_flags()):
-        return jt.code(shape, "float32", inputs, cpu_header=SOURCES[header], cpu_src=source,
+        return jt.code(shape, dtype, inputs, cpu_src=source,
+                       cpu_header="\n".join(SOURCES[name] for name in headers.split()),
                        data={name: float(value) for name, value in data.items()})
 
 
@@ -91,14 +102,14 @@ class Convolution:
         if O % block or I % block:
             filled = jt.zeros((O + -O % block, I + -I % block, kernel, kernel))
             filled[:O, :I] = weight
-        self._data = {"in_channels": filled.shape[1], "out_channels": filled.shape[0], "height": height,
-                      "width": width, "kernel": kernel, "stride": stride, "block": block, "sum": 0,
-                      "winograd": winograd and kernel == 3 and stride == 1}
+        self._data = {"batch": 1, "in_channels": filled.shape[1], "out_channels": filled.shape[0],
+                      "height": height, "width": width, "kernel": kernel, "stride": stride, "block": block,
+                      "sum": 0, "relu": 0, "winograd": winograd and kernel == 3 and stride == 1}
         self._bias = jt.concat([bias, jt.zeros(-O % block)]) if O % block else bias
         size = 1
         for _ in range(2):                  # first how much it takes, then the weights
-            packed = _code([size], [filled], "convolution.h",
-                           "iidm::pack(data, in0_p, out0_p, out0->num);", self._data).sync()
+            packed = code([size], [filled], "convolution.h",
+                          "iidm::pack(data, in0_p, out0_p, out0->num);", self._data).sync()
             size = int(packed[0].item()) if size == 1 else size
         self._weight = packed
 
@@ -114,10 +125,9 @@ class Convolution:
         shape = 1, data["out_channels"] // B, H // stride, W // stride, B
         if residual is not None:
             _check("a convolution's residual", residual, shape)
-        return _code(shape,
-                     [x, self._weight, self._bias, x if residual is None else residual], "convolution.h",
-                     "iidm::convolve(data, in0_p, in1_p, in2_p, in3_p, out0_p);",
-                     {**data, "sum": residual is not None})
+        return code(shape, [x, self._weight, self._bias, x if residual is None else residual], "convolution.h",
+                    "iidm::convolve(data, in0_p, in1_p, in2_p, in3_p, out0_p);",
+                    {**data, "sum": residual is not None})
 
 
 def normalize(x, gain, offset, emb, groups, eps, first=0, silu=True):
@@ -141,8 +151,8 @@ def normalize(x, gain, offset, emb, groups, eps, first=0, silu=True):
         _refuse("groups", [groups], f"a divisor of {blocks * B} channels")
     call = (f'if (data["silu"]) iidm::normalize<{B}, true>({arguments}); '
             f'else iidm::normalize<{B}, false>({arguments});')
-    return _code(x.shape, [x, gain, offset, emb], "normalization.h", call,
-                 {"groups": groups, "eps": eps, "first": first, "silu": silu})
+    return code(x.shape, [x, gain, offset, emb], "normalization.h", call,
+                {"groups": groups, "eps": eps, "first": first, "silu": silu})
 
 
 def attend(qkv, heads):
@@ -153,4 +163,4 @@ def attend(qkv, heads):
         _refuse("(heads, blocks)", (heads, blocks), "blocks for q, k and v of each head")
     call = (f"iidm::attend<{B}>(in0_p, out0_p, data[\"heads\"], in0_shape2 * in0_shape3, "
             f"in0_shape1 * {B} / 3 / int64_t(data[\"heads\"]));")
-    return _code((1, blocks // 3, H, W, B), [qkv], "attention.h", call, {"heads": heads})
+    return code((1, blocks // 3, H, W, B), [qkv], "attention.h", call, {"heads": heads})

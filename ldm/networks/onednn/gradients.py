@@ -1,0 +1,226 @@
+"""The operators of training, with their gradients. Activations of a batch are N x K x H x W x B: in fp32 K
+blocks of B channels, in bf16 one block of them all, which is what oneDNN's AMX kernels want."""
+from ldm.backend import jt
+from ldm.networks.onednn.operators import block_size, code
+
+NUMBER = {"float32": "float", "bfloat16": "iidm::bf16"}
+LAYOUT = "iidm::Layout{in%d_shape0, in%d_shape1, in%d_shape2, in%d_shape3, in%d_shape4}"
+
+
+def layout(i):
+    return LAYOUT % ((i,) * 5)
+
+
+def pointer(name, dtype, const=True):
+    """The C++ expression of an input's or output's data."""
+    return f"({'const ' * const}{NUMBER[dtype]}*){name}_p"
+
+
+def kernel(dtype):
+    """The first parameters of a kernel's template: the numbers' type, channels at a time."""
+    return f"{NUMBER[dtype]}, {block_size()}"
+
+
+def is_half(dtype):
+    return dtype == "bfloat16"
+
+
+def channels_of(x):
+    return x.shape[1] * x.shape[4]
+
+
+def blocked_shape(N, C, H, W, dtype):
+    """The shape of an activation of C channels, filled up to whole blocks in fp32."""
+    B = block_size()
+    return (N, 1, H, W, C) if is_half(dtype) else (N, -(-C // B), H, W, B)
+
+
+def _geometry(N, C, O, H, W, dtype, kernel=1, stride=1, relu=False):
+    """What iidm::Geometry reads. Winograd's algorithm computes tiles of 4 x 4: not where many would be cut."""
+    tiled = -(-H // 4) * -(-W // 4) * 16
+    return {"batch": N, "in_channels": C, "out_channels": O, "height": H, "width": W, "kernel": kernel,
+            "stride": stride, "block": 0 if is_half(dtype) else block_size(), "sum": 0, "relu": relu,
+            "winograd": kernel == 3 and stride == 1 and not is_half(dtype) and tiled <= 1.25 * H * W}
+
+
+def _rearranged(x, channels, dtype, inwards):
+    N, H, W = x.shape[0], *x.shape[2:4]
+    data = {**_geometry(N, channels, channels, H, W, dtype), "inwards": inwards}
+    shape = blocked_shape(N, channels, H, W, dtype) if inwards else (N, channels, H, W)
+    return code(shape, [x], "layout.h convolution.h gradients.h",
+                "iidm::rearrange(data, in0_p, out0_p);", data, dtype if inwards else "float32")
+
+
+class Enter(jt.Function):
+    """N x C x H x W fp32 -> in blocks, in `dtype`."""
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+
+    def execute(self, x):
+        self.channels = x.shape[1]
+        return _rearranged(x, self.channels, self.dtype, True)
+
+    def grad(self, dy):
+        return _rearranged(dy, self.channels, self.dtype, False)
+
+
+class Leave(jt.Function):
+    """The first `channels` in blocks -> N x channels x H x W fp32."""
+
+    def __init__(self, channels):
+        self.channels = channels
+
+    def execute(self, x):
+        self.dtype = str(x.dtype)
+        return _rearranged(x, self.channels, self.dtype, False)
+
+    def grad(self, dy):
+        return _rearranged(dy, self.channels, self.dtype, True)
+
+
+class Convolve(jt.Function):
+    """x, plain fp32 weights O x I x k x k and bias -> the convolution that keeps the size, or halves it at stride
+    2, where it is padded on the right and below only; then a ReLU if `relu`."""
+
+    HEADERS = "layout.h convolution.h gradients.h"
+
+    def __init__(self, stride=1, relu=False):
+        self.stride, self.relu = stride, relu
+
+    def execute(self, x, weight, bias):
+        O, I, k = weight.shape[:3]
+        N, _, H, W, _ = x.shape
+        dtype = str(x.dtype)
+        self.x, self.weight, self.fixed = x, weight, x.is_stop_grad()
+        self.data = _geometry(N, I, O, H, W, dtype, k, self.stride, self.relu)
+        y = code(blocked_shape(N, O, H // self.stride, W // self.stride, dtype), [x, weight, bias],
+                 self.HEADERS, "iidm::forward(data, in0_p, in1_p, in2_p, out0_p);", self.data, dtype)
+        self.y = y if self.relu else None
+        return y
+
+    def grad(self, dy):
+        if self.relu:
+            dy = passed(self.y, dy)
+        data = {**self.data, "relu": 0}
+        dw, db = code([self.weight.shape, self.weight.shape[:1]], [self.x, dy], self.HEADERS,
+                      "iidm::backward_weights(data, in0_p, in1_p, out0_p, out1_p);", data, ["float32"] * 2)
+        if self.fixed:
+            return None, dw, db
+        dx = code(self.x.shape, [self.weight, dy], self.HEADERS,
+                  "iidm::backward_data(data, in0_p, in1_p, out0_p);", data, self.x.dtype)
+        return dx, dw, db
+
+
+def passed(y, dy):
+    """dy where y > 0, else 0."""
+    call = f"iidm::passed({pointer('in0', str(y.dtype))}, {pointer('in1', str(y.dtype))}, " \
+           f"{pointer('out0', str(y.dtype), False)}, in0->num);"
+    return code(y.shape, [y, dy], "layout.h moving.h", call, {}, y.dtype)
+
+
+class Normalize(jt.Function):
+    """x, given, emb -> act((norm(x) gain + offset) (1 + scale) + shift) of groups of channels; act is SiLU or
+    nothing. `given` is 2 x C, gains and offsets, or maps of 2 C channels, for each image or (without a gradient)
+    for all; emb is N x 2C, scales and shifts."""
+
+    HEADERS = "layout.h norm_training.h"
+
+    def __init__(self, groups, eps, silu):
+        self.data = {"groups": groups, "eps": eps, "silu": silu}
+
+    def execute(self, x, given, emb):
+        self.x, self.given, self.emb, dtype = x, given, emb, str(x.dtype)
+        self.maps = given.ndim == 5
+        call = (f"iidm::normalize<{kernel(dtype)}, {str(self.maps).lower()}>({pointer('in0', dtype)}, in1_p, in2_p, "
+                f"{pointer('out0', dtype, False)}, out1_p, {layout(0)}, {layout(1 if self.maps else 0)}, "
+                "data[\"groups\"], data[\"eps\"], data[\"silu\"]);")
+        y, self.stats = code([x.shape, emb.shape], [x, given, emb], self.HEADERS, call, self.data,
+                             [x.dtype, "float32"])
+        return y
+
+    def grad(self, dy):
+        dtype = str(self.x.dtype)
+        call = (f"iidm::backward<{kernel(dtype)}, {str(self.maps).lower()}>({pointer('in0', dtype)}, in1_p, in2_p, "
+                f"in3_p, {pointer('in4', dtype)}, {pointer('out0', dtype, False)}, out1_p, out2_p, {layout(0)}, "
+                f"{layout(1 if self.maps else 0)}, data[\"groups\"], data[\"silu\"]);")
+        return code([self.x.shape, self.given.shape, self.emb.shape],
+                    [self.x, self.given, self.emb, self.stats, dy], self.HEADERS, call, self.data,
+                    [self.x.dtype, self.given.dtype, "float32"])
+
+
+class Attend(jt.Function):
+    """3C channels, each head's q, k and v side by side -> softmax(q k^T / sqrt(c)) v, C channels."""
+
+    HEADERS = "attention.h layout.h attention_training.h"
+
+    def __init__(self, heads):
+        self.heads = heads
+
+    def execute(self, qkv):
+        N, K, H, W, B = qkv.shape
+        self.qkv, dtype = qkv, str(qkv.dtype)
+        self.shape = (N, K, H, W, B // 3) if is_half(dtype) else (N, K // 3, H, W, B)
+        self.result = ("iidm::Layout{in0_shape0, in0_shape1, in0_shape2, in0_shape3, in0_shape4 / 3}"
+                       if is_half(dtype) else
+                       "iidm::Layout{in0_shape0, in0_shape1 / 3, in0_shape2, in0_shape3, in0_shape4}")
+        call = (f"iidm::attend<{kernel(dtype)}>({pointer('in0', dtype)}, {pointer('out0', dtype, False)}, "
+                f"{layout(0)}, {self.result}, data[\"heads\"]);")
+        return code(self.shape, [qkv], self.HEADERS, call, {"heads": self.heads}, qkv.dtype)
+
+    def grad(self, dy):
+        dtype = str(self.qkv.dtype)
+        call = (f"iidm::attend_backward<{kernel(dtype)}>({pointer('in0', dtype)}, {pointer('in1', dtype)}, "
+                f"{pointer('out0', dtype, False)}, {layout(0)}, {self.result}, data[\"heads\"]);")
+        return code(self.qkv.shape, [self.qkv, dy], self.HEADERS, call, {"heads": self.heads}, self.qkv.dtype)
+
+
+def _resized(x, factor, twice):
+    N, K, H, W, B = x.shape
+    dtype = str(x.dtype)
+    shape = (N, K, 2 * H, 2 * W, B) if twice else (N, K, H // 2, W // 2, B)
+    at = layout(0) if twice else \
+        "iidm::Layout{in0_shape0, in0_shape1, in0_shape2 / 2, in0_shape3 / 2, in0_shape4}"
+    call = (f"iidm::{'spread' if twice else 'gathered'}({pointer('in0', dtype)}, {pointer('out0', dtype, False)}, "
+            f"{at}, data[\"factor\"]);")
+    return code(shape, [x], "layout.h moving.h", call, {"factor": factor}, dtype)
+
+
+class Upsample(jt.Function):
+    """Twice the height and the width, nearest."""
+
+    def execute(self, x):
+        return _resized(x, 1, True)
+
+    def grad(self, dy):
+        return _resized(dy, 1, False)
+
+
+class Downsample(jt.Function):
+    """Half the height and the width, mean of each 2 x 2."""
+
+    def execute(self, x):
+        return _resized(x, 0.25, False)
+
+    def grad(self, dy):
+        return _resized(dy, 0.25, True)
+
+
+class Join(jt.Function):
+    """The channels of a, then those of b."""
+
+    def execute(self, a, b):
+        self.shapes = a.shape, b.shape
+        (N, K, H, W, B), other, self.dtype = a.shape, b.shape, str(a.dtype)
+        half = is_half(self.dtype)
+        self.data = {"count": N * H * W if half else N, "n": B if half else K * H * W * B,
+                     "m": other[4] if half else other[1] * H * W * B}
+        shape = (N, 1, H, W, B + other[4]) if half else (N, K + other[1], H, W, B)
+        call = (f"iidm::joined({pointer('in0', self.dtype)}, {pointer('in1', self.dtype)}, "
+                f"{pointer('out0', self.dtype, False)}, data[\"count\"], data[\"n\"], data[\"m\"]);")
+        return code(shape, [a, b], "layout.h moving.h", call, self.data, self.dtype)
+
+    def grad(self, dy):
+        call = (f"iidm::parted({pointer('in0', self.dtype)}, {pointer('out0', self.dtype, False)}, "
+                f"{pointer('out1', self.dtype, False)}, data[\"count\"], data[\"n\"], data[\"m\"]);")
+        return code(list(self.shapes), [dy], "layout.h moving.h", call, self.data, [self.dtype] * 2)

@@ -1,0 +1,158 @@
+"""Training in blocks of channels against the plain networks: operators, gradients, dropout, checkpointing."""
+import numpy as np
+import pytest
+from conftest import golden, one_hot
+from test_checkpointing import LINEAR, small_unet
+from test_networks import small_autoencoder
+
+from ldm.backend import jt, nn
+from ldm.diffusion.losses import training_loss
+from ldm.networks import attention as plain_attention
+from ldm.networks import blocks as plain
+from ldm.networks import checkpointing, dropout
+from ldm.networks.onednn import gradients as ours
+from ldm.networks.onednn import operators, training
+
+pytestmark = pytest.mark.skipif(not operators.available(), reason="Jittor does not compute with oneDNN here")
+RNG = np.random.default_rng(0)
+TOLERANCE = {"fp32": 1e-5, "bf16": 2 ** -6}
+KINDS = [pytest.param(kind, marks=[] if kind == "fp32" or operators.has_bf16() else pytest.mark.skip)
+         for kind in TOLERANCE]
+
+
+def normal(*shape):
+    return jt.array(RNG.standard_normal(shape).astype("float32"))
+
+
+def compare(kind, exact, result):
+    """Arrays one by one; what is next to nothing beside the others is compared with a thousandth of them."""
+    floor = 1e-3 * max(np.linalg.norm(x) for x in exact)
+    for x, y in zip(exact, result):
+        assert np.linalg.norm(x - y) < TOLERANCE[kind] * max(np.linalg.norm(x), floor)
+
+
+def gradients(run, inputs):
+    """A result of `run` and the gradients of its product with fixed numbers."""
+    y = run(*inputs)
+    weights = np.random.default_rng(1).standard_normal(y.shape).astype("float32")
+    found = jt.grad((y * jt.array(weights)).sum(), inputs, False)
+    return [v.numpy() for v in (y, *found)]
+
+
+def check(kind, plain_run, our_run, inputs, channels):
+    """our_run takes the first input in blocks and gives blocks."""
+    dtype = training.DTYPES[kind]
+
+    def run(x, *rest):
+        return ours.Leave(channels)(our_run(ours.Enter(dtype)(x), *rest))
+    compare(kind, gradients(plain_run, inputs), gradients(run, inputs))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("channels, out_channels, size, k, stride", [
+    (29, 32, (12, 16), 3, 1), (32, 6, (6, 8), 3, 1), (64, 32, (6, 8), 1, 1), (16, 32, (8, 12), 3, 2)])
+def test_convolution(kind, channels, out_channels, size, k, stride):
+    """By Winograd's algorithm and directly; channels that fill no block; halving; a ReLU."""
+    inputs = [normal(3, channels, *size), normal(out_channels, channels, k, k) / channels, normal(out_channels)]
+
+    def exact(x, w, b):
+        x = nn.pad(x, (0, 1, 0, 1)) if stride == 2 else x
+        return nn.relu(nn.conv2d(x, w, b, stride, k // 2 if stride == 1 else 0))
+    check(kind, exact, lambda x, w, b: ours.Convolve(stride, relu=True)(x, w, b), inputs, out_channels)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("silu", [True, False])
+def test_normalize_with_a_weight_and_a_bias(kind, silu):
+    inputs = [normal(3, 32, 6, 8) + 3, normal(2, 32), normal(3, 64)]
+
+    def exact(x, given, emb):
+        gain, offset = given.reshape(2, 1, 32, 1, 1)
+        return plain.modulated(x, 8, 1e-5, gain, offset, emb, silu)
+    check(kind, exact, lambda x, given, emb: ours.Normalize(8, 1e-5, silu)(x, given, emb), inputs, 32)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_normalize_with_maps(kind):
+    inputs = [normal(3, 32, 6, 8), normal(3, 64, 6, 8), normal(3, 64)]
+
+    def exact(x, maps, emb):
+        return plain.modulated(x, 8, 1e-5, maps[:, :32], maps[:, 32:], emb, True)
+
+    def run(x, maps, emb):
+        return ours.Normalize(8, 1e-5, True)(x, ours.Enter(training.DTYPES[kind])(maps), emb)
+    check(kind, exact, run, inputs, 32)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size, heads", [((6, 8), 2), ((24, 32), 1)])
+def test_attention(kind, size, heads):
+    """Also of more positions than are attended at a time."""
+    def exact(x):
+        qkv = x.reshape(2 * heads, 3, 32 // heads, -1)
+        return plain_attention.attend(qkv[:, 0], qkv[:, 1], qkv[:, 2]).reshape(2, 32, *size)
+    check(kind, exact, lambda x: ours.Attend(heads)(x), [normal(2, 96, *size)], 32)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_moves_numbers(kind):
+    def exact(x):
+        return plain.downsample(plain.join(plain.upsample(x), plain.upsample(x * x)))
+
+    def run(x):
+        square = ours.Enter(training.DTYPES[kind])(ours.Leave(32)(x).sqr())
+        return ours.Downsample()(ours.Join()(ours.Upsample()(x), ours.Upsample()(square)))
+    check(kind, exact, run, [normal(2, 32, 6, 8)], 64)
+
+
+def unet_gradients(kind, recomputed="none", rate=0.0):
+    """The loss and the gradients of the golden training step, in blocks if a kind is given."""
+    g, network = golden("train_step"), small_unet(rate)
+    assert kind is None or training.apply(network, kind)
+    checkpointing.apply(network, recomputed)
+    z_t = LINEAR.add_noise(g["x_start"], g["t"], g["noise"]).astype("float32")
+    with dropout.keyed(network, (5, 6)):
+        out = network(jt.array(z_t), g["t"], jt.array(one_hot(g["labels"])))
+        loss = training_loss(out, g["x_start"], z_t, g["noise"], g["t"], LINEAR, "mse+vb")["loss"].mean()
+    grads = jt.grad(loss, network.parameters(), False)
+    return [loss.numpy(), *(x.numpy() for x in grads)]
+
+
+@pytest.fixture(scope="module")
+def exact():
+    return unet_gradients(None, rate=0.3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_unet(kind, exact):
+    """With dropout, which drops what the plain network does; twice the same bits."""
+    result = unet_gradients(kind, rate=0.3)
+    compare(kind, exact, result)
+    assert all(np.array_equal(a, b) for a, b in zip(result, unet_gradients(kind, rate=0.3)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_recomputed_blocks_give_the_same(kind):
+    kept, recomputed = (unet_gradients(kind, how, rate=0.3) for how in ("none", "blocks"))
+    compare(kind, kept, recomputed)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_autoencoder(kind):
+    x, results = golden("vqgan_small")["x"], []
+    for own in (None, kind):
+        network = small_autoencoder()
+        assert own is None or training.apply(network, own)
+        z = network.encode(jt.array(x))
+        loss = (network.decode_quantized(z) - jt.array(x)).sqr().mean()
+        grads = jt.grad(loss, network.encoder.parameters() + network.decoder.parameters(), False)
+        results.append([v.numpy() for v in (z, loss, *grads)])
+    compare(kind, *results)
+
+
+def test_without_onednn_nothing_changes(monkeypatch):
+    monkeypatch.setattr("ldm.networks.onednn.layers.available", lambda: False)
+    network = small_unet(0.0)
+    before = {id(m): dict(m.__dict__) for m in network.modules()}
+    assert not training.apply(network, "fp32")
+    assert all(m.__dict__.keys() == before[id(m)].keys() for m in network.modules())
