@@ -1,5 +1,5 @@
-"""How a network computes: in blocks of channels where the CPU can train so, and in less than fp32, convolutions
-and attention in fp16 or bf16, or products of fp32 numbers in TF32.
+"""How a network computes: in blocks of channels where the CPU can train so, and in less than fp32:
+convolutions and attention in fp16 or bf16, or products of fp32 numbers in TF32.
 
 Convolutions round their inputs and weights where they use them, so that what is kept between blocks takes
 half the memory. Norms, modulation, the timestep, softmax and what a network returns stay fp32, and so do the
@@ -14,8 +14,8 @@ BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}        # of a number betwee
 
 
 def apply(network, kind, inference=False):
-    """Let `network` compute in this precision, for training in blocks where that can be. `inference`: its weights
-    are rounded once, in place.
+    """Let `network` compute in this precision, for training in blocks where that can be. `inference`: its
+    weights are rounded once, in place.
 
     TF32 is a switch of the whole process.
     """

@@ -11,9 +11,14 @@ def layout(i):
     return LAYOUT % ((i,) * 5)
 
 
-def pointer(name, dtype, const=True):
-    """The C++ expression of an input's or output's data."""
-    return f"({'const ' * const}{NUMBER[dtype]}*){name}_p"
+def given(i, dtype):
+    """The C++ expression of input i's numbers."""
+    return f"(const {NUMBER[dtype]}*)in{i}_p"
+
+
+def made(i, dtype):
+    """The C++ expression of output i's numbers."""
+    return f"({NUMBER[dtype]}*)out{i}_p"
 
 
 def kernel(dtype):
@@ -36,7 +41,7 @@ def blocked_shape(N, C, H, W, dtype):
 
 
 def _geometry(N, C, O, H, W, dtype, kernel=1, stride=1, relu=False):
-    """What iidm::Geometry reads. Winograd's algorithm computes tiles of 4 x 4: not where many would be cut."""
+    """What iidm::Geometry reads. Winograd's algorithm computes tiles of 4 x 4: not where many are cut."""
     tiled = -(-H // 4) * -(-W // 4) * 16
     return {"batch": N, "in_channels": C, "out_channels": O, "height": H, "width": W, "kernel": kernel,
             "stride": stride, "block": 0 if is_half(dtype) else block_size(), "sum": 0, "relu": relu,
@@ -80,8 +85,8 @@ class Leave(jt.Function):
 
 
 class Convolve(jt.Function):
-    """x, plain fp32 weights O x I x k x k and bias -> the convolution that keeps the size, or halves it at stride
-    2, where it is padded on the right and below only; then a ReLU if `relu`."""
+    """x, plain fp32 weights O x I x k x k and bias -> the convolution that keeps the size, or halves it at
+    stride 2, where it is padded on the right and below only; then a ReLU if `relu`."""
 
     HEADERS = "layout.h convolution.h gradients.h"
 
@@ -114,39 +119,44 @@ class Convolve(jt.Function):
 
 def passed(y, dy):
     """dy where y > 0, else 0."""
-    call = f"iidm::passed({pointer('in0', str(y.dtype))}, {pointer('in1', str(y.dtype))}, " \
-           f"{pointer('out0', str(y.dtype), False)}, in0->num);"
+    call = f"iidm::passed({given(0, str(y.dtype))}, {given(1, str(y.dtype))}, " \
+           f"{made(0, str(y.dtype))}, in0->num);"
     return code(y.shape, [y, dy], "layout.h moving.h", call, {}, y.dtype)
 
 
 class Normalize(jt.Function):
-    """x, given, emb -> act((norm(x) gain + offset) (1 + scale) + shift) of groups of channels; act is SiLU or
-    nothing. `given` is 2 x C, gains and offsets, or maps of 2 C channels, for each image or (without a gradient)
-    for all; emb is N x 2C, scales and shifts."""
+    """x, affine, emb -> act((norm(x) gain + offset) (1 + scale) + shift) of groups; act is SiLU or nothing.
+    `affine` is 2 x C, gains and offsets, or maps of 2 C channels, for each image or (without a
+    gradient) for all; emb is N x 2C, scales and shifts."""
 
     HEADERS = "layout.h norm_training.h"
 
     def __init__(self, groups, eps, silu):
         self.data = {"groups": groups, "eps": eps, "silu": silu}
 
-    def execute(self, x, given, emb):
-        self.x, self.given, self.emb, dtype = x, given, emb, str(x.dtype)
-        self.maps = given.ndim == 5
-        call = (f"iidm::normalize<{kernel(dtype)}, {str(self.maps).lower()}>({pointer('in0', dtype)}, in1_p, in2_p, "
-                f"{pointer('out0', dtype, False)}, out1_p, {layout(0)}, {layout(1 if self.maps else 0)}, "
-                "data[\"groups\"], data[\"eps\"], data[\"silu\"]);")
-        y, self.stats = code([x.shape, emb.shape], [x, given, emb], self.HEADERS, call, self.data,
+    def kernel(self, dtype):
+        return f"{kernel(dtype)}, {str(self.maps).lower()}"
+
+    def layouts(self):
+        return f"{layout(0)}, {layout(1 if self.maps else 0)}"
+
+    def execute(self, x, affine, emb):
+        self.x, self.affine, self.emb, dtype = x, affine, emb, str(x.dtype)
+        self.maps = affine.ndim == 5
+        call = (f"iidm::normalize<{self.kernel(dtype)}>({given(0, dtype)}, in1_p, in2_p, {made(0, dtype)}, "
+                f"out1_p, {self.layouts()}, data[\"groups\"], data[\"eps\"], data[\"silu\"]);")
+        y, self.stats = code([x.shape, emb.shape], [x, affine, emb], self.HEADERS, call, self.data,
                              [x.dtype, "float32"])
         return y
 
     def grad(self, dy):
         dtype = str(self.x.dtype)
-        call = (f"iidm::backward<{kernel(dtype)}, {str(self.maps).lower()}>({pointer('in0', dtype)}, in1_p, in2_p, "
-                f"in3_p, {pointer('in4', dtype)}, {pointer('out0', dtype, False)}, out1_p, out2_p, {layout(0)}, "
-                f"{layout(1 if self.maps else 0)}, data[\"groups\"], data[\"silu\"]);")
-        return code([self.x.shape, self.given.shape, self.emb.shape],
-                    [self.x, self.given, self.emb, self.stats, dy], self.HEADERS, call, self.data,
-                    [self.x.dtype, self.given.dtype, "float32"])
+        call = (f"iidm::backward<{self.kernel(dtype)}>({given(0, dtype)}, in1_p, in2_p, in3_p, "
+                f"{given(4, dtype)}, {made(0, dtype)}, out1_p, out2_p, {self.layouts()}, "
+                "data[\"groups\"], data[\"silu\"]);")
+        return code([self.x.shape, self.affine.shape, self.emb.shape],
+                    [self.x, self.affine, self.emb, self.stats, dy], self.HEADERS, call, self.data,
+                    [self.x.dtype, self.affine.dtype, "float32"])
 
 
 class Attend(jt.Function):
@@ -164,14 +174,14 @@ class Attend(jt.Function):
         self.result = ("iidm::Layout{in0_shape0, in0_shape1, in0_shape2, in0_shape3, in0_shape4 / 3}"
                        if is_half(dtype) else
                        "iidm::Layout{in0_shape0, in0_shape1 / 3, in0_shape2, in0_shape3, in0_shape4}")
-        call = (f"iidm::attend<{kernel(dtype)}>({pointer('in0', dtype)}, {pointer('out0', dtype, False)}, "
+        call = (f"iidm::attend<{kernel(dtype)}>({given(0, dtype)}, {made(0, dtype)}, "
                 f"{layout(0)}, {self.result}, data[\"heads\"]);")
         return code(self.shape, [qkv], self.HEADERS, call, {"heads": self.heads}, qkv.dtype)
 
     def grad(self, dy):
         dtype = str(self.qkv.dtype)
-        call = (f"iidm::attend_backward<{kernel(dtype)}>({pointer('in0', dtype)}, {pointer('in1', dtype)}, "
-                f"{pointer('out0', dtype, False)}, {layout(0)}, {self.result}, data[\"heads\"]);")
+        call = (f"iidm::attend_backward<{kernel(dtype)}>({given(0, dtype)}, {given(1, dtype)}, "
+                f"{made(0, dtype)}, {layout(0)}, {self.result}, data[\"heads\"]);")
         return code(self.qkv.shape, [self.qkv, dy], self.HEADERS, call, {"heads": self.heads}, self.qkv.dtype)
 
 
@@ -181,7 +191,7 @@ def _resized(x, factor, twice):
     shape = (N, K, 2 * H, 2 * W, B) if twice else (N, K, H // 2, W // 2, B)
     at = layout(0) if twice else \
         "iidm::Layout{in0_shape0, in0_shape1, in0_shape2 / 2, in0_shape3 / 2, in0_shape4}"
-    call = (f"iidm::{'spread' if twice else 'gathered'}({pointer('in0', dtype)}, {pointer('out0', dtype, False)}, "
+    call = (f"iidm::{'spread' if twice else 'gathered'}({given(0, dtype)}, {made(0, dtype)}, "
             f"{at}, data[\"factor\"]);")
     return code(shape, [x], "layout.h moving.h", call, {"factor": factor}, dtype)
 
@@ -216,11 +226,11 @@ class Join(jt.Function):
         self.data = {"count": N * H * W if half else N, "n": B if half else K * H * W * B,
                      "m": other[4] if half else other[1] * H * W * B}
         shape = (N, 1, H, W, B + other[4]) if half else (N, K + other[1], H, W, B)
-        call = (f"iidm::joined({pointer('in0', self.dtype)}, {pointer('in1', self.dtype)}, "
-                f"{pointer('out0', self.dtype, False)}, data[\"count\"], data[\"n\"], data[\"m\"]);")
+        call = (f"iidm::joined({given(0, self.dtype)}, {given(1, self.dtype)}, "
+                f"{made(0, self.dtype)}, data[\"count\"], data[\"n\"], data[\"m\"]);")
         return code(shape, [a, b], "layout.h moving.h", call, self.data, self.dtype)
 
     def grad(self, dy):
-        call = (f"iidm::parted({pointer('in0', self.dtype)}, {pointer('out0', self.dtype, False)}, "
-                f"{pointer('out1', self.dtype, False)}, data[\"count\"], data[\"n\"], data[\"m\"]);")
+        call = (f"iidm::parted({given(0, self.dtype)}, {made(0, self.dtype)}, "
+                f"{made(1, self.dtype)}, data[\"count\"], data[\"n\"], data[\"m\"]);")
         return code(list(self.shapes), [dy], "layout.h moving.h", call, self.data, [self.dtype] * 2)

@@ -43,8 +43,8 @@ def _flags():
 
 
 def code(shape, inputs, headers, source, data, dtype="float32"):
-    """An operator: `source` with `headers` before it and `data`'s numbers in `data`. One output or, with a list
-    of shapes and of dtypes, several."""
+    """An operator: `source` with `headers` before it and `data`'s numbers in `data`. One output or, with a
+    list of shapes and of dtypes, several."""
     with jt.flag_scope(compile_options=_flags()):
         return jt.code(shape, dtype, inputs, cpu_src=source,
                        cpu_header="\n".join(SOURCES[name] for name in headers.split()),

@@ -24,8 +24,8 @@ DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
 
 
 def apply(network, kind):
-    """Let a UNet, an Autoencoder or a convolution compute in blocks, in fp32 or bf16, where the machine and the
-    widths allow it. -> whether they do. What enters and leaves it is as before."""
+    """Let a UNet, an Autoencoder or a convolution compute in blocks, in fp32 or bf16, where the machine and
+    the widths allow it. -> whether they do. What enters and leaves it is as before."""
     if not translatable(network):
         return False
     dtype = DTYPES[kind]
@@ -56,13 +56,12 @@ def entering(x, dtype):
     return Enter(dtype)(x.float32()) if x.ndim == 4 else x
 
 
-def convolution(layer, dtype, relu=False):
+def convolution(layer, dtype):
     stride = layer.stride[0] if isinstance(layer, nn.Conv) else 1
 
     def execute(x):
-        weight = layer.weight
-        return Convolve(stride, relu)(entering(x, dtype), weight.unsqueeze(-1) if weight.ndim == 3 else weight,
-                                      layer.bias)
+        weight = layer.weight.unsqueeze(-1) if layer.weight.ndim == 3 else layer.weight
+        return Convolve(stride)(entering(x, dtype), weight, layer.bias)
     layer.execute = execute
 
 
@@ -138,6 +137,7 @@ def joining(network, dtype):
 
 
 TRANSLATIONS = {(nn.Conv, Projection): convolution, GroupNorm: group_norm, SPADENorm: spade_norm,
-                AttentionBlock: attention, (ResBlock, SPADEResBlock): resampling, UNet: joining, Dropout: dropping,
+                AttentionBlock: attention, (ResBlock, SPADEResBlock): resampling, UNet: joining,
+                Dropout: dropping,
                 autoencoder.Attention: autoencoder_attention, autoencoder.Downsample: halving,
                 autoencoder.Upsample: doubling}
