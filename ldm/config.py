@@ -37,7 +37,7 @@ DEFAULTS = {
         "learning_rate": 1.0e-4, "weight_decay": 0.0, "batch_size": 30, "steps": 266000, "warmup_steps": 0,
         "micro_batch": 0,                   # items computed at once; 0: all of a process' share of the batch
         "checkpointing": "none",            # none | blocks, which are computed twice and need less memory
-        "precision": "fp32",                # of convolutions and attention; on a GPU also tf32 | bf16 | fp16
+        "precision": "fp32",                # of convolutions and attention: fp32 | bf16; on a GPU tf32 | fp16
         "decay": "none",                    # none | cosine
         "ema_rate": 0.9999,
         "more_ema_rates": [],               # further averages of the same run, each with files of its own

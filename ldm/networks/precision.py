@@ -6,6 +6,7 @@ half the memory. Norms, modulation, the timestep, softmax and what a network ret
 parameters, unless they are for inference alone.
 """
 from ldm.backend import jt, nn
+from ldm.errors import UserError
 from ldm.networks.attention import Projection
 from ldm.networks.onednn import training
 
@@ -22,6 +23,9 @@ def apply(network, kind, inference=False):
     jt.flags.use_tensorcore = int(kind == "tf32")
     if not inference and kind in training.DTYPES and training.apply(network, kind):
         return
+    if not inference and kind == "bf16" and not jt.flags.use_cuda:
+        raise UserError("precision", "is bf16, which the CPU has for widths of whole blocks alone",
+                        "use fp32, or multiples of 16 channels in each norm and attention head")
     if DTYPES[kind] == "float32":
         return
     for layer in network.modules():

@@ -51,11 +51,25 @@ def on_gpu() -> bool:
     return bool(visible_devices())
 
 
-def check_precision(kind: str, where: str) -> None:
-    """Refuse a precision that there is not, or not without a GPU; `where` it was asked for."""
+def cpu_has_bf16() -> bool:
+    """Does this processor multiply bf16 numbers, and is oneDNN here, which knows how?"""
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return False
+    return bool(flags & {"avx512_bf16", "amx_bf16"}) and bool(onednn.package() or onednn.in_cache())
+
+
+def check_precision(kind: str, where: str, training: bool = False) -> None:
+    """Refuse a precision that does not exist, or not on this machine; `where` it was asked for. Without a GPU
+    training has bf16 where the processor does."""
     if kind not in PRECISIONS:
         raise UserError(where, f"'{kind}' is none", f"one of {', '.join(PRECISIONS)} is")
-    if kind != "fp32" and not on_gpu():
+    if kind == "bf16" and training and not on_gpu():
+        if not cpu_has_bf16():
+            raise UserError(where, "is bf16, for which the processor lacks AVX512_BF16 and AMX, or oneDNN is "
+                            "not installed", "fp32 is possible here")
+    elif kind != "fp32" and not on_gpu():
         raise UserError(where, f"is {kind} without a GPU", "fp32 is possible there")
 
 

@@ -125,8 +125,8 @@ class Convolution:
         shape = 1, data["out_channels"] // B, H // stride, W // stride, B
         if residual is not None:
             _check("a convolution's residual", residual, shape)
-        return code(shape, [x, self._weight, self._bias, x if residual is None else residual], "convolution.h",
-                    "iidm::convolve(data, in0_p, in1_p, in2_p, in3_p, out0_p);",
+        return code(shape, [x, self._weight, self._bias, x if residual is None else residual],
+                    "convolution.h", "iidm::convolve(data, in0_p, in1_p, in2_p, in3_p, out0_p);",
                     {**data, "sum": residual is not None})
 
 
