@@ -220,8 +220,8 @@ def test_a_gpu_that_is_not_to_be_used(monkeypatch):
     runtime.check_precision("bf16", "--precision")
     monkeypatch.setenv("nvcc_path", "")
     assert not runtime.on_gpu()
-    with pytest.raises(UserError, match="--precision: is bf16 without a GPU"):
-        runtime.check_precision("bf16", "--precision")
+    with pytest.raises(UserError, match="--precision: is fp16 without a GPU"):
+        runtime.check_precision("fp16", "--precision")
 
 
 @pytest.mark.parametrize("given, here, visible", [

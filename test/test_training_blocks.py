@@ -159,6 +159,35 @@ def test_autoencoder(kind):
     compare(kind, *results)
 
 
+@pytest.mark.skipif(not operators.has_bf16(), reason="this processor has no bf16")
+def test_unet_for_inference_in_bf16():
+    """Of two images at once and of one, with the empty map's modulations for both."""
+    g, network = golden("unet_small"), small_unet(0.0)
+    x, y = jt.array(g["x"]), jt.array(one_hot(g["labels"]))
+    precision.apply(network, "bf16", inference=True)
+    with jt.no_grad():
+        skips, emb = network.encode(x, g["t"])
+        out = network.decode(skips, emb, network.modulate(y)).numpy()
+        alone = network(x[1:], g["t"][1:], y[1:]).numpy()
+        empty = network.decode(skips, emb, network.modulate_empty(*x.shape[2:])).numpy()
+        exact = small_unet(0.0)(x, g["t"], jt.zeros(y.shape)).numpy()
+    for result, expected in ((out, g["out_torch"]), (empty, exact)):
+        assert 1e-5 < np.abs(result - expected).max() / np.abs(expected).max() < 2 ** -4
+    assert np.abs(out[1:] - alone).max() < 1e-5
+    assert str(skips[0].dtype) == "bfloat16" and not any("conv" in name for name in network.state_dict())
+
+
+@pytest.mark.skipif(not operators.has_bf16(), reason="this processor has no bf16")
+def test_autoencoder_for_inference_in_bf16():
+    g, network = golden("vqgan_small"), small_autoencoder()
+    precision.apply(network, "bf16", inference=True)
+    with jt.no_grad():
+        pairs = ((network.encode(jt.array(g["x"])), g["z_pre"]),
+                 (network.decode_quantized(jt.array(g["z_pre"])), g["dec_noquant"]))
+    for result, expected in pairs:
+        assert 1e-5 < np.abs(result.numpy() - expected).max() / np.abs(expected).max() < 2 ** -4
+
+
 def test_without_onednn_nothing_changes(monkeypatch):
     monkeypatch.setattr("ldm.networks.onednn.layers.available", lambda: False)
     network = small_unet(0.0)

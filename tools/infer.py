@@ -37,7 +37,8 @@ def parse(argv):
     parser.add_argument("--batch-size", type=int, help="images at a time, or as many of these as the GPU's "
                         "memory holds; if not given 1 on the CPU, 8 on a GPU")
     parser.add_argument("--precision", default="fp32", choices=runtime.PRECISIONS,
-                        help="of convolutions and attention; on a GPU")
+                        help="of convolutions and attention; bf16 on a GPU or a processor that "
+                        "has it, tf32 and fp16 on a GPU")
     several = parser.add_mutually_exclusive_group()
     several.add_argument("--processes", default=1, type=int,
                          help="so many at work at once, each with its share of the cores")

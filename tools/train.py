@@ -35,7 +35,7 @@ def parse(argv):
 def main(argv=None):
     args = parse(argv)
     config = configs.load(args.config, args.overrides, ("unet", "autoencoder"))
-    runtime.check_precision(config["training"]["precision"], "training.precision", training=True)
+    runtime.check_precision(config["training"]["precision"], "training.precision")
     cache = args.latents or Path(args.output) / "latents"
     size, training = config["image_size"], config["training"]
     taken = reading.of(args)

@@ -15,15 +15,15 @@ BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}        # of a number betwee
 
 
 def apply(network, kind, inference=False):
-    """Let `network` compute in this precision, for training in blocks where that can be. `inference`: its
-    weights are rounded once, in place.
+    """Let `network` compute in this precision, on a CPU in blocks where that can be (in fp32 for training
+    alone). `inference`: its weights are rounded once, in place.
 
     TF32 is a switch of the whole process.
     """
     jt.flags.use_tensorcore = int(kind == "tf32")
-    if not inference and kind in training.DTYPES and training.apply(network, kind):
+    if (kind == "bf16" or kind == "fp32" and not inference) and training.apply(network, kind, inference):
         return
-    if not inference and kind == "bf16" and not jt.flags.use_cuda:
+    if kind == "bf16" and not jt.flags.use_cuda:
         raise UserError("precision", "is bf16, which the CPU has for widths of whole blocks alone",
                         "use fp32, or multiples of 16 channels in each norm and attention head")
     if DTYPES[kind] == "float32":

@@ -60,17 +60,15 @@ def cpu_has_bf16() -> bool:
     return bool(flags & {"avx512_bf16", "amx_bf16"}) and bool(onednn.package() or onednn.in_cache())
 
 
-def check_precision(kind: str, where: str, training: bool = False) -> None:
-    """Refuse a precision that does not exist, or not on this machine; `where` it was asked for. Without a GPU
-    training has bf16 where the processor does."""
+def check_precision(kind: str, where: str) -> None:
+    """Refuse a precision that does not exist, or not on this machine; `where` it was asked for. A processor
+    may have bf16; all else but fp32 is a GPU's."""
     if kind not in PRECISIONS:
         raise UserError(where, f"'{kind}' is none", f"one of {', '.join(PRECISIONS)} is")
-    if kind == "bf16" and training and not on_gpu():
-        if not cpu_has_bf16():
-            raise UserError(where, "is bf16, for which the processor lacks AVX512_BF16 and AMX, or oneDNN is "
-                            "not installed", "fp32 is possible here")
-    elif kind != "fp32" and not on_gpu():
-        raise UserError(where, f"is {kind} without a GPU", "fp32 is possible there")
+    if kind == "fp32" or on_gpu() or kind == "bf16" and cpu_has_bf16():
+        return
+    why = ", and this processor has no AVX512_BF16 or AMX, or no oneDNN" if kind == "bf16" else ""
+    raise UserError(where, f"is {kind} without a GPU{why}", "fp32 is possible there")
 
 
 def prepare() -> None:

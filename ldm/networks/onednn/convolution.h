@@ -17,28 +17,30 @@ inline dnnl::engine& cpu() {
 }
 
 // What a convolution is. block: of channels, 0 is bf16 with channels last; sum: adds to what the output
-// holds; relu: follows. Stride 1 is padded all around to keep the size, 2 on the right and below to halve it.
+// holds; relu: follows; wide: the result is fp32 in any case. Stride 1 is padded all around to keep the size,
+// 2 on the right and below to halve it.
 struct Geometry {
     int64_t batch, in, out, height, width, kernel, stride, block;
-    bool sum, relu, winograd;
+    bool sum, relu, winograd, wide;
 
     template <class Data>
     explicit Geometry(Data& data) :
         batch(data["batch"]), in(data["in_channels"]), out(data["out_channels"]), height(data["height"]),
         width(data["width"]), kernel(data["kernel"]), stride(data["stride"]), block(data["block"]),
-        sum(data["sum"]), relu(data["relu"]), winograd(data["winograd"]) {}
+        sum(data["sum"]), relu(data["relu"]), winograd(data["winograd"]), wide(data["wide"]) {}
 
     std::vector<int64_t> key() const {
-        return {batch, in, out, height, width, kernel, stride, block, sum, relu, winograd};
+        return {batch, in, out, height, width, kernel, stride, block, sum, relu, winograd, wide};
     }
     memory::data_type type() const { return block ? memory::data_type::f32 : memory::data_type::bf16; }
-    memory::desc activation(int64_t channels, int64_t factor) const {
+    memory::desc activation(int64_t channels, int64_t factor, memory::data_type kind) const {
         auto layout = block == 16 ? tag::nChw16c : block == 8 ? tag::nChw8c : tag::nhwc;
-        return {{batch, channels, height / factor, width / factor}, type(), layout};
+        return {{batch, channels, height / factor, width / factor}, kind, layout};
     }
-    memory::desc source() const { return activation(in, 1); }
-    memory::desc result() const { return activation(out, stride); }
+    memory::desc source() const { return activation(in, 1, type()); }
+    memory::desc result() const { return activation(out, stride, wide ? memory::data_type::f32 : type()); }
     memory::dims shape() const { return {out, in, kernel, kernel}; }
+    memory::desc any() const { return {shape(), type(), tag::any}; }
     memory::desc plain() const { return {shape(), memory::data_type::f32, tag::oihw}; }
     memory::desc bias() const { return {{out}, memory::data_type::f32, tag::x}; }
     memory::dims strides() const { return {stride, stride}; }
@@ -56,13 +58,13 @@ auto by_algorithm(bool winograd, Make make) -> decltype(make(dnnl::algorithm::co
 }
 
 inline dnnl::convolution_forward::primitive_desc describe(const Geometry& g, dnnl::prop_kind kind,
-                                                          dnnl::algorithm algorithm) {
+                                                          dnnl::algorithm algorithm,
+                                                          const memory::desc& weights) {
     dnnl::primitive_attr attributes;
     dnnl::post_ops after;
     if (g.sum) after.append_sum(1.f);
     if (g.relu) after.append_eltwise(1.f, dnnl::algorithm::eltwise_relu, 0.f, 0.f);
     attributes.set_post_ops(after);
-    memory::desc weights(g.shape(), g.type(), tag::any);
     return {{kind, algorithm, g.source(), weights, g.bias(), g.result(), g.strides(), g.before(), g.after()},
             attributes, cpu()};
 }
@@ -85,16 +87,20 @@ struct Convolution {
     dnnl::convolution_forward run;
 };
 
-// The primitive for inference, made at its first use.
+// The primitive for inference, made at its first use. Batches take the weights as packed for one image.
 inline const Convolution& convolution(const Geometry& g) {
     static std::map<std::vector<int64_t>, Convolution> made;
     auto found = made.find(g.key());
     if (found != made.end()) return found->second;
     auto other = g;
     other.sum = !g.sum;                     // the weights, packed once, are used with a sum and without one
+    auto one = g;
+    one.batch = 1;
+    auto weights = g.batch > 1 ? convolution(one).description.weights_desc() : g.any();
     auto description = by_algorithm(g.winograd, [&](dnnl::algorithm algorithm) {
-        auto found = describe(g, dnnl::prop_kind::forward_inference, algorithm);
-        if (found.weights_desc() != describe(other, dnnl::prop_kind::forward_inference, algorithm).weights_desc())
+        auto kind = dnnl::prop_kind::forward_inference;
+        auto found = describe(g, kind, algorithm, weights);
+        if (found.weights_desc() != describe(other, kind, algorithm, weights).weights_desc())
             throw dnnl::error(dnnl_unimplemented, "a sum wants the weights of a convolution in another layout");
         return found;
     });

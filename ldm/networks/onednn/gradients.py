@@ -1,5 +1,7 @@
 """The operators of training, with their gradients. Activations of a batch are N x K x H x W x B: in fp32 K
-blocks of B channels, in bf16 one block of them all, which is what oneDNN's AMX kernels want."""
+blocks of B channels, in bf16 one block of them all, which is what oneDNN's AMX kernels want.
+
+What a Function keeps for its gradient is detached: Jittor would keep the whole graph alive with it."""
 from ldm.backend import jt
 from ldm.networks.onednn.operators import block_size, code
 
@@ -40,17 +42,18 @@ def blocked_shape(N, C, H, W, dtype):
     return (N, 1, H, W, C) if is_half(dtype) else (N, -(-C // B), H, W, B)
 
 
-def _geometry(N, C, O, H, W, dtype, kernel=1, stride=1, relu=False):
+def geometry(N, C, O, H, W, dtype, kernel=1, stride=1, relu=False):
     """What iidm::Geometry reads. Winograd's algorithm computes tiles of 4 x 4: not where many are cut."""
     tiled = -(-H // 4) * -(-W // 4) * 16
     return {"batch": N, "in_channels": C, "out_channels": O, "height": H, "width": W, "kernel": kernel,
-            "stride": stride, "block": 0 if is_half(dtype) else block_size(), "sum": 0, "relu": relu,
+            "stride": stride, "block": 0 if is_half(dtype) else block_size(),
+            "sum": 0, "relu": relu, "wide": 0,
             "winograd": kernel == 3 and stride == 1 and not is_half(dtype) and tiled <= 1.25 * H * W}
 
 
 def _rearranged(x, channels, dtype, inwards):
     N, H, W = x.shape[0], *x.shape[2:4]
-    data = {**_geometry(N, channels, channels, H, W, dtype), "inwards": inwards}
+    data = {**geometry(N, channels, channels, H, W, dtype), "inwards": inwards}
     shape = blocked_shape(N, channels, H, W, dtype) if inwards else (N, channels, H, W)
     return code(shape, [x], "layout.h convolution.h gradients.h",
                 "iidm::rearrange(data, in0_p, out0_p);", data, dtype if inwards else "float32")
@@ -97,11 +100,11 @@ class Convolve(jt.Function):
         O, I, k = weight.shape[:3]
         N, _, H, W, _ = x.shape
         dtype = str(x.dtype)
-        self.x, self.weight, self.fixed = x, weight, x.is_stop_grad()
-        self.data = _geometry(N, I, O, H, W, dtype, k, self.stride, self.relu)
+        self.x, self.weight, self.fixed = x.detach(), weight.detach(), x.is_stop_grad()
+        self.data = geometry(N, I, O, H, W, dtype, k, self.stride, self.relu)
         y = code(blocked_shape(N, O, H // self.stride, W // self.stride, dtype), [x, weight, bias],
                  self.HEADERS, "iidm::forward(data, in0_p, in1_p, in2_p, out0_p);", self.data, dtype)
-        self.y = y if self.relu else None
+        self.y = y.detach() if self.relu else None
         return y
 
     def grad(self, dy):
@@ -141,12 +144,14 @@ class Normalize(jt.Function):
         return f"{layout(0)}, {layout(1 if self.maps else 0)}"
 
     def execute(self, x, affine, emb):
-        self.x, self.affine, self.emb, dtype = x, affine, emb, str(x.dtype)
+        self.x, self.affine, self.emb = x.detach(), affine.detach(), emb.detach()
+        dtype = str(x.dtype)
         self.maps = affine.ndim == 5
         call = (f"iidm::normalize<{self.kernel(dtype)}>({given(0, dtype)}, in1_p, in2_p, {made(0, dtype)}, "
                 f"out1_p, {self.layouts()}, data[\"groups\"], data[\"eps\"], data[\"silu\"]);")
-        y, self.stats = code([x.shape, emb.shape], [x, affine, emb], self.HEADERS, call, self.data,
-                             [x.dtype, "float32"])
+        y, stats = code([x.shape, emb.shape], [x, affine, emb], self.HEADERS, call, self.data,
+                        [x.dtype, "float32"])
+        self.stats = stats.detach()
         return y
 
     def grad(self, dy):
@@ -169,7 +174,7 @@ class Attend(jt.Function):
 
     def execute(self, qkv):
         N, K, H, W, B = qkv.shape
-        self.qkv, dtype = qkv, str(qkv.dtype)
+        self.qkv, dtype = qkv.detach(), str(qkv.dtype)
         self.shape = (N, K, H, W, B // 3) if is_half(dtype) else (N, K // 3, H, W, B)
         self.result = ("iidm::Layout{in0_shape0, in0_shape1, in0_shape2, in0_shape3, in0_shape4 / 3}"
                        if is_half(dtype) else

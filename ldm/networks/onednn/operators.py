@@ -83,6 +83,16 @@ def from_blocks(x, channels):
     return x.transpose(0, 1, 4, 2, 3).reshape(1, blocks * B, H, W)[:, :channels]
 
 
+def pack(weight, data):
+    """Weights O x I x k x k in the layout that oneDNN wants for a convolution of `data` (iidm::Geometry)."""
+    size = 1
+    for _ in range(2):                      # first how much it takes, then the weights
+        packed = code([size], [weight], "convolution.h", "iidm::pack(data, in0_p, out0_p, out0->num);",
+                      data).sync()
+        size = int(packed[0].item()) if size == 1 else size
+    return packed
+
+
 class Convolution:
     """A convolution that keeps the size, or halves it at stride 2, with weights packed for maps of `height` x
     `width`. At stride 2 it is padded on the right and below only.
@@ -104,14 +114,9 @@ class Convolution:
             filled[:O, :I] = weight
         self._data = {"batch": 1, "in_channels": filled.shape[1], "out_channels": filled.shape[0],
                       "height": height, "width": width, "kernel": kernel, "stride": stride, "block": block,
-                      "sum": 0, "relu": 0, "winograd": winograd and kernel == 3 and stride == 1}
+                      "sum": 0, "relu": 0, "wide": 0, "winograd": winograd and kernel == 3 and stride == 1}
         self._bias = jt.concat([bias, jt.zeros(-O % block)]) if O % block else bias
-        size = 1
-        for _ in range(2):                  # first how much it takes, then the weights
-            packed = code([size], [filled], "convolution.h",
-                          "iidm::pack(data, in0_p, out0_p, out0->num);", self._data).sync()
-            size = int(packed[0].item()) if size == 1 else size
-        self._weight = packed
+        self._weight = pack(filled, self._data)
 
     @property
     def bytes(self):

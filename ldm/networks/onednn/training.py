@@ -1,5 +1,7 @@
-"""Training on the CPU by oneDNN: the layers of a plain network compute in blocks of channels, with the same
-parameters and, but for rounding, the same gradients."""
+"""Training on the CPU by oneDNN, and inference in bf16: the layers of a plain network compute in blocks of
+channels, with the same parameters and, but for rounding, the same gradients."""
+from typing import NamedTuple
+
 from ldm.backend import jt, nn
 from ldm.networks import autoencoder
 from ldm.networks.attention import AttentionBlock, Projection
@@ -17,24 +19,33 @@ from ldm.networks.onednn.gradients import (
     channels_of,
 )
 from ldm.networks.onednn.layers import translatable
+from ldm.networks.onednn.packed import Packed
 from ldm.networks.spade import SPADENorm, SPADEResBlock
 from ldm.networks.unet import UNet
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
 
 
-def apply(network, kind):
+class How(NamedTuple):
+    """dtype: of activations. packed: for inference, with weights that are packed once and then given up."""
+    dtype: str
+    packed: bool
+
+
+def apply(network, kind, packed=False):
     """Let a UNet, an Autoencoder or a convolution compute in blocks, in fp32 or bf16, where the machine and
-    the widths allow it. -> whether they do. What enters and leaves it is as before."""
+    the widths allow it. -> whether they do. What enters and leaves it is as before. packed: for inference
+    alone; the convolutions have no parameters then."""
     if not translatable(network):
         return False
-    dtype = DTYPES[kind]
-    for layer in network.modules():
-        for kinds, translate in TRANSLATIONS.items():
-            if isinstance(layer, kinds):
-                translate(layer, dtype)
-    for layer in last_layers(network):
-        layer.execute = leaving(layer.execute, layer.weight.shape[0])
+    how, last = How(DTYPES[kind], packed), last_layers(network)
+    for layer in last:
+        leaving(layer, how)
+    for kinds, translate in TRANSLATIONS.items():
+        for layer in network.modules():
+            if isinstance(layer, kinds) and not any(layer is one for one in last):
+                translate(layer, how)
+    network._in_blocks = True
     return True
 
 
@@ -47,25 +58,48 @@ def last_layers(network):
     return [network]
 
 
-def leaving(execute, channels):
-    return lambda x: Leave(channels)(execute(x))
-
-
 def entering(x, dtype):
     """A network's input, N x C x H x W, in blocks; what is in blocks already as it is."""
     return Enter(dtype)(x.float32()) if x.ndim == 4 else x
 
 
-def convolution(layer, dtype):
+def convolve(layers, parameters, how, **options):
+    """A function of activations in blocks; parameters() -> plain weight, bias, made of those of `layers`."""
+    if how.packed:
+        made = Packed(*parameters(), **options)
+        for layer in layers:
+            layer.weight = layer.bias = None
+        return made
+    return lambda x: Convolve(**options)(x, *parameters())
+
+
+def of_layer(layer, how, **options):
+    """The same with the parameters of an nn.Conv or a Projection, whose weight is O x I x 1."""
+    def parameters():
+        return layer.weight.unsqueeze(-1) if layer.weight.ndim == 3 else layer.weight, layer.bias
     stride = layer.stride[0] if isinstance(layer, nn.Conv) else 1
+    return convolve([layer], parameters, how, stride=stride, **options)
+
+
+def convolution(layer, how):
+    if layer.weight is None:            # it is packed as a part of another one
+        return
+    run = of_layer(layer, how)
+    layer.execute = lambda x: run(entering(x, how.dtype))
+
+
+def leaving(layer, how):
+    """A convolution whose result is plain; in bf16 it is not rounded where no gradient goes back."""
+    channels, wide = layer.weight.shape[0], how.packed and how.dtype == "bfloat16"
+    run = of_layer(layer, how, **({"wide": True} if wide else {}))
 
     def execute(x):
-        weight = layer.weight.unsqueeze(-1) if layer.weight.ndim == 3 else layer.weight
-        return Convolve(stride)(entering(x, dtype), weight, layer.bias)
+        y = run(entering(x, how.dtype))
+        return y[:, 0].transpose(0, 3, 1, 2) if wide else Leave(channels)(y)
     layer.execute = execute
 
 
-def group_norm(layer, dtype):
+def group_norm(layer, how):
     def execute(x, emb=None, silu=False):
         given = jt.stack([layer.weight, layer.bias])
         return Normalize(layer.groups, layer.eps, silu)(x, given, no_emb(x) if emb is None else emb)
@@ -76,45 +110,47 @@ def no_emb(x):
     return jt.zeros((x.shape[0], 2 * channels_of(x))).stop_grad()
 
 
-def spade_norm(layer, dtype):
+def spade_norm(layer, how):
     """Both maps are one convolution; the 1 of 1 + gamma is in its bias."""
-    shared, gamma, beta = layer.mlp_shared[0], layer.mlp_gamma, layer.mlp_beta
+    gamma, beta = layer.mlp_gamma, layer.mlp_beta
+
+    def parameters():
+        return jt.concat([gamma.weight, beta.weight]), jt.concat([1 + gamma.bias, beta.bias])
+    first, both = of_layer(layer.mlp_shared[0], how, relu=True), convolve([gamma, beta], parameters, how)
 
     def modulation(one_hot):
         d = layer.downsampling
-        x = entering(one_hot[:, :, ::d, ::d], dtype)
-        h = Convolve(relu=True)(x, shared.weight, shared.bias)
-        return Convolve()(h, jt.concat([gamma.weight, beta.weight]), jt.concat([1 + gamma.bias, beta.bias]))
+        return both(first(entering(one_hot[:, :, ::d, ::d], how.dtype)))
 
     def execute(x, modulation, emb=None):
         return Normalize(layer.groups, 1e-5, True)(x, modulation, no_emb(x) if emb is None else emb)
     layer.modulation, layer.execute = modulation, execute
 
 
-def attention(layer, dtype):
+def attention(layer, how):
     layer.execute = lambda x: x + layer.proj_out(Attend(layer._heads)(layer.qkv(layer.norm(x))))
 
 
-def autoencoder_attention(layer, dtype):
+def autoencoder_attention(layer, how):
     """q, k and v are one convolution."""
-    def execute(x):
-        parts = layer.q, layer.k, layer.v
-        qkv = Convolve()(layer.norm(x), jt.concat([part.weight for part in parts]),
-                         jt.concat([part.bias for part in parts]))
-        return x + layer.proj_out(Attend(1)(qkv))
-    layer.execute = execute
+    parts = layer.q, layer.k, layer.v
+
+    def parameters():
+        return jt.concat([part.weight for part in parts]), jt.concat([part.bias for part in parts])
+    qkv = convolve(parts, parameters, how)
+    layer.execute = lambda x: x + layer.proj_out(Attend(1)(qkv(layer.norm(x))))
 
 
-def halving(layer, dtype):
+def halving(layer, how):
     """Its convolution pads by itself."""
     layer.execute = lambda x: layer.conv(x)
 
 
-def doubling(layer, dtype):
+def doubling(layer, how):
     layer.execute = lambda x: layer.conv(Upsample()(x))
 
 
-def dropping(layer, dtype):
+def dropping(layer, how):
     """The same activations as in the plain network."""
     plain = layer.execute
 
@@ -126,18 +162,18 @@ def dropping(layer, dtype):
     layer.execute = execute
 
 
-def resampling(layer, dtype):
+def resampling(layer, how):
     if layer._resample:
         kind = Downsample if isinstance(layer, ResBlock) else Upsample
         layer._resample = lambda x: kind()(x)
 
 
-def joining(network, dtype):
+def joining(network, how):
     network._join = lambda a, b: Join()(a, b)
 
 
-TRANSLATIONS = {(nn.Conv, Projection): convolution, GroupNorm: group_norm, SPADENorm: spade_norm,
-                AttentionBlock: attention, (ResBlock, SPADEResBlock): resampling, UNet: joining,
-                Dropout: dropping,
-                autoencoder.Attention: autoencoder_attention, autoencoder.Downsample: halving,
-                autoencoder.Upsample: doubling}
+# Those that are made of others come first, convolutions last.
+TRANSLATIONS = {UNet: joining, SPADENorm: spade_norm, AttentionBlock: attention,
+                (ResBlock, SPADEResBlock): resampling, autoencoder.Attention: autoencoder_attention,
+                autoencoder.Downsample: halving, autoencoder.Upsample: doubling, Dropout: dropping,
+                GroupNorm: group_norm, (nn.Conv, Projection): convolution}

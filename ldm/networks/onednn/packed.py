@@ -1,0 +1,25 @@
+"""Convolutions for inference on training's layouts: weights are packed once, in the activations' type."""
+from ldm.networks.onednn.gradients import blocked_shape, geometry
+from ldm.networks.onednn.operators import code, pack
+
+
+class Packed:
+    """As gradients.Convolve, without gradients. The plain weights are given up at its first use, after which
+    maps keep their size. `wide`: the result is fp32."""
+
+    def __init__(self, weight, bias, stride=1, relu=False, wide=False):
+        self._weight, self._bias, self._packed = weight, bias, None
+        self._out, self._in, self._kernel = weight.shape[:3]
+        self._stride, self._relu, self._wide = stride, relu, wide
+
+    def __call__(self, x):
+        N, _, H, W, _ = x.shape
+        dtype = str(x.dtype)
+        data = {**geometry(N, self._in, self._out, H, W, dtype, self._kernel, self._stride, self._relu),
+                "wide": self._wide}
+        if self._packed is None:
+            self._packed, self._weight = pack(self._weight, {**data, "batch": 1}), None
+        return code(blocked_shape(N, self._out, H // self._stride, W // self._stride, dtype),
+                    [x, self._packed, self._bias, x], "convolution.h",
+                    "iidm::convolve(data, in0_p, in1_p, in2_p, in3_p, out0_p);", data,
+                    "float32" if self._wide else dtype)
