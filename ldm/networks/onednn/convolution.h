@@ -58,14 +58,13 @@ auto by_algorithm(bool winograd, Make make) -> decltype(make(dnnl::algorithm::co
 }
 
 inline dnnl::convolution_forward::primitive_desc describe(const Geometry& g, dnnl::prop_kind kind,
-                                                          dnnl::algorithm algorithm,
-                                                          const memory::desc& weights) {
+                                                          dnnl::algorithm algorithm) {
     dnnl::primitive_attr attributes;
     dnnl::post_ops after;
     if (g.sum) after.append_sum(1.f);
     if (g.relu) after.append_eltwise(1.f, dnnl::algorithm::eltwise_relu, 0.f, 0.f);
     attributes.set_post_ops(after);
-    return {{kind, algorithm, g.source(), weights, g.bias(), g.result(), g.strides(), g.before(), g.after()},
+    return {{kind, algorithm, g.source(), g.any(), g.bias(), g.result(), g.strides(), g.before(), g.after()},
             attributes, cpu()};
 }
 
@@ -87,20 +86,17 @@ struct Convolution {
     dnnl::convolution_forward run;
 };
 
-// The primitive for inference, made at its first use. Batches take the weights as packed for one image.
+// The primitive for inference, made at its first use.
 inline const Convolution& convolution(const Geometry& g) {
     static std::map<std::vector<int64_t>, Convolution> made;
     auto found = made.find(g.key());
     if (found != made.end()) return found->second;
     auto other = g;
     other.sum = !g.sum;                     // the weights, packed once, are used with a sum and without one
-    auto one = g;
-    one.batch = 1;
-    auto weights = g.batch > 1 ? convolution(one).description.weights_desc() : g.any();
     auto description = by_algorithm(g.winograd, [&](dnnl::algorithm algorithm) {
         auto kind = dnnl::prop_kind::forward_inference;
-        auto found = describe(g, kind, algorithm, weights);
-        if (found.weights_desc() != describe(other, kind, algorithm, weights).weights_desc())
+        auto found = describe(g, kind, algorithm);
+        if (found.weights_desc() != describe(other, kind, algorithm).weights_desc())
             throw dnnl::error(dnnl_unimplemented, "a sum wants the weights of a convolution in another layout");
         return found;
     });
@@ -119,16 +115,21 @@ void pack(Data& data, float* plain, float* packed, int64_t room) {
         reorder(memory(g.plain(), cpu(), plain), memory(layout, cpu(), packed));
 }
 
-// y = x * weights + bias, and where `sum` is set plus `residual`, which is not read otherwise.
+// y = x * weights + bias, and where `sum` is set plus `residual`, which is not read otherwise. Images go one by
+// one, so that a result does not depend on its batch.
 template <class Data>
 void convolve(Data& data, void* x, float* packed, float* bias, const void* residual, void* y) {
     Geometry g(data);
+    int64_t images = g.batch;
+    g.batch = 1;
     auto& made = convolution(g);
-    if (g.sum) std::memcpy(y, residual, g.result().get_size());
-    run(made.run, {{DNNL_ARG_SRC, memory(g.source(), cpu(), x)},
-                   {DNNL_ARG_WEIGHTS, memory(made.description.weights_desc(), cpu(), packed)},
-                   {DNNL_ARG_BIAS, memory(g.bias(), cpu(), bias)},
-                   {DNNL_ARG_DST, memory(g.result(), cpu(), y)}});
+    size_t from = g.source().get_size(), to = g.result().get_size();
+    if (g.sum) std::memcpy(y, residual, images * to);
+    for (int64_t n = 0; n < images; n++)
+        run(made.run, {{DNNL_ARG_SRC, memory(g.source(), cpu(), static_cast<char*>(x) + n * from)},
+                       {DNNL_ARG_WEIGHTS, memory(made.description.weights_desc(), cpu(), packed)},
+                       {DNNL_ARG_BIAS, memory(g.bias(), cpu(), bias)},
+                       {DNNL_ARG_DST, memory(g.result(), cpu(), static_cast<char*>(y) + n * to)}});
 }
 
 }  // namespace iidm

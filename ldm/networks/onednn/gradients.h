@@ -35,7 +35,7 @@ const Pass<Primitive>& made(const Geometry& g, bool outwards, Describe describe,
 
 inline dnnl::convolution_forward::primitive_desc hint(Geometry g, dnnl::algorithm algorithm) {
     g.relu = g.sum = false;
-    return describe(g, dnnl::prop_kind::forward_training, algorithm, g.any());
+    return describe(g, dnnl::prop_kind::forward_training, algorithm);
 }
 
 template <class Primitive>
@@ -52,7 +52,7 @@ void forward(Data& data, void* x, float* weights, float* bias, void* y) {
     using Primitive = dnnl::convolution_forward;
     Geometry g(data);
     auto& pass = made<Primitive>(g, false, [&](dnnl::algorithm algorithm) {
-        return describe(g, dnnl::prop_kind::forward_training, algorithm, g.any());
+        return describe(g, dnnl::prop_kind::forward_training, algorithm);
     }, [](const Primitive::primitive_desc& d) { return d.weights_desc(); });
     run(pass.run, {{DNNL_ARG_SRC, memory(g.source(), cpu(), x)}, {DNNL_ARG_WEIGHTS, packed(pass, g, weights)},
                    {DNNL_ARG_BIAS, memory(g.bias(), cpu(), bias)},

@@ -172,8 +172,15 @@ def joining(network, how):
     network._join = lambda a, b: Join()(a, b)
 
 
+def linear(layer, how):
+    """For inference each image by itself, so that no rounding depends on the batch."""
+    plain = layer.execute
+    if how.packed:
+        layer.execute = lambda x: jt.concat([plain(x[n:n + 1]) for n in range(x.shape[0])])
+
+
 # Those that are made of others come first, convolutions last.
 TRANSLATIONS = {UNet: joining, SPADENorm: spade_norm, AttentionBlock: attention,
                 (ResBlock, SPADEResBlock): resampling, autoencoder.Attention: autoencoder_attention,
                 autoencoder.Downsample: halving, autoencoder.Upsample: doubling, Dropout: dropping,
-                GroupNorm: group_norm, (nn.Conv, Projection): convolution}
+                GroupNorm: group_norm, nn.Linear: linear, (nn.Conv, Projection): convolution}
