@@ -4,6 +4,8 @@
     {"do": "operator", "operator": {...}, "calls": n}       -> {"wall": s, "cpu": s}, of one of n runs
     {"do": "build", "config": {...}, "height": h, "width": w}   the U-Net with random weights
     {"do": "pass", "kind": "fp32", "tf32" or "bf16"}        -> {"wall": s, "cpu": s}, one pass of that
+    {"do": "build_training", "config": {...}, "batch": n, "height": h, "width": w}      what is trained
+    {"do": "train", "kind": "fp32" or "bf16", "channels_last": bool}    -> {"wall": s, "cpu": s}, a step
     {"do": "exact", "config": {...}, "weights": npz, "inputs": npz, "output": npz}     one by one, in float64:
                                                             x, t, one_hot of the inputs -> out
 """
@@ -66,6 +68,16 @@ class Side:
         finally:
             allow_tf32(False)
 
+    def build_training(self, ask):
+        self.made, self.training = {}, ask
+        return {}
+
+    def train(self, ask):
+        key = ask["kind"], ask["channels_last"]
+        if key not in self.made:
+            self.made[key] = training_step(*key, **{k: v for k, v in self.training.items() if k != "do"})
+        return self.timed(self.made[key])
+
     def exact(self, ask):
         network = UNet(**ask["config"]).double()
         network.load_state_dict({k: torch.from_numpy(v) for k, v in np.load(ask["weights"]).items()})
@@ -79,6 +91,32 @@ class Side:
 
 def allow_tf32(allowed):
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed
+
+
+def training_step(kind, channels_last, config, batch, height, width):
+    """A function that takes one optimiser step: noise prediction, AdamW, the average of the weights."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    with torch.inference_mode(False):
+        network = UNet(**config).to(memory_format=layout)
+        parameters = list(network.parameters())
+        average = [p.detach().clone() for p in parameters]
+        optimizer = torch.optim.AdamW(parameters, 1e-4, weight_decay=0.0)
+        classes = torch.randint(config["num_classes"], (batch, height, width))
+        map_ = F.one_hot(classes, config["num_classes"]).permute(0, 3, 1, 2).float().contiguous()
+        z, map_, eps = (x.to(memory_format=layout) for x in (
+            torch.randn(batch, 3, height, width), map_, torch.randn(batch, 3, height, width)))
+        t = torch.randint(1000, (batch,))
+
+    def run():
+        with torch.inference_mode(False), torch.enable_grad():
+            optimizer.zero_grad(set_to_none=True)
+            with torch.autocast(z.device.type, torch.bfloat16, enabled=kind == "bf16"):
+                out = network(z, t, map_)
+            (out[:, :3].float() - eps).square().mean().backward()
+            optimizer.step()
+        with torch.inference_mode(False), torch.no_grad():
+            torch._foreach_lerp_(average, parameters, 0.01)
+    return run
 
 
 def operator(kind, channels, out_channels, height, width, kernel, heads, groups, modulated):
@@ -103,7 +141,7 @@ def operator(kind, channels, out_channels, height, width, kernel, heads, groups,
 def main():
     side = Side()
     answers = {"hello": side.hello, "operator": side.operator, "build": side.build, "pass": side.run_pass,
-               "exact": side.exact}
+               "build_training": side.build_training, "train": side.train, "exact": side.exact}
     with torch.inference_mode():
         for line in sys.stdin:
             ask = json.loads(line)
