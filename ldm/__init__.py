@@ -1,1 +1,3 @@
-"""IIDM on Jittor. Importing this package imports nothing else: Jittor is loaded by the rooms that need it."""
+"""IIDM on Jittor. Importing this package imports nothing else: the modules that need Jittor load it."""
+
+__version__ = "0.2.0"

@@ -1,6 +1,9 @@
-"""The one door to Jittor: `from ldm.backend import jt, nn`, so that the runtime is prepared first."""
+"""The only import of Jittor: `from ldm.backend import jt, nn` prepares the platform first."""
+from typing import Any
+
 from ldm.platform import compile_hook, runtime
 
+Var = Any               # a jittor.Var; Jittor has no type annotations
 jt = runtime.load()
 compile_hook.install(jt)
 nn = jt.nn

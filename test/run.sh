@@ -12,7 +12,8 @@ install_open_mpi() {                            # for the tests of several proce
 
 # Only a CI machine is given a system package unasked.
 [ "${CI:-}" = true ] && [ "$EUID" = 0 ] && command -v apt-get >/dev/null && install_open_mpi
-find_environment pytest safetensors
+find_environment pytest safetensors ruff mypy
 cd "$root" || exit 2
+"$python" -m ruff check . && "$python" -m mypy || exit
 "$python" tools/doctor.py </dev/null || exit
 exec "$python" -m pytest test "$@" </dev/null

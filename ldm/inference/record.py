@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ldm import __version__, files
 from ldm import config as configs
-from ldm import files
 from ldm.errors import UserError
 from ldm.images import AS_IS, Reading
 from ldm.weights.agreement import SECTIONS, differing
@@ -161,7 +161,8 @@ class Writer:
             temporary.write_bytes(data)
             append_lines(self.output / FOLDER / RESULTS,
                          [{"result": result.name, "identity": self.identity(result, inputs),
-                           "made_by": self.id, **inputs._asdict(), "sha256": sha256}], through=True)
+                           "made_by": self.id, **inputs._asdict(), "sha256": sha256,
+                           "version": __version__}], through=True)
         hashes.remember(result, sha256)
         hashes.save(self.output)
 

@@ -11,8 +11,8 @@ from typing import NamedTuple, Optional, Sequence
 
 import numpy as np
 
+from ldm import __version__, weights
 from ldm import config as configs
-from ldm import weights
 from ldm.errors import UserError
 from ldm.training.run import checkpoints
 
@@ -36,10 +36,10 @@ class Found(NamedTuple):
 
 def save(run, step, arrays, config, sections):
     """Write the state of `step`: `arrays` (name -> numpy array), the config with the hash of what matters in
-    it, and a digest, since not all damage to a file shows in its form."""
+    it, a digest, since not all damage to a file shows in its form, and the version of this package."""
     weights.save(checkpoints.path_of(run, "state", step), arrays,
                  {"step": step, "config": config, "hash": hashed(config, sections),
-                  "digest": digest(step, arrays)})
+                  "digest": digest(step, arrays), "version": __version__})
 
 
 def latest(run, config: dict, sections: Sequence[str], shapes: Optional[dict] = None,
