@@ -106,7 +106,7 @@ def replacing(path: Name) -> Iterator[Path]:
 
 
 def remove_half_files(folder: Name) -> None:
-    """Remove what a killed `replacing` left in `folder`. None may be at work there, see `alone`."""
+    """Remove what a killed `replacing` left in `folder`. None may be at work there, see `locked`."""
     for path in Path(folder).glob(".*.tmp*"):
         if HALF.fullmatch(path.name) and not path.is_dir():
             path.unlink()
@@ -142,7 +142,7 @@ def appending(path: Name) -> IO[str]:
 
 
 @contextlib.contextmanager
-def alone(folder: Name) -> Iterator[None]:
+def locked(folder: Name) -> Iterator[None]:
     """Hold `folder` (made if need be) against other processes that ask for it, UserError if one has it; half
     files of `replacing` that a killed one left there are removed. The lock ends with this process: a process
     forked from it, which may outlive it by a moment, does not hold it."""

@@ -25,9 +25,9 @@ def place(tmp_path_factory):
     (data / "masks").rename(data / "val_B_labels_resized")
     (data / "references").rename(data / "imgs")
     shutil.copytree(data / "imgs", data / "truth")
-    (root / "zoo/segformer").mkdir(parents=True)
+    (root / "models/segformer").mkdir(parents=True)
     network = SegFormer(hidden=(8, 16, 24, 32), depths=(1, 1, 1, 1), decoder=16)
-    save(root / "zoo/segformer/tiny.safetensors", {k: v.numpy() for k, v in network.state_dict().items()})
+    save(root / "models/segformer/tiny.safetensors", {k: v.numpy() for k, v in network.state_dict().items()})
     return root
 
 
@@ -38,7 +38,7 @@ def weights_of(path):
 
 def ablation(place, *more, count=3):
     return run_tool("ablation", "--model", place, "--rounds", place / "rounds.yaml", "--data", place / "data",
-                    "--train-images", place / "data/imgs", "--count", count, "--models", place / "zoo",
+                    "--train-images", place / "data/imgs", "--count", count, "--models", place / "models",
                     "--output", place / "out", *more)
 
 

@@ -13,7 +13,7 @@ from tiny import run_tool
 
 from ldm import files
 from ldm.errors import UserError
-from ldm.evaluation import frechet_distance, published, runner, style_similarity, total_score
+from ldm.evaluation import frechet_distance, runner, style_similarity, total_score, weight_files
 from ldm.evaluation.fid import Moments, cached_moments
 from ldm.images import Reading, read_image, write_image
 from ldm.weights import save
@@ -37,10 +37,10 @@ def folders(tmp_path):
 
 
 def tool(folders, *more):
-    """(exit status, standard output, standard error) of the tool on these folders, with an empty zoo."""
+    """(exit status, standard output, standard error) of the tool on these folders, with an empty models."""
     arguments = [f"--{name}={folders / folder}" for name, folder in (
         ("results", "results"), ("masks", "masks"), ("references", "references"), ("train-images", "train"),
-        ("cache", "cache"), ("models", "zoo"))]
+        ("cache", "cache"), ("models", "models"))]
     done = subprocess.run([sys.executable, ROOT / "tools" / "evaluate.py", *arguments, *map(str, more)],
                           capture_output=True, text=True)
     return done.returncode, done.stdout, done.stderr
@@ -48,7 +48,7 @@ def tool(folders, *more):
 
 def evaluate(folders, networks=NO_NETWORKS, **more):
     places = [folders / name for name in ("results", "masks", "references", "train")]
-    return runner.evaluate(*places, networks, cache=folders / "cache", zoo=folders / "zoo", **more)
+    return runner.evaluate(*places, networks, cache=folders / "cache", models=folders / "models", **more)
 
 
 def test_without_weights_only_style_is_a_number(folders):
@@ -59,7 +59,7 @@ def test_without_weights_only_style_is_a_number(folders):
     assert (status, err) == (0, "")
     assert lines["S"] == f"{expected:.4f}  contest_overflow, mean over pairs"
     assert lines["T"] == "n/a  Eq. 8, FID capped at 100; needs M, A, FID"
-    assert lines["M"].startswith(f"n/a  {folders}/zoo/segformer holds no weights (a SegFormer b0-b5")
+    assert lines["M"].startswith(f"n/a  {folders}/models/segformer holds no weights (a SegFormer b0-b5")
     assert "(a NIMA such as NIMA_VGG16_ava-dc4e8265.pth; github.com/chaofengc/IQA-PyTorch" in lines["A"]
     assert lines["A"].endswith(": no A and no T")
     assert "pt_inception-2015-12-05-6726825d.pth; github.com/mseitzer/pytorch-fid" in lines["FID"]
@@ -175,16 +175,16 @@ def test_two_results_of_one_name(folders):
 
 
 def test_weights_are_found_in_the_zoo(tmp_path):
-    assert published.find("segformer", zoo=tmp_path) is None
+    assert weight_files.find("segformer", models=tmp_path) is None
     for folder in ("demo-segmenter", "segformer"):                  # one of the user's own goes first
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "README.md").touch()
         (tmp_path / folder / "a.safetensors").write_bytes(b"abc")
-        assert published.find("segformer", zoo=tmp_path) == tmp_path / folder / "a.safetensors"
+        assert weight_files.find("segformer", models=tmp_path) == tmp_path / folder / "a.safetensors"
     assert files.sha256(tmp_path / "segformer/a.safetensors", 64).startswith("ba7816bf8f01cfea")
     (tmp_path / "segformer/b.pth").touch()
     with pytest.raises(UserError, match="segformer: holds 2 files of weights; keep one or give --segformer"):
-        published.find("segformer", zoo=tmp_path)
+        weight_files.find("segformer", models=tmp_path)
 
 
 @pytest.fixture(scope="module")

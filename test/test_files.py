@@ -97,14 +97,14 @@ def test_locks_and_logs_follow_no_link_and_empty_no_file(tmp_path):
     run.mkdir()
     for name in (".lock", "log.jsonl"):
         (run / name).symlink_to(victim)
-    with pytest.raises(UserError, match="cannot be a lock"), files.alone(run):
+    with pytest.raises(UserError, match="cannot be a lock"), files.locked(run):
         pass
     with pytest.raises(UserError, match="log.jsonl: cannot be written"):
         jsonl.append(run / "log.jsonl", {"step": 1})
     for name in (".lock", "log.jsonl"):
         (run / name).unlink()
     os.link(victim, run / ".lock")                  # a second name of the same file
-    with files.alone(run):
+    with files.locked(run):
         pass
     assert victim.read_text() == "old"
     os.mkfifo(run / "log.jsonl")
@@ -119,7 +119,7 @@ def test_half_files_are_removed_and_nothing_else(tmp_path):
                  "a.1.tmp.png", ".tmp"):
         (tmp_path / name).touch()
     (tmp_path / ".d.1.tmp.x").mkdir()
-    with files.alone(tmp_path):
+    with files.locked(tmp_path):
         assert sorted(os.listdir(tmp_path)) == [".d.1.tmp.x", ".lock", ".mine.tmp.png", ".tmp", "a.1.tmp.png"]
 
 

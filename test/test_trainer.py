@@ -447,12 +447,12 @@ def test_half_a_line_is_left_out_and_cut(tmp_path):
 
 def test_one_process_a_folder(tmp_path):
     (tmp_path / ".state-0000004.1.tmp.safetensors").touch()
-    with files.alone(tmp_path):
+    with files.locked(tmp_path):
         assert not in_a_save(tmp_path), "what a killed process left half-written is removed"
-        code = f"from ldm import files\nwith files.alone({str(tmp_path)!r}): pass"
+        code = f"from ldm import files\nwith files.locked({str(tmp_path)!r}): pass"
         other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=toy.ROOT)
     assert "is in use by another process" in other.stderr
-    with files.alone(tmp_path):
+    with files.locked(tmp_path):
         pass
 
 
@@ -461,7 +461,7 @@ def test_a_killed_process_gives_its_folder_back_at_once(tmp_path):
     code = f"""
 import os, time
 from ldm import files
-with files.alone({str(tmp_path)!r}):
+with files.locked({str(tmp_path)!r}):
     if child := os.fork():
         print(child, flush=True)
     time.sleep(60)
@@ -470,5 +470,5 @@ with files.alone({str(tmp_path)!r}):
     child = int(killed.stdout.readline())
     killed.kill()
     killed.wait()
-    with files.alone(tmp_path):
+    with files.locked(tmp_path):
         os.kill(child, signal.SIGKILL)              # it is there: this would fail

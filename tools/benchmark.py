@@ -13,7 +13,7 @@ from ldm import files, images, values
 from ldm.benchmark import report, solvers
 from ldm.diffusion import Schedule
 from ldm.errors import UserError
-from ldm.evaluation import published
+from ldm.evaluation import weight_files
 from ldm.inference import job
 from ldm.platform import runtime
 
@@ -65,7 +65,7 @@ def run_solvers(args):
     settings = [solvers.one_round(one, steps, args.strength, args.guidance)
                 for one in chosen for steps in args.steps or solvers.COUNTS]
     total = sum(one.steps(Schedule.named(config["schedule"])) for one in settings)
-    weights = published.find("segformer", zoo=args.models)
+    weights = weight_files.find("segformer", zoo=args.models)
     compiled = runtime.notice_compile(f"solvers {args.model.name} {weights}",
                                       "First use here: operators are compiled now, some minutes, once ...")
     plan = job.plan(args.masks, args.references, None, ROOT, "png", overwrite=True, count=args.count)

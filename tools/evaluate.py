@@ -74,7 +74,7 @@ def main(argv=None):
     done = runtime.notice_compile(f"evaluation {names}", text) if names else None
     report = runner.evaluate(
         options.results, options.masks, options.references, options.train_images, networks, pairs=pairs,
-        variant=options.style, cache=options.cache, batch_size=options.batch_size, zoo=options.models,
+        variant=options.style, cache=options.cache, batch_size=options.batch_size, models=options.models,
         reading=reading.of(options),
         progress=lambda items, what: tqdm(items, desc=what, unit="image", disable=None))
     if done:

@@ -52,11 +52,11 @@ def show_estimate(network, size, options, folder, call=None):
 
 def metrics(segformer=None):
     """What validation measures of pictures in memory: S and, if there is a segmenter, M and FD-seg."""
-    from ldm.evaluation import published, quick
+    from ldm.evaluation import quick, weight_files
     from ldm.evaluation.networks import open_segmenter
-    path = published.find("segformer", segformer)
+    path = weight_files.find("segformer", segformer)
     if path is None:
-        print(f"validation: {published.missing('segformer')}", file=sys.stderr)
+        print(f"validation: {weight_files.missing('segformer')}", file=sys.stderr)
     segmenter = path and open_segmenter(path)
 
     def measure(pictures, maps, references):

@@ -129,7 +129,7 @@ def evaluate(study: Study, pairs: Sequence[Pair],
     table = []
     for name, title, folder in folders:
         found = runner.evaluate(folder, study.masks, study.references, study.train_images, networks, named,
-                                cache=study.output / "cache", zoo=study.weights, count=study.count,
+                                cache=study.output / "cache", models=study.weights, count=study.count,
                                 reading=study.reading,
                                 progress=lambda items, what, name=name: progress(items, f"{name}: {what}"))
         if found["failures"]:

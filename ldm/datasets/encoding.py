@@ -85,7 +85,7 @@ def build(pairs, autoencoder, size, folder, shard_size=256, batch=4, progress=la
     asked = folder, pairs, autoencoder, size, shard_size, reading
     if not batches_to_do(folder, index_of(*asked), batch):
         return
-    with files.alone(folder):                               # another tool may fill the same cache
+    with files.locked(folder):                               # another tool may fill the same cache
         _fill(pairs, autoencoder, size, folder, index_of(*asked), batch, progress, reading)
 
 

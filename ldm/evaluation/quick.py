@@ -17,7 +17,7 @@ def quick_metrics(results, masks, references, segmenter=None, moments=None, vari
     """{"M", "FD-seg", "S"}: floats, or None for what `segmenter` and `moments` are needed for.
 
     results: N x H x W x 3 uint8. masks: N x H x W uint8 labels. references: N images h x w x 3 uint8.
-    segmenter: of `networks.open_segmenter(published.find("segformer"))`. moments: `image_moments` of real
+    segmenter: of `networks.open_segmenter(weight_files.find("segformer"))`. moments: `image_moments` of real
     pictures, had once. FD-seg of fewer results than the features have dimensions ranks checkpoints of one
     run by the same pictures, and is nothing to compare with other counts. TooFew of a single result.
     """

@@ -8,7 +8,7 @@ import numpy as np
 from ldm import files, images
 from ldm.datasets.landscape import inference_pairs, normal
 from ldm.errors import UserError
-from ldm.evaluation import published
+from ldm.evaluation import weight_files
 from ldm.evaluation.aesthetics import mean_score
 from ldm.evaluation.fid import Moments, TooFew, cached_moments, frechet_distance
 from ldm.evaluation.score import total_score
@@ -34,12 +34,12 @@ class Pair(NamedTuple):
     reference: np.ndarray       # h x w x 3 uint8
 
 
-def open_networks(paths, zoo="models"):
-    """{"segformer", "nima", "inception": Opened, or None where no weights are found}; see published.find.
+def open_networks(paths, models="models"):
+    """{"segformer", "nima", "inception": Opened, or None where no weights are found}; see weight_files.find.
 
-    `paths` maps these names to files, or to None to look in the folder `zoo`.
+    `paths` maps these names to files, or to None to look in the folder `models`.
     """
-    found = {kind: published.find(kind, paths.get(kind), zoo) for kind in published.PUBLISHED}
+    found = {kind: weight_files.find(kind, paths.get(kind), models) for kind in weight_files.KINDS}
     if not any(found.values()):
         return found
     from ldm.evaluation import networks  # imports Jittor
@@ -171,7 +171,7 @@ def results_by_stem(folder):
 
 
 def evaluate(results, masks, references, train_images, networks, pairs=None, variant="contest_overflow",
-             cache=".cache", batch_size=8, zoo="models", progress=lambda items, what: items, count=None,
+             cache=".cache", batch_size=8, models="models", progress=lambda items, what: items, count=None,
              reading=images.AS_IS):
     """The report on a folder of results, as a dict of plain values.
 
@@ -202,7 +202,7 @@ def evaluate(results, masks, references, train_images, networks, pairs=None, var
                     len(resized), resized[0])
     if not evaluation.per_image:
         raise UserError(results, f"none of its images can be evaluated; {failures[0]}")
-    numbers = _numbers(evaluation, zoo, frechet, failures)
+    numbers = _numbers(evaluation, models, frechet, failures)
     share, other = evaluation.own_style()
     numbers["S-next"] = {"value": other, "variant": f"{variant}, with the next pair's reference"}
     numbers["own"] = {"value": share,
@@ -214,12 +214,12 @@ def evaluate(results, masks, references, train_images, networks, pairs=None, var
             "failures": failures}
 
 
-def _numbers(evaluation, zoo, frechet, failures):
+def _numbers(evaluation, models, frechet, failures):
     """{"M", "A", "FID", perhaps "FD-seg", "S", "T"}: each a value, what it is, and the weights or why not."""
     networks = evaluation.networks
-    numbers = {"M": _entry(networks, "segformer", zoo, evaluation.accuracy.mean(), "mean over images"),
-               "A": _entry(networks, "nima", zoo, evaluation.mean("A"), "10 x mean score"),
-               "FID": _entry(networks, "inception", zoo, None, "")}
+    numbers = {"M": _entry(networks, "segformer", models, evaluation.accuracy.mean(), "mean over images"),
+               "A": _entry(networks, "nima", models, evaluation.mean("A"), "10 x mean score"),
+               "FID": _entry(networks, "inception", models, None, "")}
     if networks["inception"] or networks["segformer"]:
         name, kind = ("FID", "inception") if networks["inception"] else ("FD-seg", "segformer")
         distance, why = None, None
@@ -228,7 +228,7 @@ def _numbers(evaluation, zoo, frechet, failures):
             failures += bad
         except TooFew as e:
             why = str(e)
-        numbers[name] = _entry(networks, kind, zoo, distance, "features, against the training images", why)
+        numbers[name] = _entry(networks, kind, models, distance, "features, against the training images", why)
     numbers["S"] = {"value": evaluation.mean("S"), "variant": f"{evaluation.variant}, mean over pairs"}
     values = {name: numbers[name]["value"] for name in ("M", "A", "FID", "S")}
     numbers["T"] = {"value": total_score(**values), "variant": "Eq. 8, FID capped at 100"}
@@ -237,10 +237,10 @@ def _numbers(evaluation, zoo, frechet, failures):
     return numbers
 
 
-def _entry(networks, kind, zoo, value, variant, why=None):
+def _entry(networks, kind, models, value, variant, why=None):
     opened = networks[kind]
     if opened is None:
-        return {"value": None, "why": published.missing(kind, zoo)}
+        return {"value": None, "why": weight_files.missing(kind, models)}
     entry = {"value": value, "variant": f"{opened.run.name}, {variant}", "weights": str(opened.path),
              "sha256": opened.sha256}
     return entry if why is None else entry | {"why": why}

@@ -51,7 +51,7 @@ class Trainer:
 
     def alone(self):
         """A context in which no other process trains in this folder."""
-        return files.alone(self.run) if parallel.rank() == 0 else contextlib.nullcontext()
+        return files.locked(self.run) if parallel.rank() == 0 else contextlib.nullcontext()
 
     # ---- the state -----------------------------------------------------------------------------------------
 
