@@ -143,7 +143,7 @@ def test_gradients_that_always_overflow_end_the_run(tmp_path):
     t = scaled_trainer(tmp_path)
     before = [p.numpy() for p in t.parameters.values()]
     overflowing(t, 10 ** 6)
-    with pytest.raises(UserError, match="the gradients overflow at step 0, however small the scale"):
+    with pytest.raises(UserError, match="training: the gradients overflow.* step 0"):
         t.train_step()
     for a, p in zip(before, t.parameters.values()):
         np.testing.assert_array_equal(a, p.numpy())

@@ -8,7 +8,7 @@ from ldm.diffusion import Schedule
 from ldm.errors import UserError
 from ldm.training.batch_order import split
 from ldm.training.tasks.diffusion import DiffusionTask
-from ldm.training.tasks.previews import Sampler
+from ldm.training.tasks.previews import Previews
 from ldm.training.tasks.validation import Validation
 
 OPTIONS = {**configs.DEFAULTS["training"], "batch_size": 4, "loss": "mse", "held_out": 6.0}
@@ -109,13 +109,13 @@ class Verbs(Network):
 
 def test_pictures_of_the_sampler():
     indices = np.array([3, 5, 8, 9, 11, 12, 17])               # more than are made at once
-    pictures, maps, references = Sampler(Latents(), indices, SCHEDULE, Decoder(), seed=0)(Verbs(None))
+    pictures, maps, references = Previews(Latents(), indices, SCHEDULE, Decoder(), seed=0)(Verbs(None))
     assert pictures.shape == references.shape == (7, 8, 12, 3)
     assert pictures.dtype == references.dtype == np.uint8
     assert maps.shape == (7, 8, 12) and [m.min() for m in maps] == [m.max() for m in maps] == list(indices)
     levels = np.round((np.roll(indices, -1) / 20 + 1) * 127.5)
     np.testing.assert_array_equal(references[:, 0, 0, 0], levels, "each has the next one's for a reference")
-    again = Sampler(Latents(), indices[:3], SCHEDULE, Decoder(), seed=0)(Verbs(None))[0]
+    again = Previews(Latents(), indices[:3], SCHEDULE, Decoder(), seed=0)(Verbs(None))[0]
     np.testing.assert_array_equal(again[:2], pictures[:2], "the noise is the item's own")
 
 

@@ -77,7 +77,7 @@ def trainer(run, more_rates=(), **options):
 def go_on(run, from_step=None, **options):
     """Resume the run in `run` and train to its end. -> what was wrong with its states."""
     t = trainer(run, **options)
-    with t.alone():
+    with t.locked():
         problems = t.resume(from_step).problems
         t.train()
     return problems

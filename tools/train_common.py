@@ -99,7 +99,7 @@ def train(trainer, from_step=None):
     done = runtime.notice_compile(f"training {type(trainer.task).__name__}",
                                   "First training here: the operators are compiled now, "
                                   "some 2 minutes on two cores, once ...")
-    with trainer.alone():
+    with trainer.locked():
         say_how_it_goes_on(trainer.resume(from_step))
         first = trainer.step
         with tqdm(total=trainer.options["steps"], initial=first, unit="step", dynamic_ncols=True) as bar:

@@ -37,7 +37,7 @@ def main(argv=None):
     from ldm.backend import jt
     from ldm.evaluation.networks import SegFormer
     from ldm.networks import Autoencoder
-    from ldm.training.tasks.segmenter import Maps, SegmenterTask, given_back
+    from ldm.training.tasks.segmenter import Maps, SegmenterTask, reconstruct
     from ldm.training.trainer import Trainer
     from ldm.weights.agreement import refuse_other_config
     options = config["segmenter_training"]
@@ -53,7 +53,7 @@ def main(argv=None):
         return train_common.show_estimate(network, size[::-1], options, args.output, lambda: network(picture))
     if args.autoencoder:
         bar = tqdm(versions[0], "encoding and decoding", unit="image")
-        versions.append([given_back(images.resize(picture, size), autoencoder) for picture in bar])
+        versions.append([reconstruct(images.resize(picture, size), autoencoder) for picture in bar])
     jt.set_global_seed(options["seed"])                    # of the new network's weights
     network = SegFormer(**config["segmenter"])
     maps = Maps([labels for _, labels in pairs], double, taken)

@@ -1,26 +1,31 @@
-"""Exponential moving average of a network's parameters, on the device they live on."""
-import contextlib
+"""Exponential moving averages of a network's parameters, on the same device as the parameters."""
+from __future__ import annotations
 
-from ldm.backend import jt
+import contextlib
+from typing import Any, Iterator, Sequence
+
+from ldm.backend import Var, jt
 
 
 class EMA:
-    """average <- rate average + (1 - rate) parameter, once a step. `state` maps names to Vars; `label` is
-    what its files are called by."""
+    """average <- rate average + (1 - rate) parameter, once per step.
 
-    def __init__(self, network, rate, label="ema"):
+    state: {name of a parameter: its average}. label: the first part of the names of its files."""
+
+    def __init__(self, network: Any, rate: float, label: str = "ema") -> None:
         self.network, self.rate, self.label = network, rate, label
-        self.state = {name: p.clone().stop_grad() for name, p in network.state_dict().items()}
+        self.state: dict[str, Var] = {name: p.clone().stop_grad() for name, p in network.state_dict().items()}
 
-    def update(self):
+    def update(self) -> None:
+        """Take the parameters as they are after a step into the averages."""
         for name, p in self.network.state_dict().items():
             average = self.state[name]
             average.update(average * self.rate + p.detach() * (1 - self.rate))
 
     @contextlib.contextmanager
-    def applied(self):
-        """The network with its averages for parameters; its own ones come back afterwards. Nothing is
-        copied: the two change places."""
+    def applied(self) -> Iterator[Any]:
+        """A context in which the network has the averages as its parameters. The two are swapped, not copied,
+        and swapped back at the end."""
         self._swap()
         try:
             with jt.no_grad():
@@ -33,6 +38,6 @@ class EMA:
             p.swap(self.state[name])
 
 
-def several(network, rates):
-    """An EMA for each of `rates`; the first is the run's, the others have their rate in their label."""
+def ema_averages(network: Any, rates: Sequence[float]) -> list[EMA]:
+    """An EMA for each rate. The first is the run's own; the others have the rate in their label."""
     return [EMA(network, rate, f"ema-{rate:g}" if i else "ema") for i, rate in enumerate(rates)]

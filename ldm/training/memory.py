@@ -1,4 +1,4 @@
-"""How much memory this process has needed at most."""
+"""The largest amount of memory that this process has used."""
 from __future__ import annotations
 
 import resource
@@ -6,19 +6,19 @@ import resource
 from ldm.backend import jt
 from ldm.platform.cuda import memory as device
 
-_most = 0
+_largest = 0
 
 
 def peak() -> int:
-    """Bytes. On CPU the largest resident size of the process. On a GPU the most of its memory that was taken
-    at a call of this function: Jittor's pools, cuDNN's workspaces, CUDA's own, and what other programs have.
+    """In bytes. On a CPU: the largest resident size of the process. On a GPU: the largest amount in use, by
+    all programs, at any call of this function. It includes Jittor's pools, cuDNN's workspaces and CUDA.
 
-    Jittor's pools keep what they once took, until memory ends or `jt.gc()`: a call after a step sees the
-    step's most.
+    Jittor's pools keep their memory until it runs out or until `jt.gc()`. So a call after a step sees the
+    largest amount of the step.
     """
-    global _most
+    global _largest
     if not jt.flags.use_cuda:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     free, total = device.info()
-    _most = max(_most, total - free)
-    return _most
+    _largest = max(_largest, total - free)
+    return _largest

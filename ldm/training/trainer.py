@@ -1,62 +1,59 @@
-"""The training loop, for any task: steps, averages, states, validation, logs, samples.
+"""The training loop for any task (see `task`): steps, averages, states, validation, logs, samples."""
+from __future__ import annotations
 
-A task has
-    network                     what is trained
-    sections                    the parts of the config that it depends on
-    batch(step)                 -> numpy arrays, a function of (seed, step) alone
-    loss(batch)                 -> (loss Var, {name: Var} to log)
-    after_step(step)            what the task does to the network between steps; most do nothing
-    sample()                    -> an H x W x 3 uint8 picture, with the averaged network
-    arrays() / restore(arrays)  numpy arrays of its own to keep in the state
-"""
 import contextlib
 import signal
 import time
 from pathlib import Path
+from typing import Any, Callable, ContextManager, Iterator, Optional, Sequence, Union
 
 import numpy as np
 
 from ldm import config as configs
 from ldm import files, images, weights
-from ldm.backend import jt
+from ldm.backend import Var, jt
 from ldm.datasets.reader import Reader
+from ldm.errors import UserError
 from ldm.training import ema, memory, parallel
 from ldm.training.loss_scale import Diverged, LossScale
 from ldm.training.run import checkpoints, jsonl, recovery, state
 from ldm.training.step import optimize
+from ldm.training.task import Measure, Task
 
 
 class Trainer:
-    """Trains `task` as `options` (a config's training section) say, in folder `run`; resumes by itself.
+    """Trains `task` in the folder `run`. options: the config's section for this training.
 
-    validation: has `measure(network, thorough) -> {name: number}` and ranks the checkpoints (`best_by`,
-    `keep_best`, `metrics_every` of the options); without one only the newest are kept. more_rates: averages
-    of further rates beside that of `ema_rate`.
+    validation: ranks the checkpoints (see `best_by`, `keep_best` and `metrics_every` of the options); without
+    it only the newest ones are kept. more_rates: rates of further averages besides `ema_rate`.
     """
 
-    def __init__(self, task, run, config, options, validation=None, more_rates=()):
+    def __init__(self, task: Task, run: Union[str, Path], config: dict, options: dict,
+                 validation: Optional[Measure] = None, more_rates: Sequence[float] = ()) -> None:
         self.task, self.run, self.config, self.options = task, Path(run), config, options
         self.validation, self.batch = validation, task.batch
         self.parameters = task.network.state_dict()
-        parallel.broadcast(list(self.parameters.values()))         # Jittor seeds each process for itself
+        parallel.broadcast(list(self.parameters.values()))         # Jittor gives each process its own seed
         self.optimizer = jt.optim.AdamW(list(self.parameters.values()), options["learning_rate"],
                                         weight_decay=options["weight_decay"])
-        self.averages = ema.several(task.network, [options["ema_rate"], *more_rates])
+        self.averages = ema.ema_averages(task.network, [options["ema_rate"], *more_rates])
         self.ema = self.averages[0]
         self.scale = LossScale(options.get("precision") == "fp16")
-        self.step, self.first_loss = 0, None       # that of the run's first step
-        self.recent, self.times = [], []           # terms and seconds of the steps since the log's last line
-        self.signalled = False                     # by the signal's handler, in this process
-        self.stopping = False                      # as all ranks have agreed at the end of a step
+        self.step = 0
+        self.first_loss: Optional[float] = None         # the loss of the run's first step
+        self.unlogged_terms: list[dict[str, float]] = []
+        self.unlogged_seconds: list[float] = []
+        self.stop_requested = False                     # in this process, by a signal
+        self.stop_agreed = False                        # by all ranks, at the end of a step
 
-    def alone(self):
-        """A context in which no other process trains in this folder."""
+    def locked(self) -> ContextManager:
+        """A context in which no other process trains in this folder; a UserError if one does already."""
         return files.locked(self.run) if parallel.rank() == 0 else contextlib.nullcontext()
 
     # ---- the state -----------------------------------------------------------------------------------------
 
-    def _variables(self):
-        """(name in the state, Var) of all that a step changes."""
+    def _variables(self) -> Iterator[tuple[str, Var]]:
+        """(name in the state, Var) of everything that a step changes."""
         group = self.optimizer.param_groups[0]
         for i, (name, p) in enumerate(self.parameters.items()):
             yield f"network/{name}", p
@@ -65,10 +62,10 @@ class Trainer:
             for average in self.averages:
                 yield f"{average.label}/{name}", average.state[name]
 
-    def resume(self, from_step=None):
-        """Continue from the newest whole state of this run, if there is one, or from that of `from_step`
-        (see run/recovery.py). -> a state.Found without its arrays. What the logs say of later steps is
-        removed: those are done again."""
+    def resume(self, from_step: Optional[int] = None) -> state.Found:
+        """Continue from the newest undamaged state of this run, if it has one, or from the state of
+        `from_step` (see run/recovery.py). Returns the state without its arrays. Lines of the logs about later
+        steps are removed, as these steps are done again."""
         shapes = {name: tuple(variable.shape) for name, variable in self._variables()}
         from_step = recovery.still_to_do(self.run, from_step, self.config, self.task.sections)
         found = state.latest(self.run, self.config, self.task.sections, shapes, from_step)
@@ -78,37 +75,37 @@ class Trainer:
                 variable.assign(jt.array(arrays[name]))
             self.task.restore(_below("task/", arrays))
             self.scale.restore(arrays)
-            if "first_loss" in arrays:                             # states of 0.1 have none
+            if "first_loss" in arrays:                             # not in states of version 0.1
                 self.first_loss = float(arrays["first_loss"][0])
             logged = _below("log/", arrays)
-            self.recent = [dict(zip(logged, map(float, row))) for row in zip(*logged.values())]
-        parallel.wait()                                            # nothing moves before all ranks have read
+            self.unlogged_terms = [dict(zip(logged, map(float, row))) for row in zip(*logged.values())]
+        parallel.wait()                                # files change only after all ranks have read them
         if parallel.rank() == 0:
             recovery.record(self.run, found, from_step, self.config, self.task.sections)
             for name in (checkpoints.LOG, checkpoints.VALIDATION):
                 jsonl.cut(self.run / name, self.step)
         return found._replace(arrays=None)
 
-    def save(self):
-        """Write the state, then remove the files that are not kept."""
+    def save(self) -> None:
+        """Write the state, then delete the files that need not be kept."""
         arrays = {f"task/{name}": array for name, array in self.task.arrays().items()}
         arrays.update((name, variable.numpy()) for name, variable in self._variables())
         arrays.update(self.scale.arrays())
-        arrays["first_loss"] = np.float32([self.first_loss])
-        if self.recent:
-            for name in self.recent[0]:
-                arrays[f"log/{name}"] = np.array([terms[name] for terms in self.recent])
+        arrays["first_loss"] = np.array([self.first_loss], np.float32)
+        if self.unlogged_terms:
+            for name in self.unlogged_terms[0]:
+                arrays[f"log/{name}"] = np.array([terms[name] for terms in self.unlogged_terms])
         state.save(self.run, self.step, arrays, self.config, self.task.sections)
-        best = []
+        best: list[int] = []
         if self.validation:
             lines = checkpoints.ranked(self.run, self.options["best_by"])
             best = [line["step"] for line in lines[:self.options["keep_best"]]]
         checkpoints.prune(self.run, self.step, self.options["keep"], best)
 
-    # ---- what a run leaves ---------------------------------------------------------------------------------
+    # ---- the files of a run --------------------------------------------------------------------------------
 
-    def publish(self):
-        """Write each average's weights alone, for sampling and ensembles; what validation says of them."""
+    def publish(self) -> None:
+        """Write the weights of each average, for sampling and ensembles, and validate them."""
         for average in self.averages:
             path = checkpoints.path_of(self.run, average.label, self.step)
             weights.save(path, {name: a.numpy() for name, a in average.state.items()}, self.config)
@@ -119,39 +116,40 @@ class Trainer:
                 jsonl.append(self.run / checkpoints.VALIDATION,
                                {"step": self.step, "file": path.name, "ema_rate": average.rate, **measured})
 
-    def log(self):
-        """One line of train.jsonl: means since the last line."""
-        seconds = max(sum(self.times) / len(self.times), 1e-9)         # of a clock that does not move, too
+    def log(self) -> None:
+        """Write one line of train.jsonl: means since the last line."""
+        seconds = max(sum(self.unlogged_seconds) / len(self.unlogged_seconds), 1e-9)  # a clock may stop
+        means = {name: float(np.mean([terms[name] for terms in self.unlogged_terms]))
+                 for name in self.unlogged_terms[0]}
         jsonl.append(self.run / checkpoints.LOG, {
-            "step": self.step, "learning_rate": self.optimizer.lr,
-            **{name: float(np.mean([r[name] for r in self.recent])) for name in self.recent[0]},
+            "step": self.step, "learning_rate": self.optimizer.lr, **means,
             "samples_per_second": round(self.options["batch_size"] / seconds, 2),
             "memory_gb": round(memory.peak() / 1e9, 2),
             "hours_left": round(seconds * (self.options["steps"] - self.step) / 3600, 3)})
-        self.recent, self.times = [], []
+        self.unlogged_terms, self.unlogged_seconds = [], []
 
-    def write_what_is_due(self):
-        """Log, samples, averages; the state last, since it says that all else of its step is there."""
+    def write_due_files(self) -> None:
+        """Log, samples and averages; then the state, which implies that all other files of its step exist."""
         if self._due("log_every"):
             self.log()
         if self._due("sample_every"):
             with self.ema.applied():
                 images.write_image(self.run / f"samples-{self.step:07d}.jpg", self.task.sample())
-        if self._due("save_every") or self.stopping:
+        if self._due("save_every") or self.stop_agreed:
             self._refuse_unless_finite()
         if self._due("save_every"):
             self.publish()
-        if self._due("save_every") or self.stopping:
+        if self._due("save_every") or self.stop_agreed:
             self.save()
 
     def _refuse_unless_finite(self):
-        """No state and no average is written of numbers from which nothing can go on."""
+        """Raise before a state or an average with NaN or infinite numbers is written."""
         for name, variable in self._variables():
             if not np.isfinite(variable.numpy()).all():
                 raise self._diverged(f"'{name}' is not finite after step {self.step}")
 
-    def _diverged(self, what):
-        """The UserError of a run whose numbers `what` says are of no use, with the way on."""
+    def _diverged(self, what: str) -> UserError:
+        """The error of a run with unusable numbers. what: which ones."""
         return recovery.diverged(self.run, self.step, what, f"{self.task.sections[-1]}.learning_rate",
                                  self.options["learning_rate"])
 
@@ -159,23 +157,23 @@ class Trainer:
         return self.step % self.options[interval] == 0 or self.step == self.options["steps"]
 
     def _metrics_are_due(self):
-        """At the first save from each multiple of `metrics_every` on, and at the end."""
-        o = self.options
-        last_save = (self.step - 1) // o["save_every"] * o["save_every"]
-        return self.step // o["metrics_every"] > last_save // o["metrics_every"] or self.step == o["steps"]
+        """At the first save at or after each multiple of `metrics_every`, and at the end."""
+        save_every, metrics_every = self.options["save_every"], self.options["metrics_every"]
+        last_save = (self.step - 1) // save_every * save_every
+        return self.step // metrics_every > last_save // metrics_every or self.step == self.options["steps"]
 
     # ---- the loop ------------------------------------------------------------------------------------------
 
-    def learning_rate(self):
-        """Linear warm-up, then constant or down to zero along a cosine."""
-        o, step = self.options, self.step
-        warm = min(1.0, (step + 1) / max(1, o["warmup_steps"]))
-        fall = 0.5 * (1 + np.cos(np.pi * step / o["steps"])) if o["decay"] == "cosine" else 1.0
-        return o["learning_rate"] * warm * fall
+    def learning_rate(self) -> float:
+        """The rate of the next step: linear warm-up, then constant or down to zero along a cosine."""
+        options, step = self.options, self.step
+        warm_up = min(1.0, (step + 1) / max(1, options["warmup_steps"]))
+        decay = 0.5 * (1 + np.cos(np.pi * step / options["steps"])) if options["decay"] == "cosine" else 1.0
+        return options["learning_rate"] * warm_up * decay
 
-    def train_step(self):
-        """One optimiser step. -> the logged terms as floats. A loss that is not finite, or out of all
-        proportion to the run's first, is a UserError."""
+    def train_step(self) -> dict[str, float]:
+        """Take one optimiser step. Returns the logged terms. A loss that is not finite, or more than
+        recovery.EXPLODED times the run's first one, is a UserError."""
         self.optimizer.lr = self.learning_rate()
         most = np.inf if self.first_loss is None else recovery.EXPLODED * max(abs(self.first_loss), 1)
         try:
@@ -192,14 +190,14 @@ class Trainer:
         self.task.after_step(self.step)
         return values
 
-    def train(self, progress=None):
-        """Train to the configured number of steps, or until SIGTERM, saving as configured and at the end.
-        `progress(step, terms)` is called after each step."""
+    def train(self, progress: Optional[Callable[[int, dict], Any]] = None) -> None:
+        """Train to the configured number of steps, or until SIGTERM. Saves as configured, and at the end.
+        progress(step, terms) is called after each step."""
         if parallel.rank() == 0:
             configs.save(self.run / "config.yaml", self.config)
         stop = parallel.stop_signal()
-        previous = signal.signal(stop, lambda *_: setattr(self, "signalled", True))
-        signal.siginterrupt(stop, False)           # Jittor's waiting for its lock dies of an interruption
+        previous = signal.signal(stop, lambda *_: setattr(self, "stop_requested", True))
+        signal.siginterrupt(stop, False)           # an interrupted wait for Jittor's lock ends the process
         try:
             with Reader(self.task.batch, self.options["steps"]) as self.batch:
                 self.steps(progress)
@@ -207,19 +205,19 @@ class Trainer:
             self.batch = self.task.batch
             signal.signal(stop, previous)
 
-    def steps(self, progress):
-        """Step by step. A signal is heeded where all ranks agree on it, once a step, and nowhere else: it
-        comes at any moment, and a rank that stopped by itself would leave the others waiting for ever."""
-        while self.step < self.options["steps"] and not self.stopping:
+    def steps(self, progress: Optional[Callable[[int, dict], Any]]) -> None:
+        """The loop of `train`. The ranks agree once per step whether a signal asked them to stop. It arrives
+        at any moment, and a rank that stopped alone would leave the others waiting for ever."""
+        while self.step < self.options["steps"] and not self.stop_agreed:
             begin = time.perf_counter()
             terms = self.train_step()
-            self.times.append(time.perf_counter() - begin)
-            self.recent.append({name: float(np.float32(v)) for name, v in terms.items()})   # as states keep
+            self.unlogged_seconds.append(time.perf_counter() - begin)
+            self.unlogged_terms.append({name: float(np.float32(v)) for name, v in terms.items()})  # as states
             if progress:
                 progress(self.step, terms)
-            self.stopping = parallel.any_rank(self.signalled)
+            self.stop_agreed = parallel.any_rank(self.stop_requested)
             if parallel.rank() == 0:
-                self.write_what_is_due()
+                self.write_due_files()
 
 
 def _below(prefix, arrays):

@@ -1,5 +1,8 @@
-"""What a training step takes: real steps of a new network on random latents, so that no data are needed."""
+"""The time and memory of a training step: real steps of a new network on random latents, without data."""
+from __future__ import annotations
+
 import time
+from typing import Any, Callable, Optional, Sequence
 
 import numpy as np
 
@@ -12,15 +15,16 @@ from ldm.training.trainer import Trainer
 
 
 class RandomLatents:
-    """As datasets.latents.Latents: `count` pairs of noise and labels, latent-sized (width, height)."""
+    """Stands in for datasets.latents.Latents: `count` pairs of noise and labels. size: (width, height) of a
+    latent."""
 
-    def __init__(self, count, size, num_classes):
+    def __init__(self, count: int, size: Sequence[int], num_classes: int) -> None:
         self.count, self.size, self.num_classes = count, size, num_classes
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.count
 
-    def read(self, indices, flips):
+    def read(self, indices: Sequence[int], flips: Any) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng(0)
         shape = (len(indices), *self.size[::-1])
         z = rng.standard_normal((len(indices), 3, *self.size[::-1]), np.float32)
@@ -28,8 +32,8 @@ class RandomLatents:
 
 
 def new_trainer(config: dict, in_blocks: bool = True) -> Trainer:
-    """A Trainer of a new network on random latents, as `config` says; without `in_blocks` the network
-    computes with Jittor's own operators."""
+    """A Trainer of a new U-Net on random latents. Without `in_blocks` the network is computed by Jittor's own
+    operators."""
     options = {**config["training"], "held_out": 0.0}
     factor = 2 ** (len(config["autoencoder"]["channel_mult"]) - 1)
     size = [side // factor for side in config["image_size"]]
@@ -40,22 +44,22 @@ def new_trainer(config: dict, in_blocks: bool = True) -> Trainer:
     latents = RandomLatents(options["batch_size"], size, network.num_classes)
     task = DiffusionTask(network, latents, Schedule.named(config["schedule"]), None, options)
     trainer = Trainer(task, ".", config, options)
-    jt.sync_all()                               # a run that goes on has averages and moments from the start
+    jt.sync_all()                               # averages and moments exist from the first step on
     return trainer
 
 
-def trial_run(config, steps, progress=None):
-    """Take so many optimiser steps as `config` says, averages included, and keep nothing of them.
+def trial_run(config: dict, steps: int, progress: Optional[Callable[[int], Any]] = None) -> dict[str, Any]:
+    """Take `steps` optimiser steps of the U-Net with `config`, averages included. Nothing is saved.
 
-    progress(step) is called after each. -> {"parameters", "batch_size", "peak_gb": largest memory of the
-    process, which must be a fresh one, "seconds": of a step, without the first, which compiles}.
+    progress(step) is called after each step. Returns "parameters" and "batch_size"; "peak_gb", the largest
+    memory of the process, so far; and "seconds", the median per step without the first one, which compiles.
     """
     trainer = new_trainer(config)
     times = []
     for step in range(steps):
         start = time.time()
         trainer.train_step()
-        jt.sync_all(True)                       # a GPU may still be at it
+        jt.sync_all(True)                       # a GPU may still be computing
         times.append(time.time() - start)
         if progress:
             progress(step + 1)

@@ -1,1 +1,1 @@
-"""The folder of a run: states, averages, logs, plots. Imports nothing here: much of it needs no Jittor."""
+"""The folder of a run: states, averages, logs, plots. Imports nothing: most of it needs no Jittor."""

@@ -1,1 +1,1 @@
-"""What is trained: the diffusion U-Net, the autoencoder, the segmenter, and their losses and validation."""
+"""The tasks that can be trained (U-Net, autoencoder, segmenter), with their losses and validation."""

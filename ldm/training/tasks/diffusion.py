@@ -1,44 +1,52 @@
 """Algorithm 1: training the U-Net on cached latents."""
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 
 from ldm import labels
-from ldm.backend import jt
+from ldm.backend import Var, jt
+from ldm.diffusion import Schedule
 from ldm.diffusion.losses import training_loss
 from ldm.networks import dropout
 from ldm.training.batch_order import batch_indices, generator, split
-from ldm.training.tasks.previews import Sampler
+from ldm.training.tasks.previews import Previews
 
-SAMPLES = 6                 # of the sample grid
+SAMPLES = 6                 # pictures in the sample grid
 
 
 class DiffusionTask:
-    """`latents` a datasets.latents.Latents, of which the part `held_out` is not trained on; `autoencoder`
-    only decodes the sample grid."""
+    """Trains a UNet. latents: a datasets.latents.Latents; its part `held_out` is not trained on. autoencoder:
+    decodes the sample grid. options: the config's `training`."""
 
     sections = ("image_size", "schedule", "autoencoder", "unet", "training")
 
-    def __init__(self, network, latents, schedule, autoencoder, options):
+    def __init__(self, network: Any, latents: Any, schedule: Schedule, autoencoder: Any,
+                 options: dict) -> None:
         self.network, self.latents, self.schedule = network, latents, schedule
         self.options = options
         self.items, self.held_out = split(len(latents), options["held_out"], options["seed"])
         shown = self.held_out if len(self.held_out) else self.items
-        self.sampler = Sampler(latents, shown[:SAMPLES], schedule, autoencoder, options["seed"])
+        self.previews = Previews(latents, shown[:SAMPLES], schedule, autoencoder, options["seed"])
 
-    def batch(self, step):
-        """z_0, uniform t, eps, z_t by Eq. 2; the one-hot map, dropped whole with probability `label_drop`;
-        the keys of the items' dropout."""
-        o = self.options
-        rng = generator(step, o["seed"], 0)
-        indices = self.items[batch_indices(step, o["batch_size"], len(self.items), o["seed"])]
+    def batch(self, step: int) -> dict[str, np.ndarray]:
+        """z_0; uniform t; eps; z_t by Eq. 2; the one-hot map, all zeros with probability `label_drop`; a key
+        for the dropout of each item."""
+        options, seed = self.options, self.options["seed"]
+        rng = generator(step, seed, 0)
+        indices = self.items[batch_indices(step, options["batch_size"], len(self.items), seed)]
         z0, maps = self.latents.read(indices, rng.integers(2, size=len(indices)))
         t = rng.integers(len(self.schedule), size=len(indices))
         eps = rng.standard_normal(z0.shape, np.float32)
-        one_hot = labels.one_hot(maps) * (rng.random(len(indices)) >= o["label_drop"]).reshape(-1, 1, 1, 1)
+        kept = rng.random(len(indices)) >= options["label_drop"]
+        one_hot = labels.one_hot(maps) * kept.reshape(-1, 1, 1, 1)
         return {"z0": z0, "z_t": self.schedule.add_noise(z0, t, eps), "eps": eps, "t": t,
                 "one_hot": one_hot.astype(np.float32),
-                "dropout": generator(step, o["seed"], 2).integers(dropout.WORD, size=len(indices))}
+                "dropout": generator(step, seed, 2).integers(dropout.WORD, size=len(indices))}
 
-    def loss(self, batch):
+    def loss(self, batch: dict[str, np.ndarray]) -> tuple[Var, dict[str, Var]]:
+        """The loss of kind `loss` (see diffusion.losses), and its parts."""
         with dropout.keyed(self.network, batch["dropout"]):
             out = self.network(jt.array(batch["z_t"]), batch["t"], jt.array(batch["one_hot"]))
         terms = training_loss(out, batch["z0"], batch["z_t"], batch["eps"], batch["t"], self.schedule,
@@ -46,16 +54,17 @@ class DiffusionTask:
         terms = {name: values.mean() for name, values in terms.items()}
         return terms.pop("loss"), terms
 
-    def after_step(self, step):
-        pass
+    def after_step(self, step: int) -> None:
+        """Nothing."""
 
-    def sample(self):
-        """For the first few maps, held out if there are such: the map, the next image as style reference, and
-        what comes out of it."""
-        return self.sampler.grid(self.network)
+    def sample(self) -> np.ndarray:
+        """The first few maps (held-out ones, if there are any), the next image as the style reference of each,
+        and the generated picture."""
+        return self.previews.grid(self.network)
 
-    def arrays(self):
+    def arrays(self) -> dict[str, np.ndarray]:
+        """None."""
         return {}
 
-    def restore(self, arrays):
-        pass
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        """Nothing."""

@@ -1,11 +1,15 @@
-"""A start for small autoencoders: they begin as the linear one, mean colours in, smooth ones out.
+"""A start for small autoencoders: at first they are linear, with mean colours in and smooth colours out.
 
-From random weights a small autoencoder spends thousands of steps on finding colours behind its
-normalisations. Here colour c lives in channels of its own group: x, -x, K and -K. The pair cancels the
-group's mean and K fixes its deviation, so that normalising changes nothing; far up on SiLU,
-silu(4 + x) - silu(4 - x) is as good as linear. The residual branches begin at zero, all other
+From random weights a small autoencoder needs thousands of steps to learn colours, because of its
+normalisations. Here each colour has a group of channels of its own with the values x, -x, K and -K. The pair
+makes the group's mean 0 and K fixes its deviation, so that the normalisation changes nothing. At large
+arguments SiLU is nearly linear: so is silu(4 + x) - silu(4 - x). The residual branches begin at 0, all other
 channels at random.
 """
+from __future__ import annotations
+
+from typing import Any, Sequence
+
 import numpy as np
 
 from ldm.backend import jt
@@ -18,16 +22,17 @@ BILINEAR = np.outer([1, 2, 1], [1, 2, 1]) / 16                              # af
 HERE = np.array([[0, 0, 0], [0, 1, 0], [0, 0, 0]])
 
 
-def channels(width, groups):
-    """For each colour the channels (x, -x, K, -K) in its group of a layer of so many channels."""
+def channels(width: int, groups: int) -> list[list[int]]:
+    """For each colour the channels of (x, -x, K, -K), in a layer of `width` channels. ValueError for fewer
+    than three groups, or groups of fewer than four."""
     size = width // groups
     if size < 4 or groups < 3:
-        raise ValueError(f"{width} channels in {groups} groups: three groups of at least four are needed")
+        raise ValueError(f"{width} channels in {groups} groups are too few for three groups of four")
     return [[c * size + j for j in range(4)] for c in range(3)]
 
 
-def linear_start(network, groups):
-    """Set the weights of a new Autoencoder of 3 latent channels, normalised in `groups` groups, in place."""
+def linear_start(network: Any, groups: int) -> None:
+    """Set the weights of a new Autoencoder in place: 3 latent channels, norms of `groups` groups."""
     state = {name: p.numpy() for name, p in network.state_dict().items()}
     for name, w in state.items():
         if ".conv2." in name or ".proj_out." in name:
@@ -46,29 +51,29 @@ def linear_start(network, groups):
     network.load_state_dict({name: jt.array(w) for name, w in state.items()})
 
 
-def clear(w, b, width, groups):
-    """Empty the colours' groups of a convolution's output: nothing random may enter them."""
+def clear(w: np.ndarray, b: np.ndarray, width: int, groups: int) -> None:
+    """Set the colours' groups of a convolution's output to 0: nothing random may enter them."""
     last = 3 * (width // groups)
     w[:last], b[:last] = 0, 0
 
 
-def enter(w, b, groups):
-    """Three channels into the colours' groups."""
+def enter(w: np.ndarray, b: np.ndarray, groups: int) -> None:
+    """Make a convolution put its three input channels into the colours' groups."""
     clear(w, b, len(w), groups)
     for c, (plus, minus, high, low) in enumerate(channels(len(w), groups)):
         w[plus, c], w[minus, c], b[high], b[low] = HERE, -HERE, K, -K
 
 
-def keep(w, b, kernels, groups):
-    """From the colours' groups of one layer to those of the next, through one kernel for each of the four."""
+def keep(w: np.ndarray, b: np.ndarray, kernels: Sequence[np.ndarray], groups: int) -> None:
+    """Make a convolution pass the colours' groups on, with one kernel for each of the four channels."""
     clear(w, b, len(w), groups)
     for ours, theirs in zip(channels(len(w), groups), channels(w.shape[1], groups)):
         for i, j, kernel in zip(ours, theirs, kernels):
             w[i, j] = kernel
 
 
-def leave(state, part, groups):
-    """Through the last norm and SiLU, and out as three channels."""
+def leave(state: dict[str, np.ndarray], part: str, groups: int) -> None:
+    """Make the last norm, SiLU and convolution of a part turn the colours' groups into three channels."""
     scale, shift = state[f"{part}.norm_out.weight"], state[f"{part}.norm_out.bias"]
     w, b = state[f"{part}.conv_out.weight"], state[f"{part}.conv_out.bias"]
     w[:], b[:] = 0, 0

@@ -1,32 +1,38 @@
-"""Training the SegFormer that measures mask accuracy: landscapes of every softness to their labels."""
+"""Training the SegFormer that measures mask accuracy: from sharp and soft landscapes to their labels."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Sequence
+
 import cv2
 import numpy as np
 from PIL import Image
 
 from ldm import images, labels
-from ldm.backend import jt, nn
+from ldm.backend import Var, jt, nn
 from ldm.evaluation.networks import segformer
 from ldm.images import from_network, to_network
 from ldm.training.batch_order import batch_indices, generator
 
-SAMPLES = 6                 # of the sample grid
-GAIN, SHIFT = 0.2, 25       # of the colours: each channel is multiplied by 1 +- GAIN, then shifted, of 255
-NOISE = 8                   # largest deviation of the noise, of 255
-BLUR = 1.2                  # largest deviation of the blur, pixels
+SAMPLES = 6                 # pictures in the sample grid
+GAIN, SHIFT = 0.2, 25       # colours are multiplied by 1 +- GAIN, then shifted by up to +- SHIFT (of 255)
+NOISE = 8                   # largest standard deviation of the noise (of 255)
+BLUR = 1.2                  # largest standard deviation of the blur, in pixels
 QUALITY = (30, 95)          # of JPEG
 
 
-def cut(array, box, size, smooth):
-    """The part `box` = (left, top, right, bottom), in shares of the sides, of an H x W [x 3] uint8 array, at
-    `size` = (width, height)."""
+def cut(array: np.ndarray, box: Sequence[float], size: Sequence[int], smooth: bool) -> np.ndarray:
+    """A part of an H x W [x 3] uint8 array, resized to `size` = (width, height).
+
+    box: (left, top, right, bottom) as shares of the sides, 0..1. smooth: for pictures, not for label maps."""
     height, width = array.shape[:2]
     pixels = tuple(np.multiply(box, (width, height, width, height)))
     return np.asarray(Image.fromarray(array).resize(size, Image.LANCZOS if smooth else Image.NEAREST, pixels))
 
 
-def disturb(image, rng):
-    """An H x W x 3 uint8 image in other colours and, half the time each, blurred, noisy, or through JPEG: a
-    generated image is softer than a drawn one, and its tones come from a photograph."""
+def disturb(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """An H x W x 3 uint8 image with other colours. Each with probability 1/2, it is blurred, gets noise, and
+    passes through JPEG: a generated image is softer than a drawn one, and its tones are a photograph's."""
     gain = 1 + rng.uniform(-GAIN, GAIN) + rng.uniform(-GAIN / 2, GAIN / 2, 3)
     x = image * gain + rng.uniform(-SHIFT, SHIFT)
     if rng.random() < 0.5:
@@ -37,47 +43,51 @@ def disturb(image, rng):
     return images.jpeg_roundtrip(x, int(rng.integers(*QUALITY))) if rng.random() < 0.5 else x
 
 
-def given_back(image, autoencoder):
-    """An H x W x 3 uint8 image, encoded, quantised and decoded."""
+def reconstruct(image: np.ndarray, autoencoder: Any) -> np.ndarray:
+    """The autoencoder's reconstruction of an H x W x 3 uint8 image: encoded, quantised and decoded."""
     with jt.no_grad():
         z = autoencoder.encode(jt.array(to_network(image)[None]))
         return from_network(autoencoder.decode(z).numpy()[0])
 
 
 class Maps:
-    """Label maps at `size` = (width, height), read when they are asked for."""
+    """A sequence of label maps, resized to `size` = (width, height). A file is read when its map is used."""
 
-    def __init__(self, paths, size, reading=images.AS_IS):
+    def __init__(self, paths: Sequence[Path], size: Sequence[int],
+                 reading: images.Reading = images.AS_IS) -> None:
         self.paths, self.size, self.reading = paths, size, reading
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: int) -> np.ndarray:
         return images.read_labels(self.paths[i], self.size, self.reading)
 
 
 class SegmenterTask:
-    """`versions`: sequences of the same N pictures h x w x 3 uint8 (as drawn; as an autoencoder gives them
-    back), each in a size of its own. `maps`: their N label maps H x W uint8. A step sees random versions,
-    mirrored, cropped and disturbed, at `size` = (width, height)."""
+    """Trains a SegFormer on random versions of pictures, mirrored, cropped and disturbed.
+
+    versions: sequences of the same N pictures h x w x 3 uint8 (the originals, their reconstructions), each
+    with its own size. maps: their N label maps H x W uint8. size: (width, height) of the training examples.
+    options: the config's `segmenter_training`."""
 
     sections = ("image_size", "segmenter", "segmenter_training")
 
-    def __init__(self, network, versions, maps, size, options):
+    def __init__(self, network: Any, versions: Sequence[Sequence[np.ndarray]], maps: Sequence[np.ndarray],
+                 size: Sequence[int], options: dict) -> None:
         self.network, self.versions, self.maps, self.size = network, versions, maps, tuple(size)
         self.options = options
 
-    def batch(self, step):
+    def batch(self, step: int) -> dict[str, np.ndarray]:
         """{"images": N x H x W x 3 uint8, "labels": N x H x W uint8}."""
-        o = self.options
-        rng = generator(step, o["seed"], 0)
+        seed = self.options["seed"]
+        rng = generator(step, seed, 0)
         pairs = [self.example(i, rng)
-                 for i in batch_indices(step, o["batch_size"], len(self.maps), o["seed"])]
+                 for i in batch_indices(step, self.options["batch_size"], len(self.maps), seed)]
         return {name: np.stack(arrays) for name, arrays in zip(("images", "labels"), zip(*pairs))}
 
-    def example(self, i, rng):
-        """Picture `i` as one training example: (image, labels)."""
+    def example(self, i: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """One training example (image, labels), made from picture `i`."""
         side = rng.uniform(self.options["least_crop"], 1) if rng.random() < 0.5 else 1
         left, top = rng.uniform(0, 1 - side, 2)
         box = (left, top, left + side, top + side)
@@ -87,8 +97,8 @@ class SegmenterTask:
             image, classes = image[:, ::-1], classes[:, ::-1]
         return disturb(image, rng), classes
 
-    def loss(self, batch):
-        """Cross entropy by pixel, of the logits enlarged to the image; beside it the share of pixels hit."""
+    def loss(self, batch: dict[str, np.ndarray]) -> tuple[Var, dict[str, Var]]:
+        """(the cross entropy per pixel, of logits enlarged to the image; the share of correct pixels)."""
         classes = batch["labels"]
         logits = segformer.resize(self.network(batch["images"]), classes.shape[1:])
         target = jt.array(classes.astype(np.int32)).reshape(-1)
@@ -96,11 +106,11 @@ class SegmenterTask:
         found = (jt.argmax(rows.detach(), 1)[0] == target).float32().mean()
         return nn.cross_entropy_loss(rows, target), {"accuracy": found}
 
-    def after_step(self, step):
-        pass
+    def after_step(self, step: int) -> None:
+        """Nothing."""
 
-    def sample(self):
-        """The first few pictures, their labels, and what the network finds."""
+    def sample(self) -> np.ndarray:
+        """A row of the first few pictures, one of their labels, one of the labels that the network finds."""
         shown = range(min(SAMPLES, len(self.maps)))
         pictures = np.stack([images.resize(self.versions[0][i], self.size) for i in shown])
         maps = [images.resize(self.maps[i], self.size, smooth=False) for i in shown]
@@ -110,8 +120,9 @@ class SegmenterTask:
         self.network.train()
         return images.grid([list(pictures)] + [[labels.colorize(m) for m in row] for row in (maps, found)])
 
-    def arrays(self):
+    def arrays(self) -> dict[str, np.ndarray]:
+        """None."""
         return {}
 
-    def restore(self, arrays):
-        pass
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        """Nothing."""

@@ -1,4 +1,9 @@
-"""Validation: what a network makes of pictures that it was never trained on, by the same noise every time."""
+"""Validation on pictures that are not trained on, with the same noise every time."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Callable, Optional, Sequence, Union
+
 import numpy as np
 
 from ldm import labels
@@ -7,49 +12,52 @@ from ldm.datasets.latents import Latents
 from ldm.diffusion import Schedule
 from ldm.diffusion.losses import training_loss
 from ldm.training.batch_order import VALIDATION, generator, split
-from ldm.training.tasks.previews import Sampler
+from ldm.training.tasks.previews import Previews
 
-BATCH = 4                   # latents at once: no gradients are kept, so that little memory is needed
+BATCH = 4                   # latents at once; without gradients they need little memory
+
+Metrics = Callable[[np.ndarray, np.ndarray, np.ndarray], "dict[str, Optional[float]]"]
 
 
 class Validation:
-    """Measures a network on the items `indices` of `latents`, held out.
+    """Measures a network on the held-out items `indices` of `latents`. options: the config's `training`.
 
-    metrics(pictures, maps, references) -> {name: number, or None where it cannot be had}, arrays as
-    `Sampler` returns them; without it, or without the autoencoder that decodes them, losses are all there is.
+    metrics(pictures, maps, references) -> {name: number, or None if it is not available}, with arrays as
+    `Previews` returns them. Without `metrics`, or without an autoencoder, only losses are measured.
     """
 
-    def __init__(self, latents, indices, schedule, options, autoencoder=None, metrics=None):
+    def __init__(self, latents: Any, indices: Sequence[int], schedule: Schedule, options: dict,
+                 autoencoder: Optional[Any] = None, metrics: Optional[Metrics] = None) -> None:
         self.latents, self.indices, self.schedule, self.options = latents, indices, schedule, options
-        self.sampler = autoencoder and Sampler(latents, indices, schedule, autoencoder, options["seed"])
+        self.previews = autoencoder and Previews(latents, indices, schedule, autoencoder, options["seed"])
         self.metrics = metrics
 
-    def measure(self, network, thorough):
-        """{name: number}: losses and, of `thorough` measurements, the metrics of sampled pictures."""
+    def measure(self, network: Any, thorough: bool) -> dict[str, float]:
+        """{name: number}: the losses and, if `thorough`, the metrics of generated pictures."""
         measured = self.losses(network)
-        if thorough and self.metrics and self.sampler:
-            numbers = self.metrics(*self.sampler(network))
+        if thorough and self.metrics and self.previews:
+            numbers = self.metrics(*self.previews(network))
             measured.update((name, float(v)) for name, v in numbers.items() if v is not None)
         return measured
 
-    def losses(self, network):
-        """{"loss", "loss_q1" .. "loss_q4"}: the training loss, over all timesteps and by their quartile.
+    def losses(self, network: Any) -> dict[str, float]:
+        """The training loss over all timesteps, "loss", and in each quarter of them, "loss_q1" .. "loss_q4".
 
-        Every item is seen once in each quartile, with its own timestep and noise, and with its map.
+        Every item is used once per quarter, with its own timestep and noise, and with its map.
         """
-        quartiles = {}
+        quarters = {}
         for q in range(4):
             values = [self._values(network, self.indices[start:start + BATCH], q)
                       for start in range(0, len(self.indices), BATCH)]
-            quartiles[f"loss_q{q + 1}"] = float(np.concatenate(values).mean(dtype=np.float64))
-        return {"loss": sum(quartiles.values()) / 4, **quartiles}
+            quarters[f"loss_q{q + 1}"] = float(np.concatenate(values).mean(dtype=np.float64))
+        return {"loss": sum(quarters.values()) / 4, **quarters}
 
-    def _values(self, network, items, quartile):
-        """The loss of each of `items`, at timesteps of this quartile (0..3)."""
+    def _values(self, network, items, quarter):
+        """The loss of each item, at timesteps of one quarter (0..3)."""
         z0, maps = self.latents.read(items, np.zeros(len(items), int))
-        rngs = [generator(4 * i + quartile, self.options["seed"], VALIDATION) for i in items]
+        rngs = [generator(4 * i + quarter, self.options["seed"], VALIDATION) for i in items]
         steps = len(self.schedule)
-        t = np.array([rng.integers(quartile * steps // 4, (quartile + 1) * steps // 4) for rng in rngs])
+        t = np.array([rng.integers(quarter * steps // 4, (quarter + 1) * steps // 4) for rng in rngs])
         eps = np.stack([rng.standard_normal(z.shape, np.float32) for rng, z in zip(rngs, z0)])
         z_t = self.schedule.add_noise(z0, t, eps)
         with jt.no_grad():
@@ -57,8 +65,9 @@ class Validation:
             return training_loss(out, z0, z_t, eps, t, self.schedule, self.options["loss"])["loss"].numpy()
 
 
-def of_run(config, cache, autoencoder=None, metrics=None):
-    """The `Validation` that a run with this config had, of the latents in the folder `cache`."""
+def of_run(config: dict, cache: Union[str, Path], autoencoder: Optional[Any] = None,
+           metrics: Optional[Metrics] = None) -> Validation:
+    """The `Validation` of a run with this config, on the latents in the folder `cache`."""
     latents, options = Latents(cache), config["training"]
     _, held_out = split(len(latents), options["held_out"], options["seed"])
     return Validation(latents, held_out, Schedule.named(config["schedule"]), options, autoencoder, metrics)
