@@ -77,7 +77,7 @@ class AutoencoderTask:
             name, detail = "gradient", gradient_loss(x, y)
         reconstruction = l1 + self.options[f"{name}_weight"] * detail
         loss = reconstruction + self.options["codebook_weight"] * codebook
-        used, perplexity = usage(codes, len(self.codebook.used)) if self.quantizes else (0, 0)
+        used, perplexity = (0.0, 0.0) if codes is None else usage(codes, len(self.codebook.used))
         terms = {"l1": l1, name: detail, "codebook": codebook,
                  "codes_used": single(used), "perplexity": single(perplexity)}
         if self.adversary:
@@ -87,8 +87,8 @@ class AutoencoderTask:
         return loss, terms
 
     def reconstruct(self, x: Var) -> tuple[Var, Var, Optional[np.ndarray], Var]:
-        """(reconstruction, codebook loss, codes, latents) of images. Before the codebook is used the latents are
-        decoded as they are, and the codes are None."""
+        """(reconstruction, codebook loss, codes, latents) of images. Before the codebook is used, the latents
+        are decoded as they are, and the codes are None."""
         if self.quantizes:
             y, codebook, codes, z = self.network(x)
             return y, codebook, codes.numpy(), z
@@ -98,7 +98,7 @@ class AutoencoderTask:
     def adversarial(self, reconstruction: Var, y: Var) -> tuple[Var, dict[str, Var]]:
         """(the adversarial part of the loss of reconstructions y, terms to log); zeros before the
         discriminator takes part."""
-        if not self.opposed:
+        if self.adversary is None or not self.opposed:
             return jt.zeros(1), {name: jt.zeros(1) for name in ADVERSARIAL}
         deceit = self.adversary.generator_loss(y)
         weight = adaptive_weight(reconstruction, deceit, self.network.decoder.conv_out.weight)

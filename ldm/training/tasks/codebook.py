@@ -32,8 +32,8 @@ class Codebook:
         self.used += np.bincount(codes.reshape(-1), minlength=len(self.used))
 
     def revive(self, step: int, latents: np.ndarray) -> None:
-        """Set the codes that were not chosen since the last revival to random ones of `latents`, M x dim; with
-        several processes, of rank 0's latents."""
+        """Set the codes that were not chosen since the last revival to random ones of `latents`, M x dim (of
+        rank 0, if there are several processes)."""
         used = parallel.total([jt.array(self.used.astype(np.float32))])[0].numpy()
         dead = np.flatnonzero(used == 0)
         entries = self.entries.numpy()
@@ -47,7 +47,8 @@ class Codebook:
         sample = latents[generator(0, self.seed, 2).permutation(len(latents))[:SAMPLE]]
         cv2.setRNGSeed(self.seed)
         criteria = (cv2.TERM_CRITERIA_MAX_ITER, 10, 0)
-        _, _, centres = cv2.kmeans(sample, min(len(self.used), len(sample)), None, criteria, 1,
+        count = min(len(self.used), len(sample))
+        _, _, centres = cv2.kmeans(sample, count, None, criteria, 1,    # type: ignore[call-overload]
                                    cv2.KMEANS_RANDOM_CENTERS)
         entries = self.entries.numpy()
         entries[:len(centres)] = centres

@@ -39,8 +39,8 @@ class DiffusionTask:
         z0, maps = self.latents.read(indices, rng.integers(2, size=len(indices)))
         t = rng.integers(len(self.schedule), size=len(indices))
         eps = rng.standard_normal(z0.shape, np.float32)
-        kept = rng.random(len(indices)) >= options["label_drop"]
-        one_hot = labels.one_hot(maps) * kept.reshape(-1, 1, 1, 1)
+        with_map = rng.random(len(indices)) >= options["label_drop"]
+        one_hot = labels.one_hot(maps) * with_map.reshape(-1, 1, 1, 1)
         return {"z0": z0, "z_t": self.schedule.add_noise(z0, t, eps), "eps": eps, "t": t,
                 "one_hot": one_hot.astype(np.float32),
                 "dropout": generator(step, seed, 2).integers(dropout.WORD, size=len(indices))}
@@ -58,8 +58,8 @@ class DiffusionTask:
         """Nothing."""
 
     def sample(self) -> np.ndarray:
-        """The first few maps (held-out ones, if there are any), the next image as the style reference of each,
-        and the generated picture."""
+        """The first few maps (held-out ones, if there are any), the next image as the style reference of
+        each, and the generated picture."""
         return self.previews.grid(self.network)
 
     def arrays(self) -> dict[str, np.ndarray]:

@@ -1,7 +1,7 @@
 """Pictures during training: some maps of the latent cache, each in the style of the next map's image."""
 from __future__ import annotations
 
-from typing import Any, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +23,7 @@ class Previews:
     latents: a datasets.latents.Latents. schedule: the one of training.
     """
 
-    def __init__(self, latents: Any, indices: Sequence[int], schedule: Schedule, autoencoder: Any,
+    def __init__(self, latents: Any, indices: Any, schedule: Schedule, autoencoder: Any,
                  seed: int) -> None:
         self.latents, self.indices = latents, np.asarray(indices)
         self.schedule, self.autoencoder, self.seed = schedule.window(STRENGTH, STEPS), autoencoder, seed

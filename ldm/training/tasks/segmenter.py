@@ -21,13 +21,14 @@ BLUR = 1.2                  # largest standard deviation of the blur, in pixels
 QUALITY = (30, 95)          # of JPEG
 
 
-def cut(array: np.ndarray, box: Sequence[float], size: Sequence[int], smooth: bool) -> np.ndarray:
+def cut(array: np.ndarray, box: Sequence[float], size: tuple[int, int], smooth: bool) -> np.ndarray:
     """A part of an H x W [x 3] uint8 array, resized to `size` = (width, height).
 
     box: (left, top, right, bottom) as shares of the sides, 0..1. smooth: for pictures, not for label maps."""
     height, width = array.shape[:2]
     pixels = tuple(np.multiply(box, (width, height, width, height)))
-    return np.asarray(Image.fromarray(array).resize(size, Image.LANCZOS if smooth else Image.NEAREST, pixels))
+    resample = Image.LANCZOS if smooth else Image.NEAREST       # type: ignore[attr-defined]
+    return np.asarray(Image.fromarray(array).resize(size, resample, pixels))
 
 
 def disturb(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -75,7 +76,7 @@ class SegmenterTask:
 
     def __init__(self, network: Any, versions: Sequence[Sequence[np.ndarray]], maps: Sequence[np.ndarray],
                  size: Sequence[int], options: dict) -> None:
-        self.network, self.versions, self.maps, self.size = network, versions, maps, tuple(size)
+        self.network, self.versions, self.maps, self.size = network, versions, maps, (size[0], size[1])
         self.options = options
 
     def batch(self, step: int) -> dict[str, np.ndarray]:

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable, Optional, Sequence, Union
+from typing import Any, Callable, Optional, Union
 
 import numpy as np
 
@@ -26,7 +26,7 @@ class Validation:
     `Previews` returns them. Without `metrics`, or without an autoencoder, only losses are measured.
     """
 
-    def __init__(self, latents: Any, indices: Sequence[int], schedule: Schedule, options: dict,
+    def __init__(self, latents: Any, indices: Any, schedule: Schedule, options: dict,
                  autoencoder: Optional[Any] = None, metrics: Optional[Metrics] = None) -> None:
         self.latents, self.indices, self.schedule, self.options = latents, indices, schedule, options
         self.previews = autoencoder and Previews(latents, indices, schedule, autoencoder, options["seed"])
