@@ -161,6 +161,16 @@ def onednn():
                    "`pip install -r requirements.txt`")
 
 
+def processor():
+    """What of the processor makes networks fast; bf16 is for --precision and training.precision."""
+    names = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "AVX512_BF16", "amx_bf16": "AMX"}
+    flags = runtime.cpu_flags()
+    found = ", ".join(name for flag, name in names.items() if flag in flags) or "nothing that is looked for"
+    has = runtime.cpu_has_bf16()
+    return Finding("processor", has, False, found + (": bf16 is possible" if has else ""),
+                   "networks compute in fp32")
+
+
 # ---- CUDA, MPI ---------------------------------------------------------------------------------------------
 
 def device():

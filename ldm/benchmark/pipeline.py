@@ -57,7 +57,7 @@ class Apart:
 
 
 class InPrecision(Apart):
-    """The same in less than fp32, on a GPU."""
+    """The same in less than fp32, on a GPU or a processor that has bf16."""
 
     def __init__(self, unet, options, one_hot, kind):
         super().__init__(in_precision(unet, options, kind), one_hot)
@@ -86,8 +86,11 @@ def ways_of(unet, direct, fast, options, one_hot):
         return {"the entry's way": EntrysWay(unet, one_hot), "ours": Apart(unet, one_hot),
                 **{f"ours, {kind}": InPrecision(unet, options, one_hot, kind)
                    for kind in runtime.PRECISIONS[1:]}}
-    return {"the entry's way": EntrysWay(unet, one_hot), "kept and shared": Apart(unet, one_hot),
+    ways = {"the entry's way": EntrysWay(unet, one_hot), "kept and shared": Apart(unet, one_hot),
             "and fused": Apart(direct, one_hot), "and Winograd (ours)": Apart(fast, one_hot)}
+    if runtime.cpu_has_bf16() and fast is not unet:
+        ways["ours, bf16"] = InPrecision(unet, options, one_hot, "bf16")
+    return ways
 
 
 def step(way, z):
@@ -156,7 +159,7 @@ def steps_table(ways, z, multiplications, repeats, peaks):
         rows.append({
             "way": name, "maps, processor s": kept[name].cpu, "step, s": time.wall, "processor s": time.cpu,
             "ratio": time.wall / base.wall, "processor ratio": time.cpu / base.cpu,
-            "share of the peak": peaks[way.kind].share(multiplications, time),
+            "share of the peak": way.kind in peaks and peaks[way.kind].share(multiplications, time) or None,
             "passes differ by": apart(passes[name], passes[first]),
             "the step by": apart(results[name], results[first])})
     return rows

@@ -51,13 +51,18 @@ def on_gpu() -> bool:
     return bool(visible_devices())
 
 
+def cpu_flags() -> set[str]:
+    """What this processor can do, in the words of Linux' /proc/cpuinfo."""
+    try:
+        return set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return set()
+
+
 def cpu_has_bf16() -> bool:
     """Does this processor multiply bf16 numbers, and is oneDNN here, which knows how?"""
-    try:
-        flags = set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:
-        return False
-    return bool(flags & {"avx512_bf16", "amx_bf16"}) and bool(onednn.package() or onednn.in_cache())
+    has_onednn = onednn.package() is not None or onednn.in_cache() is not None
+    return has_onednn and bool(cpu_flags() & {"avx512_bf16", "amx_bf16"})
 
 
 def check_precision(kind: str, where: str) -> None:
