@@ -1,4 +1,4 @@
-"""Configs are data: YAML laid over defaults, leaves overridden; unknown keys and wrong types stop the run."""
+"""Configs are YAML files over defaults, with overrides; unknown keys and wrong types stop the run."""
 from __future__ import annotations
 
 import copy
@@ -12,11 +12,10 @@ import yaml
 from ldm import values
 from ldm.documents import parse_yaml, read_yaml, short
 from ldm.errors import UserError
-from ldm.files import replacing
+from ldm.files import Name, replacing
 
-# The entry at full size (FIDELITY: 501,540,358 parameters), and the schema: every key that a model or a
-# training config may have, with the type that its value must have. The network sections are the
-# constructors' arguments.
+# The defaults are the entry at full size (its U-Net has 501,540,358 parameters). They are the schema too:
+# every allowed key, with the type of its value. The network sections are constructor arguments.
 DEFAULTS = {
     "image_size": [512, 384],               # width, height
     "schedule": "linear",                   # linear | cosine | paper
@@ -35,63 +34,65 @@ DEFAULTS = {
     },
     "training": {                           # tools/train.py
         "learning_rate": 1.0e-4, "weight_decay": 0.0, "batch_size": 30, "steps": 266000, "warmup_steps": 0,
-        "micro_batch": 0,                   # items computed at once; 0: all of a process' share of the batch
-        "checkpointing": "none",            # none | blocks, which are computed twice and need less memory
+        "micro_batch": 0,                   # items computed at once; 0: this process' whole share of a batch
+        "checkpointing": "none",            # none | blocks (recomputed in the backward pass: less memory)
         "precision": "fp32",                # of convolutions and attention: fp32 | bf16; on a GPU tf32 | fp16
         "decay": "none",                    # none | cosine
         "ema_rate": 0.9999,
-        "more_ema_rates": [],               # further averages of the same run, each with files of its own
+        "more_ema_rates": [],               # further EMA weights of the same run, each with its own files
         "label_drop": 0.2,
         "loss": "mse+vb",                   # mse | mse+vb | mse+vb_rescaled
-        "held_out": 0.0,                    # never trained on, to validate: so many images, or below 1 a part
+        "held_out": 0.0,                    # images for validation: a number, or a fraction if below 1
         "seed": 0, "save_every": 2000, "sample_every": 2000, "log_every": 10,
         "metrics_every": 10000,             # steps, at the next save
-        "keep": 3, "keep_best": 2,          # checkpoints: the newest, and the best by a number of validation
+        "keep": 3, "keep_best": 2,          # checkpoints: the newest, and the best by a validation metric
         "best_by": "loss",
     },
     "autoencoder_training": {               # tools/train_autoencoder.py
         "learning_rate": 4.5e-6, "weight_decay": 0.0, "batch_size": 12, "steps": 250000, "warmup_steps": 0,
         "micro_batch": 0, "checkpointing": "none", "decay": "none", "ema_rate": 0.999,
-        "crop": 256,                        # pixels, a side
-        "linear_start": False,              # begin as the linear autoencoder: for small ones from scratch
-        "lpips": [],                        # weights of LPIPS, see ldm/training/tasks/perceptual.py
-        "perceptual_weight": 1.0,           # of LPIPS; without its files
-        "gradient_weight": 1.0,             # of the edges instead
+        "crop": 256,                        # pixels per side
+        "linear_start": False,              # start as a linear autoencoder: for small ones from scratch
+        "lpips": [],                        # weight files of LPIPS, see ldm/training/tasks/perceptual.py
+        "perceptual_weight": 1.0,           # of LPIPS, if its files are given
+        "gradient_weight": 1.0,             # of the edge loss, which is used without LPIPS
         "codebook_weight": 1.0,
         "discriminator_weight": 0.75,       # 0: no discriminator
         "discriminator_start": 0, "discriminator_channels": 64,
-        "quantize_after": 0,                # steps before the codebook, which is then fitted to the latents:
-                                            # from the start, latents of a new encoder would collapse onto it
+        "quantize_after": 0,                # steps without codebook, which is then fitted to the latents;
+                                            # used from the start, a new encoder's latents collapse onto it
         "seed": 0, "save_every": 2000, "sample_every": 2000, "log_every": 10, "keep": 3,
     },
     "segmenter_training": {                 # tools/train_segmenter.py
         "learning_rate": 1.0e-3, "weight_decay": 0.01, "batch_size": 16, "steps": 40000, "warmup_steps": 500,
         "decay": "cosine", "ema_rate": 0.999,
         "micro_batch": 0,
-        "least_crop": 0.4,                  # of the picture's sides; half the pictures are whole
+        "least_crop": 0.4,                  # fraction of the picture's sides; half of the pictures are whole
         "seed": 0, "save_every": 2000, "sample_every": 2000, "log_every": 10, "keep": 3,
     },
 }
 
 
-NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")       # YAML takes 1e-5 for a word
-LARGEST = 2 ** 31                       # of whole numbers, which C code gets
-ITEMS = {"training.more_ema_rates": 0.0, "autoencoder_training.lpips": ""}      # of lists that are empty here
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")       # YAML reads 1e-5 as a word
+LARGEST = 2 ** 31                       # limit of whole numbers, which are passed to C code
+ITEMS = {"training.more_ema_rates": 0.0, "autoencoder_training.lpips": ""}      # item types of empty lists
 
 
 def checked(value: Any, like: Any, where: object, name: str) -> Any:
-    """`value` if it has the default `like`'s type, else a UserError. A whole number may stand for a float,
-    and so may a text such as 1e-5; numbers are finite."""
+    """`value` if it has the type of the default `like`, else a UserError.
+
+    A whole number, or a text such as 1e-5, is accepted as a float. Numbers must be finite.
+    """
     if isinstance(like, float):
         value = _float(value)
     right = type(value) is type(like) or like is None
     if right and isinstance(value, float) and not math.isfinite(value):
-        raise UserError(where, f"'{name}' is {value}", "a finite number is needed")
+        raise UserError(where, f"'{name}' is {value}", "give a finite number")
     if right and type(value) is int and abs(value) >= LARGEST:
-        raise UserError(where, f"'{name}' is {short(value)}", f"a number below {LARGEST} is needed")
+        raise UserError(where, f"'{name}' is {short(value)}", f"give a number below {LARGEST}")
     if not right:
         raise UserError(where, f"'{name}' is {short(value)}",
-                        f"{KINDS[type(like)]} like {short(like)} is needed")
+                        f"give {KINDS[type(like)]} like {short(like)}")
     if isinstance(like, list) and (like or name in ITEMS):
         return [checked(v, like[0] if like else ITEMS[name], where, name) for v in value]
     return value
@@ -101,8 +102,8 @@ KINDS = {int: "a whole number", float: "a number", str: "a word", bool: "true or
          dict: "a mapping"}
 
 
-def _float(value):
-    """`value` as a float where it is a number in another spelling, else as it is."""
+def _float(value: Any) -> Any:
+    """`value` as a float if it is a number in another notation, else unchanged."""
     if type(value) is str and len(value) < 100 and NUMBER.fullmatch(value):
         return float(value)
     if type(value) is int:
@@ -111,12 +112,12 @@ def _float(value):
 
 
 def merge(defaults: dict, tree: dict, where: object, prefix: str = "") -> dict:
-    """A copy of `defaults` with `tree`'s leaves laid over it; every key of `tree` must be in `defaults`."""
+    """A copy of `defaults` with the leaves of `tree`; every key of `tree` must be in `defaults`."""
     merged = copy.deepcopy(defaults)
     for key, value in tree.items():
         if key not in defaults:
             raise UserError(where, f"unknown key {short(f'{prefix}{key}')}",
-                            f"keys here are {', '.join(sorted(defaults))}")
+                            f"choose {', '.join(sorted(defaults))}")
         name = f"{prefix}{key}"
         if isinstance(defaults[key], dict) and isinstance(value, dict):
             merged[key] = merge(defaults[key], value, where, f"{name}.")
@@ -126,7 +127,7 @@ def merge(defaults: dict, tree: dict, where: object, prefix: str = "") -> dict:
 
 
 def override(config: dict, assignments: Sequence[str]) -> dict:
-    """A copy of `config` with leaves set by texts such as "training.learning_rate=2.0e-5"."""
+    """A copy of `config` with the leaves that texts such as "training.learning_rate=2.0e-5" set."""
     config = copy.deepcopy(config)
     for text in assignments:
         path, equals, raw = text.partition("=")
@@ -138,19 +139,22 @@ def override(config: dict, assignments: Sequence[str]) -> dict:
             known, node = False, config
         if not equals or not known or isinstance(node[leaf], dict):
             options = ", ".join(sorted(node)) if isinstance(node, dict) else ", ".join(sorted(config))
-            raise UserError(_cut(text), "sets no option", f"key=value with a key of {options}")
+            raise UserError(_cut(text), "is not an option", f"write key=value with one of the keys {options}")
         node[leaf] = checked(parse_yaml(raw, _cut(text)), node[leaf], _cut(text), path)
     return config
 
 
-def _cut(text):
+def _cut(text: str) -> str:
     """An assignment as the subject of an error."""
     return text if len(text) <= 80 else f"{text[:80]}..."
 
 
-def load(path: object, assignments: Sequence[str] = (), networks: Sequence[str] = ()) -> dict:
+def load(path: Name, assignments: Sequence[str] = (), networks: Sequence[str] = ()) -> dict:
     """The config of a YAML file: defaults, then the file, then `assignments`; every value is checked.
-    networks: those that will be built of it (unet, autoencoder, segmenter), see values.check_networks."""
+
+    networks: the networks that will be built from it (unet, autoencoder, segmenter), see
+    values.check_networks. Raises UserError for unknown keys, wrong types and values out of range.
+    """
     config = options(path, assignments, DEFAULTS)
     overridden = [text.partition("=")[0] for text in assignments]
     values.check(config, path, overridden)
@@ -158,12 +162,12 @@ def load(path: object, assignments: Sequence[str] = (), networks: Sequence[str] 
     return config
 
 
-def options(path: object, assignments: Sequence[str], defaults: dict) -> dict:
-    """What a YAML file says over `defaults`, and `assignments` over that; keys and types are checked."""
+def options(path: Name, assignments: Sequence[str], defaults: dict) -> dict:
+    """`defaults`, replaced by a YAML file's values, then by `assignments`; keys and types are checked."""
     return override(merge(defaults, read_yaml(path), path), assignments)
 
 
-def save(path: object, config: dict) -> None:
+def save(path: Name, config: dict) -> None:
     """Write `config` as YAML, atomically."""
     with replacing(path) as temporary:
         temporary.write_text(yaml.safe_dump(config, sort_keys=False, default_flow_style=None))

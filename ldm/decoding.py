@@ -1,41 +1,43 @@
-"""From a file that anybody may have written to pixels: formats by name, sizes bounded, pictures upright."""
+"""Safe decoding of image files: listed formats only, bounded size, EXIF orientation applied."""
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from ldm.errors import UserError
-from ldm.files import open_regular
+from ldm.files import Name, open_regular
 
-# Pillow by itself takes any format that it knows, and hands PostScript to Ghostscript, whatever the suffix.
+# Without this list Pillow opens every format it knows, and passes PostScript to Ghostscript.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 NAMES = "PNG, JPEG, WebP, BMP, TIFF or GIF"
-MAX_PIXELS = 120_000_000                # of a picture: some 500 MB while it is decoded
-# What stands at the beginning of files that are often given a picture's name.
-STRANGERS = ((0, b"%!PS", "PostScript"), (0, b"\xc5\xd0\xd3\xc6", "PostScript"), (0, b"%PDF", "a PDF"),
-             (4, b"ftyp", "HEIC or AVIF, as telephones write it"), (0, b"\x00\x00\x00\x0cjP", "JPEG 2000"),
-             (0, b"8BPS", "a Photoshop file"), (0, b"version https://git-lfs", "a Git LFS pointer"),
-             (0, b"<", "text, perhaps a web page"), (0, b"\x1f\x8b", "gzip"), (0, b"PK", "a zip file"))
+MAX_PIXELS = 120_000_000                # about 500 MB while the picture is decoded
+# Signatures of other files that often have a picture's name: (offset, bytes, description).
+SIGNATURES = ((0, b"%!PS", "PostScript"), (0, b"\xc5\xd0\xd3\xc6", "PostScript"), (0, b"%PDF", "a PDF"),
+              (4, b"ftyp", "HEIC or AVIF, as phones write it"), (0, b"\x00\x00\x00\x0cjP", "JPEG 2000"),
+              (0, b"8BPS", "a Photoshop file"), (0, b"version https://git-lfs", "a Git LFS pointer"),
+              (0, b"<", "text, perhaps a web page"), (0, b"\x1f\x8b", "gzip"), (0, b"PK", "a zip file"))
 
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS     # Pillow's own check, at twice as many, is then never the first
-warnings.filterwarnings("ignore", module=r"PIL\.")      # on metadata that is not used here
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS     # Pillow itself refuses at twice this number, after our check
+warnings.filterwarnings("ignore", module=r"PIL\.")      # about metadata that is not used here
 
 
 class Decoded(NamedTuple):
-    """The first frame of a picture's file, turned as its EXIF orientation says."""
+    """The first frame of an image file, with its EXIF orientation applied."""
     image: Image.Image
     format: str                 # one of FORMATS
-    raw: str                    # Pillow's name for how a pixel is stored: "L;4" are greys of 4 bits
+    raw: str                    # Pillow's name for the stored pixel format: "L;4" is grey with 4 bits
     compression: str            # of a TIFF, else ""
 
 
-def decode(path: str | Path) -> Decoded:
-    """Open and decode `path`. Whatever is wrong with it is a UserError: no regular file, another format, too
-    many pixels (told by the header, before anything is decoded), a file cut off or damaged."""
+def decode(path: Name) -> Decoded:
+    """Open and decode `path`.
+
+    Raises UserError for every fault: not a regular file, another format, too many pixels (known from the
+    header, before anything is decoded), a truncated or damaged file.
+    """
     with open_regular(path, "a picture") as file:
         beginning = file.read(32)
         file.seek(0)
@@ -43,16 +45,16 @@ def decode(path: str | Path) -> Decoded:
             image = Image.open(file, formats=FORMATS)
             if image.width * image.height > MAX_PIXELS:
                 raise UserError(path, f"is {image.width} x {image.height} pixels",
-                                f"{MAX_PIXELS // 10 ** 6} million at most are read: make it smaller")
-            kind = "JPEG" if image.format == "MPO" else image.format
+                                f"reduce it to at most {MAX_PIXELS // 10 ** 6} million pixels")
+            kind = "JPEG" if image.format == "MPO" else str(image.format)
             raw, compression = _stored(image), str(image.info.get("compression", ""))
             image.load()
             return Decoded(ImageOps.exif_transpose(image), kind, raw, compression)
         except UserError:
             raise
-        except Exception as e:              # decoders of damaged files raise anything: struct.error, ...
+        except Exception as e:              # for damaged files decoders raise anything: struct.error, ...
             raise UserError(path, f"cannot be read as an image ({_reason(beginning, e)})",
-                            f"a whole {NAMES} file is needed") from None
+                            f"give an intact {NAMES} file") from None
 
 
 def _stored(image):
@@ -67,21 +69,24 @@ def _reason(beginning, error):
         return "it is empty"
     if isinstance(error, Image.DecompressionBombError):
         return f"more than {MAX_PIXELS // 10 ** 6} million pixels"
-    for offset, signature, name in STRANGERS:
+    for offset, signature, name in SIGNATURES:
         if beginning[offset:].startswith(signature):
             return f"it is {name}"
     if isinstance(error, Image.UnidentifiedImageError):
-        return "it is of another kind or damaged"
+        return "unknown format, or damaged"
     return " ".join(str(error).split())[:120] or type(error).__name__
 
 
-def whole_greys(decoded: Decoded, path: str | Path) -> np.ndarray | None:
-    """Greys of more than 8 bits as 8-bit ones, H x W uint8, white being the largest value that the file can
-    hold; None for other pictures. UserError for greys without an agreed white: signed or floating point."""
+def whole_greys(decoded: Decoded, path: Name) -> np.ndarray | None:
+    """A grey image of more than 8 bits as H x W uint8, or None for other images.
+
+    The largest value of the file's type becomes white. Raises UserError for signed and floating-point greys,
+    for which no white is defined.
+    """
     mode, raw = decoded.image.mode, decoded.raw
     if mode == "F" or raw.endswith("S"):
-        raise UserError(path, "holds floating-point or signed greys, for which no white is agreed",
-                        "save it with 8 bits a channel")
+        raise UserError(path, "holds floating-point or signed greys, for which white is not defined",
+                        "save it with 8 bits per channel")
     if mode == "I" and raw.startswith("I;32"):
         values, white = np.asarray(decoded.image).view(np.uint32), 2 ** 32 - 1
     elif mode == "I" or mode.startswith("I;16"):
@@ -91,9 +96,11 @@ def whole_greys(decoded: Decoded, path: str | Path) -> np.ndarray | None:
     return np.round(values / (white / 255)).astype(np.uint8)
 
 
-def to_rgb(decoded: Decoded, path: str | Path) -> Image.Image:
-    """A photograph as an RGB image. Greys, palettes, CMYK and YCbCr are converted; transparency becomes
-    white."""
+def to_rgb(decoded: Decoded, path: Name) -> Image.Image:
+    """A photograph as an RGB image; grey, palette, CMYK and YCbCr are converted, transparent becomes white.
+
+    Raises UserError for a colour space that cannot be converted.
+    """
     greys = whole_greys(decoded, path)
     image = decoded.image if greys is None else Image.fromarray(greys)
     try:
@@ -101,5 +108,6 @@ def to_rgb(decoded: Decoded, path: str | Path) -> Image.Image:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         return image.convert("RGB")
-    except ValueError:                  # Pillow has no way from here to RGB, as from LAB
-        raise UserError(path, f"has colours of another kind ({image.mode})", "save it as RGB") from None
+    except ValueError:                  # Pillow cannot convert, for instance from LAB
+        raise UserError(path, f"has a colour space that is not supported ({image.mode})",
+                        "save it as RGB") from None

@@ -1,31 +1,34 @@
-"""YAML and JSON that anybody may have written: read in bounded time, every fault a UserError of one line."""
+"""Safe reading of YAML and JSON: bounded time and memory, and a UserError of one line for every fault."""
+from __future__ import annotations
+
 import json
 from pathlib import Path
+from typing import Any, NoReturn
 
 import yaml
 
 from ldm import files
 from ldm.errors import UserError
 
-DEPTH = 50                  # of lists and mappings inside each other
-NODES = 5000                # of a YAML document, each alias counted as all that it stands for
-DIGITS = 100                # of a number; Python takes quadratic time for a long one
+DEPTH = 50                  # nesting of lists and mappings
+NODES = 5000                # values in a YAML document, with each alias expanded
+DIGITS = 100                # in a number; Python takes quadratic time for a long one
 YAML_BYTES, JSON_BYTES = 2 ** 16, 2 ** 28
 SHOWN = 60                  # characters of a value in a message
-# PyYAML's constructors let through what Python's own say of a bad date, number or tag.
+# PyYAML's constructors pass on Python's own errors for a bad date, number or tag.
 FAULTS = (yaml.YAMLError, ValueError, KeyError, AttributeError, TypeError, RecursionError, OverflowError)
 
 
-def short(value):
-    """`value` as a message may show it: on one line, cut where it is long."""
+def short(value: object) -> str:
+    """`value` for a message: on one line, cut if it is long."""
     text = value if isinstance(value, Path) else repr(value)
     text = str(text)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({len(text)} characters)"
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which by itself has no limits: it takes minutes for 5000 brackets, and an alias
-    of an alias of an alias stands for more than any memory holds."""
+    """PyYAML's safe loader with limits. Without them 5000 brackets take minutes, and nested aliases expand
+    beyond any memory."""
 
     depth = count = 0
 
@@ -47,19 +50,19 @@ class _Loader(yaml.SafeLoader):
     def get_single_node(self):
         node = super().get_single_node()
         if node is not None and _weight(node, {}) > NODES:
-            raise yaml.YAMLError(f"stands for more than {NODES} values")
+            raise yaml.YAMLError(f"expands to more than {NODES} values")
         return node
 
 
 def _weight(node, known):
-    """How many nodes there are at and below `node`. known: {id: that, None while it is counted}."""
+    """The number of nodes at and below `node`. known: {id: number, or None while it is being counted}."""
     if id(node) not in known:
         known[id(node)] = None
         below = node.value if isinstance(node, yaml.CollectionNode) else ()
         parts = [part for item in below for part in (item if isinstance(item, tuple) else (item,))]
         known[id(node)] = 1 + sum(_weight(part, known) for part in parts)
     if known[id(node)] is None:
-        raise yaml.YAMLError("an alias stands for a part of itself")
+        raise yaml.YAMLError("an alias contains itself")
     return known[id(node)]
 
 
@@ -76,50 +79,53 @@ for _kind in ("int", "float"):
                             _short_number(getattr(yaml.SafeLoader, f"construct_yaml_{_kind}")))
 
 
-def parse_yaml(text, where):
-    """What a YAML text says, as plain values. `where` is the subject of the UserError for what is no YAML."""
+def parse_yaml(text: str, where: object) -> Any:
+    """The plain values of a YAML text. `where` is the subject of the UserError for invalid YAML."""
     try:
-        return yaml.load(text, _Loader)                     # a SafeLoader: it makes plain values alone
+        return yaml.load(text, _Loader)                     # a SafeLoader: it makes plain values only
     except FAULTS as e:
         problem = " ".join(str(e).split())[:200] or type(e).__name__
         raise UserError(where, f"cannot be read as YAML ({problem})",
-                        "plain values are needed") from None
+                        "correct the YAML; use plain values only") from None
 
 
-def read_text(path, limit, wanted):
-    """The text of a file, UTF-8 with or without a byte order mark, of `limit` bytes at most."""
+def read_text(path: files.Name, limit: int, wanted: str) -> str:
+    """The text of a UTF-8 file (with or without byte order mark) of at most `limit` bytes.
+
+    wanted: what the UserError asks for, such as "a YAML file".
+    """
     with files.open_regular(path, wanted) as file:
         try:
             data = file.read(limit + 1)
             if len(data) > limit:
-                raise UserError(path, f"is larger than {limit} bytes", f"{wanted} is needed")
+                raise UserError(path, f"is larger than {limit} bytes", f"give {wanted}")
             return data.decode("utf-8-sig")
         except (OSError, UnicodeDecodeError) as e:
             raise UserError(path, f"cannot be read ({getattr(e, 'strerror', None) or e})",
-                            f"{wanted} is needed") from None
+                            f"give {wanted}") from None
 
 
-def read_yaml(path):
-    """The mapping in a YAML file; an unreadable file, bad YAML or another kind of document is a UserError."""
+def read_yaml(path: files.Name) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises UserError if it is unreadable, invalid or not a mapping."""
     tree = parse_yaml(read_text(path, YAML_BYTES, "a YAML file"), path)
     if not isinstance(tree, dict):
-        raise UserError(path, "holds no options", "a mapping of options is needed")
+        raise UserError(path, "is not a mapping of options", "write lines of the form `key: value`")
     for key in tree:
         if not isinstance(key, str):
-            raise UserError(path, f"unknown key {short(key)}", "keys are words")
+            raise UserError(path, f"unknown key {short(key)}", "use words as keys")
     return tree
 
 
-def read_json(path, wanted):
-    """What a JSON file says; `wanted` says in its UserError what is needed."""
+def read_json(path: files.Name, wanted: str) -> Any:
+    """The value in a JSON file. wanted: what the UserError asks for."""
     try:
         return json.loads(read_text(path, JSON_BYTES, wanted), parse_constant=_no_constant)
     except UserError:
         raise
     except (ValueError, RecursionError) as e:
         raise UserError(path, f"cannot be read as JSON ({' '.join(str(e).split())[:200]})",
-                        f"{wanted} is needed") from None
+                        f"give {wanted}") from None
 
 
-def _no_constant(name):
-    raise ValueError(f"{name} is no number of JSON's")
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")

@@ -1,18 +1,23 @@
-"""The one kind of exception that a user can cause."""
+"""The exception for everything that a user can cause."""
+from __future__ import annotations
+
+from typing import Iterable, Optional
 
 
 class UserError(Exception):
-    """What a user can mend: `subject` is the file or option, `problem` its fault, `allowed` what is right.
+    """An error that the user can fix.
 
-    Tools print it as one line `error: subject: problem; allowed` and end with status 2. Where one look finds
-    many faults, `details` are their texts, which tools print before, a line each.
+    subject: the file or option. problem: what is wrong with it. remedy: what to do. details: further lines,
+    where one check finds many faults. Tools print the details, then `error: subject: problem; remedy`, and
+    exit with status 2.
     """
 
-    def __init__(self, subject, problem, allowed=None, details=()):
-        super().__init__(subject, problem, allowed, details)      # as given: pickled so between processes
+    def __init__(self, subject: object, problem: str, remedy: Optional[str] = None,
+                 details: Iterable[str] = ()) -> None:
+        super().__init__(subject, problem, remedy, details)       # unchanged, so that it can be pickled
         self.details = tuple(details)
 
-    def __str__(self):
-        subject, problem, allowed, _ = self.args
-        subject = str(subject) or "''"                            # an empty option has a name to point at too
-        return f"{subject}: {problem}" + (f"; {allowed}" if allowed else "")
+    def __str__(self) -> str:
+        subject, problem, remedy, _ = self.args
+        subject = str(subject) or "''"                            # an empty option is quoted to be visible
+        return f"{subject}: {problem}" + (f"; {remedy}" if remedy else "")

@@ -1,73 +1,83 @@
-"""Images at the edges of the program: H x W x 3 uint8 RGB arrays, label maps H x W uint8."""
+"""Reading and writing images (H x W x 3 uint8 RGB) and label maps (H x W uint8)."""
+from __future__ import annotations
+
 import io
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from ldm.decoding import decode, to_rgb
 from ldm.errors import UserError
-from ldm.files import kind_of, replacing
+from ldm.files import Name, kind_of, replacing
 from ldm.label_maps import classes
 
 SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-MAP_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")            # of formats that keep a label map's values
-PROPORTIONS = 0.02                      # sides' ratios that differ by less are called the same
+MAP_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")            # of lossless formats, for label maps
+PROPORTIONS = 0.02                      # aspect ratios that differ by less count as equal
 FITS = ("refuse", "crop")
+
+Size = Tuple[int, int]                  # width, height
 
 
 class Reading(NamedTuple):
-    """How a user's files are taken, the same for every tool that reads them.
+    """How a user's files are read. All tools use the same rules.
 
-    ignore: values of label maps that are no class and become "other". fit: what happens to a label map of
-    other proportions than the size that it is read at: "refuse" it, or "crop" it to the middle; with "crop"
-    a photograph is cropped too, else it is stretched.
+    ignore: label values that are not classes and are read as "other".
+    fit: for a label map whose aspect ratio differs from the requested size: "refuse" it, or "crop" it to
+    the centre. With "crop" photographs are cropped too, otherwise they are stretched.
     """
-    ignore: tuple = ()
+    ignore: Tuple[int, ...] = ()
     fit: str = "refuse"
 
 
 AS_IS = Reading()
 
 
-def list_images(folder, suffixes=SUFFIXES):
-    """Image files directly in `folder`, sorted by name; a missing or empty folder is a UserError."""
+def list_images(folder: Name, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
+    """Image files directly in `folder`, sorted by name. Raises UserError if it is missing or has none."""
     folder = Path(folder)
     if kind_of(folder) != "folder":
-        raise UserError(folder, "is no folder", f"a folder of {', '.join(suffixes)} files is needed")
+        raise UserError(folder, "is not a folder", f"give a folder of {', '.join(suffixes)} files")
     try:
         found = sorted(folder.iterdir())
     except OSError as e:
-        raise UserError(folder, f"cannot be read ({e.strerror or e})", "a folder is needed") from None
+        raise UserError(folder, f"cannot be read ({e.strerror or e})", "give a readable folder") from None
     paths = [p for p in found if p.suffix.lower() in suffixes and not p.name.startswith(".")]
     if not paths:
-        raise UserError(folder, "holds no image", f"{', '.join(suffixes)} files are read")
+        raise UserError(folder, "holds no image", f"give a folder of {', '.join(suffixes)} files")
     return paths
 
 
-def read_image(path, size=None, fit="refuse"):
-    """RGB image H x W x 3 uint8. Grey, palette and RGBA files are converted (transparency over white), and an
-    EXIF orientation is applied; `size` = (width, height) resizes with an antialiasing filter. fit: see
-    Reading."""
-    return np.asarray(_sized(to_rgb(decode(path), path), size, fit, Image.LANCZOS))
+def read_image(path: Name, size: Optional[Size] = None, fit: str = "refuse") -> np.ndarray:
+    """Read an RGB image, H x W x 3 uint8.
+
+    Grey, palette and RGBA files are converted (transparent pixels become white), and the EXIF orientation is
+    applied. `size` = (width, height) resizes with an antialiasing filter. fit: see Reading. Raises UserError
+    if the file cannot be read as an image.
+    """
+    return np.asarray(_sized(to_rgb(decode(path), path), size, fit, Image.Resampling.LANCZOS))
 
 
-def read_labels(path, size=None, reading=AS_IS):
-    """Label map H x W uint8, every value checked to be a class; `size` (width, height) resizes, NEAREST. One
-    of other proportions than `size` is a UserError, or cropped: see Reading."""
+def read_labels(path: Name, size: Optional[Size] = None, reading: Reading = AS_IS) -> np.ndarray:
+    """Read a label map, H x W uint8. `size` = (width, height) resizes it by nearest neighbour.
+
+    Raises UserError if a value is not a class, or if the aspect ratio differs from that of `size` and
+    `reading` does not crop.
+    """
     image = Image.fromarray(classes(decode(path), path, reading.ignore))
     if size is not None and reading.fit == "refuse" and not same_proportions(image.size, size):
         part = math.gcd(*size)
         raise UserError(path, f"is {image.width} x {image.height} pixels, other proportions than "
                               f"{size[0] // part} : {size[1] // part}",
-                        "crop it, or give --fit crop to take its middle")
-    return np.asarray(_sized(image, size, reading.fit, Image.NEAREST))
+                        "crop it, or give --fit crop to use its centre")
+    return np.asarray(_sized(image, size, reading.fit, Image.Resampling.NEAREST))
 
 
-def same_proportions(a, b):
-    """Whether two sizes (width, height) have the same proportions, but for rounding."""
+def same_proportions(a: Size, b: Size) -> bool:
+    """Whether two sizes have the same aspect ratio, up to rounding."""
     return abs(a[0] * b[1] / (a[1] * b[0]) - 1) <= PROPORTIONS
 
 
@@ -83,26 +93,28 @@ def _sized(image, size, fit, filter):
     return image.resize(size, filter, box)
 
 
-def write_image(path, array, quality=95):
-    """Write uint8 H x W [x 3] under another name, then rename. JPEG or PNG by suffix."""
+def write_image(path: Name, array: np.ndarray, quality: int = 95) -> None:
+    """Write uint8 H x W [x 3] atomically, as JPEG or PNG by the suffix. Raises UserError if it cannot."""
     with replacing(path) as temporary:
         Image.fromarray(array).save(temporary, quality=quality)
 
 
-def jpeg_roundtrip(image, quality=75):
-    """H x W x 3 uint8 -> the same after JPEG: what the entry's rounds hand to each other."""
+def jpeg_roundtrip(image: np.ndarray, quality: int = 75) -> np.ndarray:
+    """Compress and decompress H x W x 3 uint8 as JPEG, as the entry does between its rounds."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=quality)
     return np.asarray(Image.open(buffer))
 
 
-def resize(image, size, smooth=True):
-    """H x W [x 3] uint8 to `size` = (width, height)."""
-    return np.asarray(Image.fromarray(image).resize(size, Image.LANCZOS if smooth else Image.NEAREST))
+def resize(image: np.ndarray, size: Size, smooth: bool = True) -> np.ndarray:
+    """Resize H x W [x 3] uint8 to `size`, antialiased or (smooth=False) by nearest neighbour."""
+    filter = Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST
+    return np.asarray(Image.fromarray(image).resize(size, filter))
 
 
-def grid(rows, headings=None, gap=6):
-    """Rows of equally large H x W x 3 images -> one uint8 picture, with optional headings over columns."""
+def grid(rows: Sequence[Sequence[np.ndarray]], headings: Optional[Sequence[str]] = None,
+         gap: int = 6) -> np.ndarray:
+    """Arrange rows of H x W x 3 uint8 images of one size in one picture, with headings above the columns."""
     height, width = rows[0][0].shape[:2]
     head = 18 if headings else 0
     columns = max(len(row) for row in rows)
@@ -120,11 +132,11 @@ def grid(rows, headings=None, gap=6):
     return canvas
 
 
-def to_network(image):
+def to_network(image: np.ndarray) -> np.ndarray:
     """H x W x 3 uint8 -> 3 x H x W float32 in -1..1."""
     return image.astype(np.float32).transpose(2, 0, 1) / 127.5 - 1
 
 
-def from_network(array):
+def from_network(array: np.ndarray) -> np.ndarray:
     """3 x H x W in about -1..1 -> H x W x 3 uint8, rounded and clipped."""
     return np.clip(np.round((array.transpose(1, 2, 0) + 1) * 127.5), 0, 255).astype(np.uint8)

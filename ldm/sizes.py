@@ -1,4 +1,6 @@
-"""How large the networks of a config are, layer by layer, from its numbers alone: nothing is built."""
+"""The sizes of a config's networks, layer by layer, computed from the config alone: nothing is built."""
+from __future__ import annotations
+
 import os
 from pathlib import Path
 from typing import Iterator, NamedTuple
@@ -8,9 +10,14 @@ CGROUP = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_by
 
 
 class Layer(NamedTuple):
-    """A convolution of `kernel` x `kernel` (0: a norm, whose inputs are its outputs) on maps `down` times
-    smaller than the network's input (0: a linear layer of one vector). `part`: encode, decode or modulate.
-    attention: multiply-accumulates go with the square of the positions, too; it has no weights."""
+    """A layer that counts for parameters, time or memory.
+
+    kernel: side of a convolution's kernel; 0 for a norm, whose inputs are its outputs.
+    down: how many times smaller its maps are than the network's input; 0 for a linear layer on one vector.
+    part: encode, decode or modulate.
+    attention: True for the product of an attention layer, which has no weights and grows with the square of
+    the number of positions.
+    """
 
     inputs: int
     outputs: int
@@ -26,14 +33,14 @@ class Layer(NamedTuple):
         return self.outputs * (self.inputs * self.kernel ** 2 + 1) if self.kernel else 2 * self.outputs
 
     def macs(self, height: int, width: int) -> int:
-        """Multiply-accumulates of one pass for inputs of this size."""
+        """Multiply-accumulate operations of one pass for a network input of this size."""
         positions = height * width // self.down ** 2 if self.down else 1
         if self.attention:
             return 2 * self.outputs * positions ** 2
         return self.inputs * self.outputs * self.kernel ** 2 * positions
 
     def numbers(self, height: int, width: int) -> int:
-        """What goes in and comes out, in numbers."""
+        """How many numbers are in the layer's inputs and outputs."""
         positions = height * width // self.down ** 2 if self.down else 1
         return (self.inputs + self.outputs) * positions
 
@@ -136,23 +143,23 @@ def autoencoder(o: dict) -> Iterator[Layer]:
     yield from (Layer(c, c, 0, 1, "decode"), Layer(c, 3, 3, 1, "decode"))
 
 
-def factor(o: dict) -> int:
-    """How much smaller the last level of `o["channel_mult"]` is than the first."""
-    return 2 ** (len(o["channel_mult"]) - 1)
+def factor(options: dict) -> int:
+    """The downsampling factor from the first to the last level of `options["channel_mult"]`."""
+    return 2 ** (len(options["channel_mult"]) - 1)
 
 
 def parameters(config: dict, name: str) -> int:
-    """How many numbers the network `name` of a config has: of a segmenter about so many."""
-    o = config[name]
+    """The number of parameters of the network `name` of a config; for a segmenter approximately."""
+    options = config[name]
     if name == "segmenter":
-        return sum(depth * h * h * (4 + 2 * o["mlp_ratio"] + (r * r if r > 1 else 0))
-                   for h, depth, r in zip(o["hidden"], o["depths"], o["reductions"]))
-    book = o["codebook_size"] * o["embed_dim"] if name == "autoencoder" else 0
-    return book + sum(layer.parameters for layer in {"unet": unet, "autoencoder": autoencoder}[name](o))
+        return sum(depth * h * h * (4 + 2 * options["mlp_ratio"] + (r * r if r > 1 else 0))
+                   for h, depth, r in zip(options["hidden"], options["depths"], options["reductions"]))
+    book = options["codebook_size"] * options["embed_dim"] if name == "autoencoder" else 0
+    return book + sum(layer.parameters for layer in {"unet": unet, "autoencoder": autoencoder}[name](options))
 
 
 def largest(config: dict, name: str) -> int:
-    """Bytes of what goes in and out of the largest layer for one picture of a config's size."""
+    """Bytes of the inputs and outputs of the largest layer, for one picture of the config's size."""
     width, height = config["image_size"]
     if name == "segmenter":
         return FLOAT * 6 * width * height
@@ -162,11 +169,11 @@ def largest(config: dict, name: str) -> int:
 
 
 def machine_memory() -> int:
-    """Bytes that this process may have: the machine's, or what its container is allowed."""
+    """Bytes of memory that this process may use: the machine's, or its container's limit."""
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in map(Path, CGROUP):
         try:
             found.append(int(path.read_text()))
-        except (OSError, ValueError):                       # no such group, or "max"
+        except (OSError, ValueError):                       # no such control group, or "max"
             continue
     return min(found)

@@ -1,9 +1,11 @@
-"""What the values of a config may be: the one place that says so, asked before anything is built or compiled.
+"""Which values a config may have. They are checked before anything is built or compiled.
 
-ldm/config.py knows keys and types. Here are ranges and choices, what the values of a network must be to each
-other so that it can be built, and what memory its weights take.
+ldm/config.py checks keys and types. This module checks ranges and choices, values of a network that must fit
+together, and whether the network fits into memory.
 """
-from typing import Optional, Sequence
+from __future__ import annotations
+
+from typing import Any, Callable, Mapping, NoReturn, Optional, Sequence, Tuple
 
 from ldm import sizes
 from ldm.documents import short
@@ -15,32 +17,35 @@ SCHEDULES = ("linear", "cosine", "paper")
 LOSSES = ("mse", "mse+vb", "mse+vb_rescaled")
 DECAYS = ("none", "cosine")
 CHECKPOINTING = ("none", "blocks")
-LATENT_CHANNELS = 3                     # of the latents that the U-Net is made for
-LARGEST_SEED = 2 ** 31 - 1              # what every library here takes
+LATENT_CHANNELS = 3                     # of the latents that the U-Net is built for
+LARGEST_SEED = 2 ** 31 - 1              # accepted by every library that we use
 LEAST_CROP = 32
 
+Rule = Tuple[Callable[[Any], bool], str]        # a check, and the allowed values in words
 
-def numbers(least, most, step=1):
-    """The rule of a number from `least` to `most`, a multiple of `step` if that is not 1."""
+
+def numbers(least: int, most: int, step: int = 1) -> Rule:
+    """The rule for a number from `least` to `most`, a multiple of `step`."""
     kind = "a number" if step == 1 else f"a multiple of {step}"
     return lambda v: least <= v <= most and (step == 1 or v % step == 0), f"{kind} from {least:,} to {most:,}"
 
 
-def one_of(words):
-    return lambda v: v in words, f"one of {', '.join(words)}"
+def one_of(words: Sequence[str]) -> Rule:
+    """The rule for a choice between words."""
+    return lambda v: v in words, f"{', '.join(words[:-1])} or {words[-1]}"
 
 
-def lists(rule, least, most):
-    """The rule of a list of `least` to `most` values that follow `rule` each."""
+def lists(rule: Rule, least: int, most: int) -> Rule:
+    """The rule for a list of `least` to `most` values that each follow `rule`."""
     is_right, words = rule
     length = f"{least}" if least == most else f"{least} to {most}"
-    return (lambda v: least <= len(v) <= most and all(map(is_right, v)), f"a list of {length}, each {words},")
+    return (lambda v: least <= len(v) <= most and all(map(is_right, v)), f"a list of {length}, each {words}")
 
 
-RATE = (lambda v: 0 <= v < 1, "a rate of 0 to below 1")
-SHARE = (lambda v: 0 <= v <= 1, "a share of 0 to 1")
-POSITIVE = (lambda v: 0 < v <= 1e30, "a number above 0")
-WEIGHT = (lambda v: 0 <= v <= 1e30, "a number not below 0")
+RATE: Rule = (lambda v: 0 <= v < 1, "a number from 0 to below 1")
+SHARE: Rule = (lambda v: 0 <= v <= 1, "a number from 0 to 1")
+POSITIVE: Rule = (lambda v: 0 < v <= 1e30, "a number above 0")
+WEIGHT: Rule = (lambda v: 0 <= v <= 1e30, "a number of at least 0")
 STEPS = numbers(1, 10 ** 9)
 FROM_STEP = numbers(0, 10 ** 9)
 CHANNELS = numbers(1, 2 ** 16)
@@ -51,22 +56,22 @@ RUN = {"learning_rate": POSITIVE, "weight_decay": WEIGHT, "batch_size": numbers(
        "warmup_steps": FROM_STEP, "micro_batch": numbers(0, 2 ** 20), "decay": one_of(DECAYS),
        "ema_rate": RATE, "seed": numbers(0, LARGEST_SEED), "save_every": STEPS,
        "sample_every": STEPS, "log_every": STEPS, "keep": numbers(1, 10 ** 6)}
-RULES = {
+RULES: dict[str, Any] = {               # a Rule for each key, a dict of them for each section
     "image_size": lists(numbers(1, 2 ** 14), 2, 2),
     "schedule": one_of(SCHEDULES),
     "autoencoder": {
         "channels": CHANNELS, "channel_mult": MULT, "num_res_blocks": BLOCKS, "z_channels": CHANNELS,
         "codebook_size": numbers(1, 2 ** 24), "norm_groups": CHANNELS,
-        "embed_dim": (lambda v: v == LATENT_CHANNELS, f"{LATENT_CHANNELS}, which the U-Net's latents have,")},
+        "embed_dim": (lambda v: v == LATENT_CHANNELS, f"{LATENT_CHANNELS}, the U-Net's latent channels")},
     "unet": {
-        "num_classes": (lambda v: v == NUM_CLASSES, f"{NUM_CLASSES}, the classes of label maps,"),
+        "num_classes": (lambda v: v == NUM_CLASSES, f"{NUM_CLASSES}, the number of label classes"),
         "channels": numbers(2, 2 ** 16, 2), "channel_mult": MULT, "num_res_blocks": BLOCKS,
         "attention_downsampling": lists(numbers(1, 2 ** 10), 0, 16), "head_channels": CHANNELS,
         "dropout": RATE, "spade_channels": CHANNELS, "norm_groups": CHANNELS},
     "segmenter": {
         "hidden": lists(CHANNELS, 4, 4), "depths": lists(numbers(1, 256), 4, 4), "decoder": CHANNELS,
         "reductions": lists(numbers(1, 64), 4, 4), "mlp_ratio": numbers(1, 64),
-        "num_classes": (lambda v: v == NUM_CLASSES, f"{NUM_CLASSES}, the classes of label maps,"),
+        "num_classes": (lambda v: v == NUM_CLASSES, f"{NUM_CLASSES}, the number of label classes"),
         "patch": (lambda v: v in (3, 7), "3 or 7")},
     "training": {
         **RUN, "checkpointing": one_of(CHECKPOINTING), "precision": one_of(runtime.PRECISIONS),
@@ -77,24 +82,30 @@ RULES = {
         "perceptual_weight": WEIGHT, "gradient_weight": WEIGHT, "codebook_weight": WEIGHT,
         "discriminator_weight": WEIGHT, "discriminator_start": FROM_STEP,
         "discriminator_channels": numbers(8, 2 ** 12, 8), "quantize_after": FROM_STEP},
-    "segmenter_training": {**RUN, "least_crop": (lambda v: 0.01 <= v <= 1, "a share of 0.01 to 1")},
+    "segmenter_training": {**RUN, "least_crop": (lambda v: 0.01 <= v <= 1, "a number from 0.01 to 1")},
 }
 
 
 class Refusal:
-    """Raises the UserErrors of one config. where: its file; overridden: names that were given beside it,
-    which the file is not to blame for."""
+    """Raises the UserErrors of one config.
 
-    def __init__(self, where, overridden):
+    where: the config's file. overridden: keys that were set on the command line, whose errors do not name
+    the file.
+    """
+
+    def __init__(self, where: Optional[object], overridden: Sequence[str]) -> None:
         self.where, self.overridden = where, overridden
 
-    def __call__(self, name, value, allowed, of=""):
+    def __call__(self, name: str, value: Any, allowed: str, of: str = "") -> NoReturn:
         subject = name if self.where is None or name in self.overridden else f"{self.where}: {name}"
-        raise UserError(subject, f"is {short(value)}{of}", f"{allowed} is needed")
+        raise UserError(subject, f"is {short(value)}{of}", f"choose {allowed}")
 
 
 def check(config: dict, where: Optional[object] = None, overridden: Sequence[str] = ()) -> None:
-    """Refuse a value that no network and no training can have, with a UserError that names its key."""
+    """Raise a UserError that names the key if a value cannot be used by any network or training.
+
+    where, overridden: see Refusal.
+    """
     refuse = Refusal(where, overridden)
     _check_rules(config, RULES, refuse, "")
     _check_autoencoder(config["autoencoder"], refuse)
@@ -105,7 +116,7 @@ def check(config: dict, where: Optional[object] = None, overridden: Sequence[str
     _check_trainings(config, refuse)
 
 
-def _check_rules(tree, rules, refuse, prefix):
+def _check_rules(tree: Mapping[str, Any], rules: Mapping[str, Any], refuse: Refusal, prefix: str) -> None:
     for key, rule in rules.items():
         name, value = prefix + key, tree[key]
         if isinstance(rule, dict):
@@ -114,33 +125,33 @@ def _check_rules(tree, rules, refuse, prefix):
             refuse(name, value, rule[1])
 
 
-def _check_autoencoder(o, refuse):
-    if o["channels"] % o["norm_groups"]:
-        refuse("autoencoder.norm_groups", o["norm_groups"], "a divisor of channels",
-               f" for {o['channels']} channels")
+def _check_autoencoder(options: Mapping[str, Any], refuse: Refusal) -> None:
+    if options["channels"] % options["norm_groups"]:
+        refuse("autoencoder.norm_groups", options["norm_groups"], "a divisor of channels",
+               f" for {options['channels']} channels")
 
 
-def _check_unet(o, refuse):
-    for m in o["channel_mult"]:
-        if o["channels"] * m % o["norm_groups"]:
-            refuse("unet.norm_groups", o["norm_groups"], "a divisor of every level's channels",
-                   f" for {o['channels'] * m} channels")
-    levels = enumerate(o["channel_mult"])
-    attended = {m for i, m in levels if 2 ** i in o["attention_downsampling"]} | {o["channel_mult"][-1]}
+def _check_unet(options: Mapping[str, Any], refuse: Refusal) -> None:
+    mult, channels = options["channel_mult"], options["channels"]
+    for m in mult:
+        if channels * m % options["norm_groups"]:
+            refuse("unet.norm_groups", options["norm_groups"], "a divisor of every level's channels",
+                   f" for {channels * m} channels")
+    attended = {m for i, m in enumerate(mult) if 2 ** i in options["attention_downsampling"]} | {mult[-1]}
     for m in sorted(attended):
-        if o["channels"] * m % o["head_channels"]:
-            refuse("unet.head_channels", o["head_channels"], "a divisor of the channels of every attention",
-                   f" for {o['channels'] * m} channels")
+        if channels * m % options["head_channels"]:
+            refuse("unet.head_channels", options["head_channels"],
+                   "a divisor of the channels of every attention layer", f" for {channels * m} channels")
 
 
-def _check_trainings(config, refuse):
-    o, rates = config["training"], config["training"]["more_ema_rates"]
-    if len({f"{v:g}" for v in [*rates, o["ema_rate"]]}) <= len(rates):           # as in their files' names
-        refuse("training.more_ema_rates", rates, "a list of rates all different and other than ema_rate")
-    if o["loss"] != "mse" and not config["unet"]["learn_sigma"]:
-        refuse("training.loss", o["loss"], "mse", " without unet.learn_sigma")
-    o, autoencoder = config["autoencoder_training"], config["autoencoder"]
-    if o["linear_start"]:
+def _check_trainings(config: Mapping[str, Any], refuse: Refusal) -> None:
+    training, rates = config["training"], config["training"]["more_ema_rates"]
+    if len({f"{v:g}" for v in [*rates, training["ema_rate"]]}) <= len(rates):    # %g: as in file names
+        refuse("training.more_ema_rates", rates, "different rates, none equal to ema_rate")
+    if training["loss"] != "mse" and not config["unet"]["learn_sigma"]:
+        refuse("training.loss", training["loss"], "mse", " without unet.learn_sigma")
+    autoencoder = config["autoencoder"]
+    if config["autoencoder_training"]["linear_start"]:
         groups = autoencoder["norm_groups"]
         if groups < 3 or autoencoder["channels"] // groups < 4:
             refuse("autoencoder_training.linear_start", True, "3 or more norm_groups of 4 or more channels",
@@ -152,14 +163,17 @@ def _check_trainings(config, refuse):
 
 def check_networks(config: dict, names: Sequence[str], where: Optional[object] = None,
                    overridden: Sequence[str] = ()) -> None:
-    """Refuse what the networks `names` (unet, autoencoder, segmenter) of a checked config cannot do: pictures
-    that they cannot halve as often as they do, and weights or maps that this machine's memory cannot hold."""
+    """Raise UserError if the networks `names` (unet, autoencoder, segmenter) of a checked config cannot run.
+
+    The image size must be divisible by their downsampling factor. Their weights, and on the CPU their
+    largest feature map, must fit into this machine's memory.
+    """
     refuse = Refusal(where, overridden)
     size = config["image_size"]
     step = sizes.factor(config["autoencoder"]) if set(names) & {"unet", "autoencoder"} else 1
     step *= sizes.factor(config["unet"]) if "unet" in names else 1
     if any(side % step for side in size):
-        refuse("image_size", size, f"a width and a height, multiples of {step},")
+        refuse("image_size", size, f"a width and a height that are multiples of {step}")
     if "segmenter" in names:
         _check_segmenter_size(config, refuse)
     memory = sizes.machine_memory()
@@ -167,16 +181,17 @@ def check_networks(config: dict, names: Sequence[str], where: Optional[object] =
         weights = sizes.FLOAT * sizes.parameters(config, name)
         maps = 0 if runtime.on_gpu() else sizes.largest(config, name)
         if weights > memory:
-            refuse(name, f"a network of {weights / 1e9:.3g} GB", f"one for the {memory / 1e9:.3g} GB here")
+            refuse(name, f"a network of {weights / 1e9:.3g} GB",
+                   f"one that fits into the {memory / 1e9:.3g} GB of this machine")
         if maps > memory:
-            refuse("image_size", size, f"what fits into the {memory / 1e9:.3g} GB here",
-                   f", whose maps in the {name} take {maps / 1e9:.3g} GB")
+            refuse("image_size", size, f"a size that fits into the {memory / 1e9:.3g} GB of this machine",
+                   f", whose feature maps in the {name} take {maps / 1e9:.3g} GB")
 
 
-def _check_segmenter_size(config, refuse):
-    """Each stage's map must be as large as the square that its attention takes together."""
-    o = config["segmenter"]
-    first = (o["patch"] + 1) // 2
-    least = max(reduction * first * 2 ** i for i, reduction in enumerate(o["reductions"]))
+def _check_segmenter_size(config: Mapping[str, Any], refuse: Refusal) -> None:
+    """Each stage's map must be at least as large as the square that its attention reduces to one position."""
+    options = config["segmenter"]
+    first = (options["patch"] + 1) // 2
+    least = max(reduction * first * 2 ** i for i, reduction in enumerate(options["reductions"]))
     if min(config["image_size"]) < least:
-        refuse("image_size", config["image_size"], f"{least} or more a side for this segmenter")
+        refuse("image_size", config["image_size"], f"{least} or more pixels per side for this segmenter")

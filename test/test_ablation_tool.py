@@ -73,7 +73,7 @@ def test_bad_input(place):
     one_error(ablation(place, "--checkpoint", place / "none.safetensors"), "none.safetensors: is no file")
     one_error(ablation(place, "--rounds", place / "data/absent.yaml"), "absent.yaml")
     one_error(ablation(place, "--seed", 1), "holds results made otherwise (seed)")
-    one_error(ablation(place, "--train-images", place / "empty"), "empty: is no folder")
+    one_error(ablation(place, "--train-images", place / "empty"), "empty: is not a folder")
 
 
 def test_the_papers_rows_stand_beside_ours():

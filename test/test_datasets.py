@@ -85,7 +85,7 @@ def test_errors_come_when_their_item_is_asked_for():
         return 1 // (k - 3)
     with Reader(make, 9) as read:
         assert read(0) == -1
-        with pytest.raises(UserError, match="x.png: holds label 29; 0..28"):
+        with pytest.raises(UserError, match="x.png: holds label 29"):
             read(1)
         assert read(2) == -1
         with pytest.raises(RuntimeError, match="ZeroDivisionError"):

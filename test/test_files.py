@@ -97,7 +97,7 @@ def test_locks_and_logs_follow_no_link_and_empty_no_file(tmp_path):
     run.mkdir()
     for name in (".lock", "log.jsonl"):
         (run / name).symlink_to(victim)
-    with pytest.raises(UserError, match="cannot be a lock"), files.locked(run):
+    with pytest.raises(UserError, match="cannot be used as a lock"), files.locked(run):
         pass
     with pytest.raises(UserError, match="log.jsonl: cannot be written"):
         jsonl.append(run / "log.jsonl", {"step": 1})
@@ -126,7 +126,7 @@ def test_half_files_are_removed_and_nothing_else(tmp_path):
 @pytest.mark.parametrize("name", ["file", "pipe", "file/below"])
 def test_a_folder_to_write_in_is_a_folder(odd, name):
     (odd / "file").touch()
-    with pytest.raises(UserError, match="no folder|cannot be written"):
+    with pytest.raises(UserError, match="not a folder|cannot be written"):
         files.check_writable(odd / name)
 
 

@@ -39,7 +39,7 @@ def test_labels_are_checked(tmp_path):
     double = images.read_labels(tmp_path / "good.png", (58, 8))
     assert double.shape == (8, 58) and np.array_equal(double[0, ::2], good[0])
     Image.fromarray(good + 1).save(tmp_path / "high.png")
-    with pytest.raises(UserError, match="holds label 29; labels are 0..28"):
+    with pytest.raises(UserError, match="holds label 29; .*0..28"):
         images.read_labels(tmp_path / "high.png")
     Image.fromarray(good.astype(np.uint16) * 100).save(tmp_path / "deep.png")
     with pytest.raises(UserError, match="holds label 2800"):
@@ -107,10 +107,10 @@ def test_config_merges_overrides_and_checks(tmp_path):
 
 @pytest.mark.parametrize("text, words", [
     ("unet: {chanels: 64}", "unknown key 'unet.chanels'"),
-    ("unet: {channels: big}", "'unet.channels' is 'big'; a whole number like 256"),
+    ("unet: {channels: big}", "'unet.channels' is 'big'"),
     ("unet: {channels: true}", "'unet.channels' is True"),
     ("unet: [", "cannot be read as YAML"),
-    ("- 1", "holds no options"),
+    ("- 1", "mapping of options"),
     ("unet: {channel_mult: [1, x]}", "'unet.channel_mult' is 'x'")])
 def test_config_errors(tmp_path, text, words):
     with pytest.raises(UserError) as e:

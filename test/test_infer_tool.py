@@ -250,7 +250,7 @@ def test_empty_folder(model, pairs, tmp_path):
     one_error(run_tool("infer", "--model", model, "--masks", tmp_path / "empty"),
               tmp_path / "empty", "holds no image")
     one_error(run_tool("infer", "--model", model, "--masks", tmp_path / "none"),
-              tmp_path / "none", "is no folder")
+              tmp_path / "none", "is not a folder")
 
 
 def test_unwritable_output(model, pairs, tmp_path):

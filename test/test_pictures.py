@@ -173,7 +173,7 @@ def test_a_palette_of_the_classes_colours_is_read_by_colour(tmp_path):
 
 
 def test_indices_of_another_palette_are_classes_with_one_warning(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(label_maps, "_said", set())
+    monkeypatch.setattr(label_maps, "_warned", set())
     colours = np.random.default_rng(0).integers(50, 255, (29, 3))
     for name in ("a.png", "b.png"):
         assert np.array_equal(images.read_labels(saved(tmp_path / name, palette(MAP, colours))), MAP)
@@ -212,7 +212,7 @@ def grey_png(values, bits):
 
 
 @pytest.mark.parametrize("image, word", [
-    (RGB, "which is no class's"), (np.dstack([MAP] * 3 + [MAP * 0]), "transparent"),
+    (RGB, "belongs to no class"), (np.dstack([MAP] * 3 + [MAP * 0]), "transparent"),
     (np.uint16(MAP) * 257, "holds label"), (np.float32(MAP), "another kind|holds"), (MAP * 9, "holds label")])
 def test_maps_in_doubt_are_refused(tmp_path, image, word):
     with pytest.raises(UserError, match=f"a.tif: .*({word})"):

@@ -129,7 +129,7 @@ def test_what_a_user_can_cause(tmp_path):
     one_error(absent, tmp_path / "absent")
     unknown = run_tool("train_segmenter", "--data", tmp_path, "--output", tmp_path / "run",
                        "segmenter.size=b0")
-    one_error(unknown, "segmenter.size=b0: sets no option")
+    one_error(unknown, "segmenter.size=b0: is not an option")
 
 
 @pytest.mark.slow

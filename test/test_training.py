@@ -120,7 +120,7 @@ def test_the_other_tools_say_what_they_need_too(folder, tmp_path, tool, more):
 
 
 @pytest.mark.parametrize("arguments, words", [
-    (["training.lerning_rate=1.0"], ("training.lerning_rate", "sets no option")),
+    (["training.lerning_rate=1.0"], ("training.lerning_rate", "is not an option")),
     (["training.learning_rate=fast"], ("training.learning_rate", "a number")),
     (["training.batch_size=0"], ("training.batch_size: is 0", "from 1")),
     (["training.ema_rate=1.0"], ("training.ema_rate: is 1.0", "below 1")),

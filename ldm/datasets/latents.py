@@ -40,9 +40,9 @@ def read_index(folder):
     path = Path(folder) / "index.json"
     if files.kind_of(path) is None:
         return None
-    index = read_json(path, f"an index of a latent cache; to make the cache again remove {folder}, which")
+    index = read_json(path, f"the cache's own index, or remove {folder} to make the cache again")
     if not isinstance(index, dict) or index.get("version") != VERSION:
-        raise UserError(path, "is no index of a latent cache of today's form",
+        raise UserError(path, "is not the index of a latent cache of this version",
                         f"remove the folder {folder} to make it again")
     wrong = [key for key, is_right in KEYS.items() if key not in index or not is_right(index[key])]
     if wrong:
