@@ -51,7 +51,7 @@ def test_every_fault_is_listed_in_one_go(data):
                 "m2.png": "holds label 29", "m3.png": "32 x 24, but its image 64 x 48",
                 "m4.jpg": "64 x 64, other proportions than 64 x 48", "m5.png": "has the name of m5.jpg"}
     details = caught.value.details
-    assert len(details) == len(expected) and "7 of its files" in str(caught.value)
+    assert len(details) == len(expected) and "7 files" in str(caught.value)
     for name, problem in expected.items():
         assert sum(f"{name}: " in line and problem in line for line in details) == 1, (name, details)
 

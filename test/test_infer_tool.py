@@ -220,7 +220,7 @@ def spoil_truncated_reference(pairs):
 def spoil_json(pairs):
     write_json(pairs / "label_to_img.json",
                {f"m{i}.png": "gone.jpg" if i == 1 else f"m{i}.jpg" for i in range(4)})
-    return "its reference 'gone.jpg' is no file"
+    return "its reference 'gone.jpg' does not exist"
 
 
 @pytest.mark.parametrize("spoil", [spoil_label, spoil_mode, spoil_reference, spoil_truncated_mask,
@@ -241,7 +241,7 @@ def test_name_in_the_json_that_is_no_mask(model, pairs, tmp_path):
     write_json(pairs / "label_to_img.json",
                {**{f"m{i}.png": f"m{i}.jpg" for i in range(4)}, "lost.png": "m0.jpg"})
     done = infer(model, pairs, tmp_path / "out")
-    assert done.returncode == 2 and "lost.png: is named in the pairs but is no file" in done.stderr
+    assert done.returncode == 2 and "lost.png: is named in the pairs but is not a file" in done.stderr
     assert len(results(tmp_path / "out")) == 4
 
 

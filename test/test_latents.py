@@ -139,7 +139,7 @@ def test_bad_data_is_listed_before_anything_expensive(folder, tmp_path):
              "--autoencoder", tmp_path / "no such file"]                            # it does not come so far
     for tool in ("encode_latents", "train", "train_autoencoder"):
         done = run_tool(tool, *(given if tool != "train_autoencoder" else given[:-2]))
-        one_error(done, "3 of its files cannot be used")
+        one_error(done, "3 files cannot be used")
         for line in ("m3.jpg: has no partner", "m1.jpg: cannot be read", "m2.png: holds label 77"):
             assert line in done.stderr, (tool, done.stderr)
 

@@ -62,11 +62,11 @@ def test_what_is_there_instead_is_named(tmp_path):
     assert found == {"d.png": "d.jpeg"}
     assert any("a.png" in error and "a.heic" in error for error in errors)
     assert any("b.png: has no reference of the same name" in error for error in errors)
-    assert any("c.jpg: is no label map" in error and "PNG" in error for error in errors) and len(errors) == 3
+    assert any("c.jpg: is not a label map" in error and "PNG" in error for error in errors) and len(errors) == 3
     _, errors = matched(*places, {"d.png": "D.JPG", "a.png": "../x.jpg", "e.png": "x.jpg", "b.png": "x.jpg"})
-    assert any("'D.JPG' is no file, but d.jpeg is there" in error for error in errors)
-    assert any("a.png: its reference '../x.jpg' is no file" in error for error in errors)
-    assert any("e.png: is named in the pairs but is no file" in error for error in errors)
+    assert any("'D.JPG' does not exist, but d.jpeg does" in error for error in errors)
+    assert any("a.png: its reference '../x.jpg' does not exist" in error for error in errors)
+    assert any("e.png: is named in the pairs but is not a file" in error for error in errors)
 
 
 @pytest.mark.parametrize("as_folder", [True, False])
@@ -86,7 +86,7 @@ def test_ten_thousand_are_matched_at_once(tmp_path):
     names = [f"{k:05d}" for k in range(10_000)]
     pairs = {f"{name}.png": f"{name}.jpg" for name in names}
     find = landscape.named_in(pairs, [tmp_path / f"{name}.JPG" for name in names])
-    assert all("is there" in find(tmp_path / f"{name}.png")[1] for name in names)
+    assert all(" does" in find(tmp_path / f"{name}.png")[1] for name in names)
 
 
 def test_a_folder_of_another_layout_names_the_one_that_is_wanted(tmp_path):
@@ -106,7 +106,7 @@ def test_training_takes_names_of_any_form_and_label_maps_that_keep_their_values(
     with pytest.raises(UserError) as caught:
         landscape.training_pairs(tmp_path, (64, 64))
     details = "\n".join(caught.value.details)
-    assert "c.jpg: is no label map" in details and "a.png: holds label 255" in details
+    assert "c.jpg: is not a label map" in details and "a.png: holds label 255" in details
     (tmp_path / "imgs/c.jpg").unlink()
     (tmp_path / "labels/c.jpg").unlink()
     with pytest.raises(UserError, match="64 x 48, other proportions than 64 x 64.*--fit crop"):

@@ -94,7 +94,7 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n{ } lo
 @pytest.mark.parametrize("data, word", [
     (EPS, "PostScript"), (b"", "empty"), (b"%PDF-1.4", "PDF"), (b"\0\0\0\x18ftypheic", "HEIC"),
     (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"), (b"<!DOCTYPE html>", "web page"),
-    (b"P6 8 6 255\n" + bytes(144), "another kind"), (b"\x89PNG\r\n\x1a\n", "")])
+    (b"P6 8 6 255\n" + bytes(144), "unknown format"), (b"\x89PNG\r\n\x1a\n", "")])
 def test_what_is_no_picture_is_one_line(tmp_path, data, word):
     path = tmp_path / "a.jpg"
     path.write_bytes(data)
@@ -213,7 +213,7 @@ def grey_png(values, bits):
 
 @pytest.mark.parametrize("image, word", [
     (RGB, "belongs to no class"), (np.dstack([MAP] * 3 + [MAP * 0]), "transparent"),
-    (np.uint16(MAP) * 257, "holds label"), (np.float32(MAP), "another kind|holds"), (MAP * 9, "holds label")])
+    (np.uint16(MAP) * 257, "holds label"), (np.float32(MAP), "not a label map|holds"), (MAP * 9, "holds label")])
 def test_maps_in_doubt_are_refused(tmp_path, image, word):
     with pytest.raises(UserError, match=f"a.tif: .*({word})"):
         images.read_labels(saved(tmp_path / "a.tif", image))

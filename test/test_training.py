@@ -228,7 +228,7 @@ def test_further_pictures_are_checked_before_training(folder, tmp_path):
     Image.new("RGB", (128, 96)).save(tmp_path / "whole.png")
     done = run_tool("train_autoencoder", "--config", folder / "config.yaml", "--data", folder / "data",
                     "--pictures", tmp_path, "--output", tmp_path / "run")
-    one_error(done, "2 of its files", "broken.jpg")
+    one_error(done, "2 files", "broken.jpg")
     assert not (tmp_path / "run").exists()
 
 

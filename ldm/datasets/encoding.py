@@ -1,35 +1,51 @@
-"""Filling a latent cache (latents.py) with what an autoencoder makes of a folder of pictures."""
+"""Encoding a folder of pictures into a latent cache (latents.py)."""
+from __future__ import annotations
+
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, Callable, Iterable, Protocol, Sequence
 
 import numpy as np
 
 from ldm import files, images
-from ldm.backend import jt
+from ldm.backend import Var, jt
+from ldm.datasets.landscape import PathPair
 from ldm.datasets.latents import VERSION, add_shard, num_shards, read_index, shard_name
 from ldm.datasets.reader import Reader
 from ldm.errors import UserError
-from ldm.images import to_network
+from ldm.images import Reading, Size, to_network
 
 
-def fingerprint(autoencoder):
-    """A hash of the autoencoder's weights: latents of another one must not be used."""
+class Encoder(Protocol):
+    """The part of an autoencoder that a cache needs."""
+    factor: int                 # sides of an image / sides of its latents
+
+    def encode(self, x: Var) -> Var:
+        """Images N x 3 x H x W in -1..1 -> latents N x C x H/factor x W/factor."""
+
+    def state_dict(self) -> dict[str, Var]:
+        """name -> weights."""
+
+
+def fingerprint(autoencoder: Encoder) -> str:
+    """A hash of the autoencoder's weights, so that latents of another one are not used."""
     digest = hashlib.sha256()
     for name, value in sorted(autoencoder.state_dict().items()):
         digest.update(name.encode() + np.ascontiguousarray(value.numpy()).tobytes())
     return digest.hexdigest()[:16]
 
 
-def hashes(pairs):
-    """[[name, hash of the picture's file, hash of its label map's]]."""
+def hashes(pairs: Sequence[PathPair]) -> list[list[str]]:
+    """[[name, hash of the image file, hash of the label map file]]."""
     with ThreadPoolExecutor() as pool:                      # hashing lets other threads run
         return [[picture.name, *found] for (picture, _), found in
                 zip(pairs, pool.map(lambda pair: [files.sha256(path) for path in pair], pairs))]
 
 
-def index_of(folder, pairs, autoencoder, size, shard_size, reading=images.AS_IS):
-    """The index of the cache in `folder`, or a new one; a cache of anything else is a UserError."""
+def index_of(folder: Path, pairs: Sequence[PathPair], autoencoder: Encoder, size: Size, shard_size: int,
+             reading: Reading = images.AS_IS) -> dict[str, Any]:
+    """The index of the cache in `folder`, or a new one. Raises UserError if it was made from other inputs."""
     fresh = {"version": VERSION, "autoencoder": fingerprint(autoencoder), "image_size": list(size),
              "shard_size": shard_size, "shards": {}, "pictures": hashes(pairs),
              "reading": [list(reading.ignore), reading.fit]}
@@ -38,18 +54,18 @@ def index_of(folder, pairs, autoencoder, size, shard_size, reading=images.AS_IS)
                       ("pictures", "other pictures"), ("reading", "another --ignore or --fit")):
         if index[key] != fresh[key]:
             raise UserError(folder, f"holds latents of {what}{_first_other(index, fresh, key)}",
-                            f"remove the folder {folder} to make them again, or give another one")
+                            f"choose another folder, or remove {folder} to encode again")
     return index
 
 
 def _first_other(index, fresh, key):
-    """Which picture differs first, in words; nothing where it is not the pictures."""
+    """The first picture that differs, in words; "" if `key` is not about pictures."""
     pairs = zip(index[key], fresh[key]) if key == "pictures" else ()
     return next((f" ({new[0]} has changed)" for old, new in pairs if old != new), "")
 
 
-def batches_to_do(folder, index, batch):
-    """[(shard, first, end)]: the pictures of each batch still to be encoded. None spans two shards."""
+def batches_to_do(folder: Path, index: dict[str, Any], batch: int) -> list[tuple[int, int, int]]:
+    """[(shard, first, end)]: the pictures of each batch still to encode. No batch spans two shards."""
     todo = []
     for k in range(num_shards(index)):
         end = min((k + 1) * index["shard_size"], len(index["pictures"]))
@@ -59,7 +75,7 @@ def batches_to_do(folder, index, batch):
     return todo
 
 
-def encode(autoencoder, x, labels):
+def encode(autoencoder: Encoder, x: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Images N x 3 x H x W and label maps N x h x w -> N records."""
     both = np.stack([x, x[..., ::-1]], axis=1).reshape(-1, *x.shape[1:])
     with jt.no_grad():
@@ -70,27 +86,29 @@ def encode(autoencoder, x, labels):
     return records
 
 
-def build(pairs, autoencoder, size, folder, shard_size=256, batch=4, progress=lambda iterable: iterable,
-          reading=images.AS_IS):
-    """Encode what of `pairs` the cache in `folder` does not hold yet, `batch` pictures at a time.
+def build(pairs: Sequence[PathPair], autoencoder: Encoder, size: Size, folder: files.Name,
+          shard_size: int = 256, batch: int = 4,
+          progress: Callable[[Iterable], Iterable] = lambda iterable: iterable,
+          reading: Reading = images.AS_IS) -> None:
+    """Encode those of `pairs` that are not yet in the cache in `folder`, `batch` pictures at a time.
 
-    size: (width, height) of the pictures; `progress` wraps the batches to show them; `reading`: how files
-    are read. A cache of other pictures, another autoencoder or another reading is a UserError. Memory holds
-    one shard at a time.
+    size: (width, height) of the pictures. progress: wraps the batches, for a progress bar. reading: how
+    files are read. Raises UserError if the cache was made from other pictures, another autoencoder or
+    another reading. Memory holds one shard at a time.
     """
     folder = Path(folder)
     if any(side % autoencoder.factor for side in size):
         raise UserError("image_size", f"is {size[0]} x {size[1]}",
-                        f"multiples of {autoencoder.factor} are needed")
-    asked = folder, pairs, autoencoder, size, shard_size, reading
-    if not batches_to_do(folder, index_of(*asked), batch):
+                        f"choose multiples of {autoencoder.factor}")
+    inputs = folder, pairs, autoencoder, size, shard_size, reading
+    if not batches_to_do(folder, index_of(*inputs), batch):
         return
     with files.locked(folder):                               # another tool may fill the same cache
-        _fill(pairs, autoencoder, size, folder, index_of(*asked), batch, progress, reading)
+        _fill(pairs, autoencoder, size, folder, index_of(*inputs), batch, progress, reading)
 
 
 def _fill(pairs, autoencoder, size, folder, index, batch, progress, reading):
-    """Encode what the cache in `folder` with this `index` does not hold; nobody else writes there."""
+    """Encode the missing batches of the cache in `folder`, which is locked."""
     small = tuple(side // autoencoder.factor for side in size)
     todo = batches_to_do(folder, index, batch)
 

@@ -1,13 +1,15 @@
 """The latent cache: every training picture encoded once, straight and flipped, with its label map.
 
-A cache is a folder of shards, shard-00000.npy and so on, and an index.json. A shard is an array of records:
-latents 2 x C x h x w float32, straight and flipped, and labels h x w uint8. The index says of which pictures
-and which autoencoder they are (names and hashes), and lists the finished shards with their hashes. A shard
-is written first, then the index: a kill costs one shard, which is made again under the same name, so nothing
-is there twice.
+A cache is a folder with shards (shard-00000.npy, ...) and an index.json. A shard is an array of records:
+latents 2 x C x h x w float32 (straight and flipped) and labels h x w uint8. The index holds the names and
+hashes of the pictures and of the autoencoder, and the hashes of the finished shards. A shard is written
+before the index. After a kill at most one shard is encoded again, under the same name.
 """
+from __future__ import annotations
+
 import json
 from pathlib import Path
+from typing import Any, Optional, Sequence
 
 import numpy as np
 
@@ -15,8 +17,8 @@ from ldm import files
 from ldm.documents import read_json, short
 from ldm.errors import UserError
 
-VERSION = 3                 # 2 knew pictures by their sizes in bytes
-# What an index holds, and what is right for it.
+VERSION = 3                 # version 2 identified pictures by their sizes in bytes
+# The keys of an index, and a check for each.
 KEYS = {
     "autoencoder": lambda v: isinstance(v, str),
     "image_size": lambda v: isinstance(v, list) and len(v) == 2 and all(map(_is_number, v)),
@@ -27,16 +29,16 @@ KEYS = {
 }
 
 
-def shard_name(k):
+def shard_name(k: int) -> str:
     return f"shard-{k:05d}.npy"
 
 
-def num_shards(index):
+def num_shards(index: dict[str, Any]) -> int:
     return -(-len(index["pictures"]) // index["shard_size"])
 
 
-def read_index(folder):
-    """The index of a cache, or None where there is no cache yet."""
+def read_index(folder: files.Name) -> Optional[dict[str, Any]]:
+    """The index of a cache, or None if there is no cache. Raises UserError if it is damaged."""
     path = Path(folder) / "index.json"
     if files.kind_of(path) is None:
         return None
@@ -59,13 +61,13 @@ def _is_picture(entry):
     return isinstance(entry, list) and len(entry) == 3 and all(isinstance(word, str) for word in entry)
 
 
-def is_whole(folder):
-    """Whether the cache in `folder` has all its shards. Whose latents they are, `encoding.build` compares."""
+def is_whole(folder: files.Name) -> bool:
+    """Whether the cache in `folder` has all its shards. (`encoding.build` compares its inputs.)"""
     index = read_index(folder)
     return index is not None and all(shard_name(k) in index["shards"] for k in range(num_shards(index)))
 
 
-def add_shard(folder, index, name, records):
+def add_shard(folder: Path, index: dict[str, Any], name: str, records: np.ndarray) -> None:
     """Write a shard, then the index that lists it."""
     with files.replacing(folder / name) as temporary:
         np.save(temporary, records)
@@ -74,12 +76,12 @@ def add_shard(folder, index, name, records):
         temporary.write_text(json.dumps(index))
 
 
-def open_shard(path, expected, count):
-    """The `count` records of a shard, memory-mapped; one of another hash or form is a UserError."""
+def open_shard(path: Path, expected: str, count: int) -> np.ndarray:
+    """The `count` records of a shard, memory-mapped. Raises UserError for another hash or another form."""
     found = files.sha256(path)
     if found != expected:
         raise UserError(path, f"is damaged (its hash is {found}, the index says {expected})",
-                        "remove it, and tools/encode_latents.py makes it again")
+                        "remove it and run tools/encode_latents.py again")
     try:
         records = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError) as e:
@@ -90,25 +92,25 @@ def open_shard(path, expected, count):
 
 
 class Latents:
-    """A cache opened for training, each shard compared with its hash. It is memory-mapped: its size does not
-    matter."""
+    """A complete cache, opened for training. Shards are checked by their hashes and memory-mapped."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: files.Name) -> None:
         folder = Path(folder)
-        if not is_whole(folder):
-            raise UserError(folder, "is no whole latent cache", "tools/encode_latents.py makes it or goes on")
         index = read_index(folder)
+        if index is None or not is_whole(folder):
+            raise UserError(folder, "is not a complete latent cache",
+                            "run tools/encode_latents.py to make or complete it")
         self.count, self.shard_size = len(index["pictures"]), index["shard_size"]
         self.shards = []
         for k in range(num_shards(index)):
             count = min(self.shard_size, self.count - k * self.shard_size)
             self.shards.append(open_shard(folder / shard_name(k), index["shards"][shard_name(k)], count))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.count
 
-    def read(self, indices, flips):
-        """-> (z N x C x h x w float32, labels N x h x w uint8), each straight or flipped."""
+    def read(self, indices: Sequence[int], flips: Sequence[bool]) -> tuple[np.ndarray, np.ndarray]:
+        """(z N x C x h x w float32, labels N x h x w uint8), each straight or flipped."""
         records = [self.shards[i // self.shard_size][i % self.shard_size] for i in indices]
         z = np.stack([record["latents"][int(f)] for record, f in zip(records, flips)])
         labels = np.stack([r["labels"][:, ::-1] if f else r["labels"] for r, f in zip(records, flips)])
