@@ -19,7 +19,7 @@ MAP_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")            # of lossless format
 PROPORTIONS = 0.02                      # aspect ratios that differ by less count as equal
 FITS = ("refuse", "crop")
 
-Size = Tuple[int, int]                  # width, height
+Size = Sequence[int]                    # width, height
 
 
 class Reading(NamedTuple):
@@ -109,7 +109,7 @@ def jpeg_roundtrip(image: np.ndarray, quality: int = 75) -> np.ndarray:
 def resize(image: np.ndarray, size: Size, smooth: bool = True) -> np.ndarray:
     """Resize H x W [x 3] uint8 to `size`, antialiased or (smooth=False) by nearest neighbour."""
     filter = Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST
-    return np.asarray(Image.fromarray(image).resize(size, filter))
+    return np.asarray(Image.fromarray(image).resize((size[0], size[1]), filter))
 
 
 def grid(rows: Sequence[Sequence[np.ndarray]], headings: Optional[Sequence[str]] = None,

@@ -62,7 +62,8 @@ def test_what_is_there_instead_is_named(tmp_path):
     assert found == {"d.png": "d.jpeg"}
     assert any("a.png" in error and "a.heic" in error for error in errors)
     assert any("b.png: has no reference of the same name" in error for error in errors)
-    assert any("c.jpg: is not a label map" in error and "PNG" in error for error in errors) and len(errors) == 3
+    assert any("c.jpg: is not a label map" in error and "PNG" in error for error in errors)
+    assert len(errors) == 3
     _, errors = matched(*places, {"d.png": "D.JPG", "a.png": "../x.jpg", "e.png": "x.jpg", "b.png": "x.jpg"})
     assert any("'D.JPG' does not exist, but d.jpeg does" in error for error in errors)
     assert any("a.png: its reference '../x.jpg' does not exist" in error for error in errors)

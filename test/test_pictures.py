@@ -213,7 +213,7 @@ def grey_png(values, bits):
 
 @pytest.mark.parametrize("image, word", [
     (RGB, "belongs to no class"), (np.dstack([MAP] * 3 + [MAP * 0]), "transparent"),
-    (np.uint16(MAP) * 257, "holds label"), (np.float32(MAP), "not a label map|holds"), (MAP * 9, "holds label")])
+    (np.uint16(MAP) * 257, "holds label"), (np.float32(MAP), "label map|holds"), (MAP * 9, "holds label")])
 def test_maps_in_doubt_are_refused(tmp_path, image, word):
     with pytest.raises(UserError, match=f"a.tif: .*({word})"):
         images.read_labels(saved(tmp_path / "a.tif", image))

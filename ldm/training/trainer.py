@@ -31,7 +31,8 @@ class Trainer:
     def __init__(self, task: Task, run: Union[str, Path], config: dict, options: dict,
                  validation: Optional[Measure] = None, more_rates: Sequence[float] = ()) -> None:
         self.task, self.run, self.config, self.options = task, Path(run), config, options
-        self.validation, self.batch = validation, task.batch
+        self.validation = validation
+        self.batch: Callable[[int], Any] = task.batch               # in `run` the one that reads ahead
         self.parameters = task.network.state_dict()
         parallel.broadcast(list(self.parameters.values()))         # Jittor gives each process its own seed
         self.optimizer = jt.optim.AdamW(list(self.parameters.values()), options["learning_rate"],
