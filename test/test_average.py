@@ -53,7 +53,7 @@ def test_other_names_or_shapes(other, words):
 def test_integers_are_kept_if_they_agree():
     state = {"steps": np.array(7)}
     assert average([state, state])["steps"] == 7
-    with pytest.raises(UserError, match="steps: is of integers that differ"):
+    with pytest.raises(UserError, match="steps: holds integers that differ"):
         average([state, {"steps": np.array(8)}])
 
 

@@ -152,7 +152,7 @@ def test_no_whole_state_stops_the_run(whole, tmp_path):
     run = copied(whole, tmp_path)
     for path in run.glob("state-*"):
         truncate(path)
-    with pytest.raises(UserError, match="none of its 2 states can be used, .*state-0000040"):
+    with pytest.raises(UserError, match="none of its 2 states can be used.*state-0000040"):
         toy.go_on(run)
 
 
@@ -306,7 +306,7 @@ def test_going_back_moves_what_came_after_away(whole, tmp_path):
         assert (run / f"{name}-0000040.safetensors").exists()
     first, second = (weights.read_state(r / "state-0000040.safetensors")[0] for r in (whole, run))
     assert all(np.array_equal(first[name], second[name]) for name in first)
-    with pytest.raises(UserError, match="--from-step: is 3; one of the saved steps"):
+    with pytest.raises(UserError, match="--from-step: is 3.* one of the saved steps"):
         toy.trainer(run).resume(3)
 
 
@@ -349,7 +349,7 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
     for kind in ("state", "ema"):
         assert checkpoints.saved(tmp_path, kind).keys() == {8, 16, 24, 28}
     assert [line["step"] for line in checkpoints.best(tmp_path, "loss", 2)] == [8, 16]
-    with pytest.raises(UserError, match="0 checkpoints with 'M'; 2 are needed, its validation.jsonl holds l"):
+    with pytest.raises(UserError, match="0 checkpoints with 'M'.* validation.jsonl holds l"):
         checkpoints.best(tmp_path, "M", 2)
 
 
@@ -441,7 +441,7 @@ def test_half_a_line_is_left_out_and_cut(tmp_path):
     jsonl.cut(log, 2)
     assert log.read_text() == '{"step": 1}\n{"step": 2}\n'
     log.write_text("no JSON\n")
-    with pytest.raises(UserError, match="a JSON object a line is needed"):
+    with pytest.raises(UserError, match="log.jsonl: cannot be read.*JSON"):
         jsonl.read(log)
 
 

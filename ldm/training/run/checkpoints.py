@@ -1,58 +1,62 @@
-"""What a run keeps: states to go on from, averaged weights to use, and how validation ranks them.
+"""The checkpoints of a run: states to continue from, averaged weights to use, and their ranking.
 
-`state-STEP.safetensors` is the state, `ema-STEP.safetensors` the run's average of the weights,
-`ema-RATE-STEP.safetensors` those of further rates; `validation.jsonl` has a line for each average.
+`state-STEP.safetensors` is a state and `ema-STEP.safetensors` the average of the weights at that step;
+`ema-RATE-STEP.safetensors` are averages of further rates. `validation.jsonl` has a line for each average.
 """
+from __future__ import annotations
+
 import re
 from pathlib import Path
+from typing import Collection, Union
 
 from ldm.errors import UserError
 from ldm.training.run import jsonl
 
 LOG, VALIDATION = "train.jsonl", "validation.jsonl"
-HIGHER_IS_BETTER = ("M", "A", "S", "T")          # the contest's; of losses and distances less is better
+HIGHER_IS_BETTER = ("M", "A", "S", "T")          # lower is better for losses and distances
 NAME = re.compile(r"(state|ema)(?:-[\d.e-]+?)?-(\d{7,})\.safetensors")
 
 
-def path_of(run, label, step):
+def path_of(run: Union[str, Path], label: str, step: int) -> Path:
+    """The file of one step. label: "state", "ema" or "ema-RATE"."""
     return Path(run) / f"{label}-{step:07d}.safetensors"
 
 
-def saved(run, kind):
+def saved(run: Union[str, Path], kind: str) -> dict[int, list[Path]]:
     """{step: its files} of one kind, "state" or "ema"."""
-    files = {}
+    files: dict[int, list[Path]] = {}
     for path in sorted(Path(run).glob(f"{kind}-*")):
         if match := NAME.fullmatch(path.name):
             files.setdefault(int(match[2]), []).append(path)
     return files
 
 
-def ranked(run, metric):
-    """The lines of validation.jsonl that have `metric`, best first, whose averages are still there: one for
-    each step, that of its best rate."""
+def ranked(run: Union[str, Path], metric: str) -> list[dict]:
+    """The lines of validation.jsonl with a number for `metric`, best first: one for each step, that of its
+    best rate. Lines whose file no longer exists are left out."""
     sign = -1 if metric in HIGHER_IS_BETTER else 1
     lines = [line for line in jsonl.read(Path(run) / VALIDATION)
              if isinstance(line.get(metric), (int, float)) and NAME.fullmatch(str(line.get("file")))
              and (Path(run) / line["file"]).exists()]
-    best = {}
+    best: dict[int, dict] = {}
     for line in sorted(lines, key=lambda line: (sign * line[metric], line["step"])):
         best.setdefault(line["step"], line)
     return list(best.values())
 
 
-def best(run, metric, count):
-    """The `count` best lines of validation.jsonl by `metric`; a UserError if there are fewer."""
+def best(run: Union[str, Path], metric: str, count: int) -> list[dict]:
+    """The `count` best lines of validation.jsonl by `metric`. UserError if there are fewer."""
     lines = ranked(run, metric)
     if len(lines) < count:
         measured = {name for line in jsonl.read(Path(run) / VALIDATION) for name in line}
         names = ", ".join(sorted(measured - {"step", "file", "ema_rate"})) or "nothing"
-        raise UserError(run, f"has {len(lines)} checkpoints with '{metric}', {count} are needed",
-                        f"its {VALIDATION} holds {names}")
+        raise UserError(run, f"has {len(lines)} checkpoints with '{metric}', not {count} (its {VALIDATION} "
+                             f"holds {names})", "lower --best or choose another --by")
     return lines[:count]
 
 
-def prune(run, step, keep, best_steps):
-    """Remove the states and the averages up to `step` except the newest `keep` of each and `best_steps`."""
+def prune(run: Union[str, Path], step: int, keep: int, best_steps: Collection[int]) -> None:
+    """Delete the states and averages up to `step`, except the newest `keep` of each and `best_steps`."""
     for kind in ("state", "ema"):
         files = saved(run, kind)
         for old in sorted(s for s in files if s <= step)[:-keep]:

@@ -18,7 +18,7 @@ HOW_TRAINED = ("training", "autoencoder_training")          # config sections in
 
 
 class Mean:
-    """The weighted mean of one tensor of several checkpoints, computed when it is read."""
+    """The weighted mean of one tensor over several checkpoints. It is computed when it is read."""
     __slots__ = ("shape", "dtype", "_name", "_tensors", "_weights")
 
     def __init__(self, name, tensors, weights):
@@ -28,12 +28,12 @@ class Mean:
             self.dtype = np.dtype(np.float32)
 
     def read(self) -> np.ndarray:
-        """Summed in float64, as float32. Integers are kept; UserError where they differ."""
+        """The mean, summed in float64, as float32. UserError if integers differ between the checkpoints."""
         if self.dtype.kind != "f":
             first, *others = map(_numbers, self._tensors)
             if any(not np.array_equal(first, other) for other in others):
-                raise UserError(self._name, "is of integers that differ",
-                                "only floating numbers are averaged")
+                raise UserError(self._name, "holds integers that differ between the checkpoints",
+                                "average checkpoints of one network")
             return first
         total = np.zeros(self.shape, np.float64)
         for tensor, weight in zip(self._tensors, self._weights):
@@ -46,14 +46,14 @@ def _numbers(tensor):
 
 
 def means(states: list[dict[str, Any]], weights=None, labels=None) -> dict[str, Mean]:
-    """name -> Mean of `states` (name -> array, or what can be read as one, each), which must have the same
-    names and shapes. weights, labels: see `average`."""
+    """{name: Mean} of `states`, dicts of arrays or of lazily read tensors with the same names and shapes.
+    weights, labels: see `average`."""
     labels = labels or [f"state {i + 1}" for i in range(len(states))]
     weights = [1.0] * len(states) if weights is None else list(weights)
     if len(weights) != len(states) or not states:
-        raise UserError("weights", f"{len(weights)} for {len(states)} checkpoints", "one each is needed")
+        raise UserError("weights", f"{len(weights)} for {len(states)} checkpoints", "give one for each")
     if not all(math.isfinite(w) and w >= 0 for w in weights) or not sum(weights):
-        raise UserError("weights", f"are {weights}", "numbers >= 0 with a sum above 0 are needed")
+        raise UserError("weights", f"are {weights}", "give numbers >= 0 with a sum above 0")
     shapes = {name: tuple(tensor.shape) for name, tensor in states[0].items()}
     for state, label in zip(states, labels):
         refuse_unless_same(state, shapes, label)
@@ -61,22 +61,22 @@ def means(states: list[dict[str, Any]], weights=None, labels=None) -> dict[str, 
 
 
 def average(states: list[dict[str, Any]], weights=None, labels=None) -> dict[str, np.ndarray]:
-    """The weighted mean of `states` (name -> array each), name by name; Eq. 7 is two states and no weights.
+    """The weighted mean of `states`, dicts of arrays. Eq. 7 is the mean of two states without weights.
 
-    weights: one number >= 0 a state, relative to their sum; equal by default. labels: what errors call the
-    states. Other names or shapes than the first state's are a UserError.
+    weights: a number >= 0 for each state, relative to their sum; equal by default. labels: names of the
+    states for errors. UserError if a state has other names or shapes than the first one.
     """
     return {name: mean.read() for name, mean in means(states, weights, labels).items()}
 
 
 def average_files(paths, target, weights=None, dtype=None, container=None, config: dict | None = None,
                   shapes: dict | None = None, part: str = "unet") -> dict[str, Mean]:
-    """Average the weights in `paths`, of any readable kind, into `target`, in our format, a tensor at a time.
+    """Average the weights in the files `paths`, of any readable kind, into `target`, one tensor at a time.
 
-    config: of the network they are for, kept with the average, with `shapes`, the names and shapes of its
-    `part`, which all files must have. Without it configs kept with the weights must agree in all that is not
-    about training, and the first is kept on. Names lose the prefixes of wrapping modules. Returns name ->
-    shape and dtype of what was written.
+    config, shapes: of the network; all files must have the names and shapes of its `part`, and the config is
+    saved with the average. Without them, the configs saved with the weights must agree in everything except
+    the training, and the first of them is saved. Prefixes of wrapping modules are removed from names.
+    Returns {name: Mean}, with the shape and dtype of what was written.
     """
     files.refuse_sources(target, paths)
     with contextlib.ExitStack() as stack:
@@ -94,7 +94,7 @@ def average_files(paths, target, weights=None, dtype=None, container=None, confi
 
 
 def _fitted(states, shapes, paths):
-    """The states under the network's names; what is wrong with any of the files is one UserError."""
+    """The states under the network's names. All faults of the files are one UserError."""
     fitted, errors = [], []
     for state, path in zip(states, paths):
         try:
@@ -108,7 +108,7 @@ def _fitted(states, shapes, paths):
 
 
 def _bare(state):
-    """The state without the prefixes of wrapping modules that all its names have."""
+    """The state without a prefix that all its names have, such as that of a wrapping module."""
     prefix = wrappers(state)[-1]
     return {name[len(prefix):]: tensor for name, tensor in state.items()}
 
@@ -119,7 +119,7 @@ def _common(paths, kept):
     for path, config in known[1:]:
         if keys := differing(_network(config), _network(known[0][1])):
             raise UserError(path, f"has another config than {known[0][0]} ({', '.join(keys)})",
-                            "checkpoints of one network are needed")
+                            "average checkpoints of one network")
     return known[0][1] if known else None
 
 

@@ -1,14 +1,18 @@
-"""A run's logs: one JSON object a line, each with the `step` that it belongs to."""
+"""The logs of a run: JSON objects, one per line, each with its "step"."""
+from __future__ import annotations
+
 import json
 import os
+from pathlib import Path
+from typing import Union
 
 from ldm.documents import short
 from ldm.errors import UserError
 from ldm.files import appending, kind_of, open_regular, replacing
 
 
-def append(path, line):
-    """Write `line` (a dict with a "step") to the end, through to the disk; a failure is a UserError."""
+def append(path: Union[str, Path], line: dict) -> None:
+    """Write `line`, which has a "step", to the end of the file and to the disk. UserError if it fails."""
     try:
         with appending(path) as file:
             file.write(json.dumps(line) + "\n")
@@ -16,11 +20,11 @@ def append(path, line):
             os.fsync(file.fileno())
     except OSError as e:
         raise UserError(path, f"cannot be written ({e.strerror or e})",
-                        "a writable folder with free space is needed")
+                        "choose a writable folder with free space") from None
 
 
-def read(path):
-    """The lines so far, as dicts, [] without a file. A last line that is not whole yet is left out."""
+def read(path: Union[str, Path]) -> list[dict]:
+    """All lines; [] if there is no file. An unfinished last line is left out. UserError for other content."""
     if kind_of(path) is None:
         return []
     with open_regular(path, "a log") as file:
@@ -29,17 +33,19 @@ def read(path):
         text = raw.decode()
         lines = [json.loads(line) for line in text[:text.rfind("\n") + 1].splitlines()]
     except (OSError, ValueError, RecursionError) as e:
-        raise UserError(path, f"cannot be read ({e})", "a JSON object a line is needed") from None
+        raise UserError(path, f"cannot be read ({e})",
+                        "each line must be a JSON object: correct or delete it") from None
     for line in lines:
         if not isinstance(line, dict) or type(line.get("step")) is not int:
-            raise UserError(path, f"has a line {short(line)}", "a JSON object with a step is needed")
+            raise UserError(path, f"has a line {short(line)}",
+                            "each line must be a JSON object with a step: correct or delete it")
     return lines
 
 
-def cut(path, step):
-    """Remove what was written after `step`: a run that goes on from there will write it again."""
+def cut(path: Union[str, Path], step: int) -> None:
+    """Delete the lines of later steps: a run that continues from `step` writes them again."""
     if kind_of(path) is None:
         return
-    kept = [line for line in read(path) if line["step"] <= step]
+    lines = [line for line in read(path) if line["step"] <= step]
     with replacing(path) as temporary:
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))

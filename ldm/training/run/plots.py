@@ -1,18 +1,21 @@
-"""A run's curves as a picture: losses and learning rate over the steps. Needs matplotlib, an extra."""
+"""The curves of a run: losses and learning rate over the steps. Needs matplotlib, an optional package."""
+from __future__ import annotations
+
 import importlib.util
 from pathlib import Path
+from typing import Callable, Sequence, Union
 
 from ldm.errors import UserError
 from ldm.files import replacing
 from ldm.training.run import checkpoints, jsonl
 
-# Of a line of train.jsonl, what is no loss or part of one.
+# Names in train.jsonl that are not losses or parts of a loss.
 NOT_LOSSES = ("step", "learning_rate", "grad_norm", "samples_per_second", "memory_gb", "hours_left")
 
 
-def series(lines, wanted):
-    """{name: (steps, values)} of the entries of `lines`, dicts with a "step", whose name is `wanted`."""
-    found = {}
+def series(lines: Sequence[dict], wanted: Callable[[str], bool]) -> dict[str, tuple[list, list]]:
+    """{name: (steps, values)} of the entries in `lines` for whose name wanted(name) is true."""
+    found: dict[str, tuple[list, list]] = {}
     for line in lines:
         for name, value in line.items():
             if wanted(name):
@@ -22,14 +25,13 @@ def series(lines, wanted):
     return found
 
 
-def draw(run, path):
-    """Draw the logs of the run in `run` to `path` (PNG, PDF or SVG, by its suffix)."""
+def draw(run: Union[str, Path], path: Union[str, Path]) -> None:
+    """Draw the logs of the folder `run` to the file `path`: PNG, PDF or SVG, by its suffix."""
     if importlib.util.find_spec("matplotlib") is None:
-        raise UserError("matplotlib", "is not installed, and draws the curves",
-                        "`pip install matplotlib` or the extra [plots] adds it")
+        raise UserError("matplotlib", "is not installed", "install it with `pip install matplotlib`")
     lines = jsonl.read(Path(run) / "train.jsonl")
     if not lines:
-        raise UserError(run, "has no train.jsonl with a line in it", "the folder of a run is needed")
+        raise UserError(run, "has no train.jsonl, or an empty one", "give the folder of a trained run")
     from matplotlib.figure import Figure
     figure = Figure(figsize=(9, 7), layout="constrained")
     losses, rate = figure.subplots(2, sharex=True, height_ratios=(3, 1))

@@ -1,8 +1,8 @@
-"""After numbers that are of no use: from which saved state a run can go on, and going back to it.
+"""After a run has diverged: which saved state it can continue from, and going back to it.
 
-`changes.jsonl` in the run's folder has a line for each time that a run was continued in another way: with
-another value of what may change (state.CHANGEABLE), or from an older state. States and averages of the steps
-after that one are moved to the folder `abandoned`.
+`changes.jsonl` in the run's folder has a line for each time that a run was continued differently: with
+another value of an option that may change (state.CHANGEABLE), or from an older state. Then later states and
+averages are moved to the folder `abandoned`.
 """
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from ldm.errors import UserError
 from ldm.training.run import checkpoints, jsonl, state
 
 CHANGES, ABANDONED = "changes.jsonl", "abandoned"
-EXPLODED = 1e6              # times the loss of the first step; an adaptive weight may be up to 1e4
-WORSE = 10                  # times the least loss of the log: a state of such a loss is not one to go on from
+EXPLODED = 1e6              # a run has diverged at so many times its first loss; an adaptive weight is up to 1e4
+WORSE = 10                  # a state is not good if its loss is more than so many times the lowest one
 
 
 def diverged(run: Path, step: int, what: str, key: str, rate: float) -> UserError:
-    """The error of a run that failed at `step` with the learning rate `rate`, the config's value `key`."""
+    """The error of a run that diverged at `step`. what: in which way. key, rate: its learning rate."""
     lower = f"{key}={rate / 10:g}"
     good = [saved for saved in checkpoints.saved(run, "state") if saved < step and _was_low(run, saved)]
     if good:
-        return UserError("training", what, f"go on from the saved step {max(good)} at a lower rate: add "
+        return UserError("training", what, f"continue from step {max(good)} at a lower rate: add "
                                            f"--from-step {max(good)} {lower} to the command")
-    return UserError("training", what, "no saved state is from before it went wrong: begin anew at a lower "
-                                       f"rate: add {lower} to the command and give another --output")
+    return UserError("training", what, "start again at a lower rate, as no good state was saved: add "
+                                       f"{lower} to the command and give another --output")
 
 
 def _was_low(run, step):
-    """Whether the log says of the steps around `step` that their loss was not far above its least."""
+    """Whether the log shows a loss near the lowest one around `step`."""
     lines = [line for line in jsonl.read(Path(run) / checkpoints.LOG) if isinstance(line.get("loss"), float)]
     near = [line["loss"] for line in lines if line["step"] >= step][:1] or [x["loss"] for x in lines][-1:]
     least = min((line["loss"] for line in lines), default=0)
@@ -38,7 +38,7 @@ def _was_low(run, step):
 
 
 def still_to_do(run: Path, from_step: Optional[int], config: dict, sections: Sequence[str]) -> Optional[int]:
-    """`from_step`, or None where the same command went back to that step before: then it is continued."""
+    """`from_step`, or None if the same command went back to that step before: then the run just continues."""
     lines = jsonl.read(Path(run) / CHANGES)
     if from_step is None or not lines or not checkpoints.saved(run, "state"):
         return from_step
@@ -49,8 +49,8 @@ def still_to_do(run: Path, from_step: Optional[int], config: dict, sections: Seq
 
 def record(run: Path, found: state.Found, from_step: Optional[int], config: dict,
            sections: Sequence[str]) -> None:
-    """Move away what comes after `from_step`, then log how the run is continued, if in another way than it
-    was. In this order a kill between the two costs nothing: the same command goes back again."""
+    """Move the files of steps after `from_step` away, then log how the run is continued, if anything changed.
+    In this order a kill between the two does no harm: the same command goes back again."""
     if from_step is not None:
         _abandon(run, from_step)
     if from_step is not None or found.changes:

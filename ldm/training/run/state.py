@@ -1,13 +1,15 @@
-"""The state of a training run: one atomic safetensors file, from which the run goes on as if never stopped.
+"""The state of a training run: one safetensors file. A run that continues from it ends with the same bits as
+one that was never stopped.
 
-Every random number of a run is a function of (seed, step), so that the step is all the random state there is.
+All random numbers depend on (seed, step) only, so that the step is the whole random state.
 """
 from __future__ import annotations
 
 import hashlib
 import json
 import zlib
-from typing import NamedTuple, Optional, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
 
@@ -16,17 +18,17 @@ from ldm import config as configs
 from ldm.errors import UserError
 from ldm.training.run import checkpoints
 
-# What may change when a run goes on: it decides how long, in what parts and what is kept, not what a step
-# does. (A cosine's rate depends on `steps` too: a run that is given more goes on along the longer cosine.)
+# Options that may change when a run continues: they do not change what a step computes. (The rate of a cosine
+# depends on `steps`: with more steps a run continues on the longer cosine.)
 FREE = ("steps", "save_every", "sample_every", "log_every", "metrics_every", "keep", "keep_best", "best_by",
         "micro_batch", "checkpointing")
-# What changes the steps to come and nothing of those behind, such as the rate after a loss that exploded.
+# Options that may change, too, as they only affect later steps. Such a change is logged.
 CHANGEABLE = ("learning_rate", "weight_decay", "warmup_steps", "decay")
 
 
 class Found(NamedTuple):
-    """A state to go on from. arrays: None for a new run. problems: what was wrong with newer states, as
-    texts. changes: {name of a config value: [then, now]} of what may change and did."""
+    """A state to continue from. arrays: None for a new run. problems: texts on newer states that are damaged.
+    changes: {option: [then, now]} of the CHANGEABLE options that differ."""
 
     step: int
     arrays: Optional[dict]
@@ -34,24 +36,24 @@ class Found(NamedTuple):
     changes: dict
 
 
-def save(run, step, arrays, config, sections):
-    """Write the state of `step`: `arrays` (name -> numpy array), the config with the hash of what matters in
-    it, a digest, since not all damage to a file shows in its form, and the version of this package."""
+def save(run: Union[str, Path], step: int, arrays: dict, config: dict, sections: Sequence[str]) -> None:
+    """Write the state of `step`: `arrays` (name -> numpy array), the config with a hash of its relevant
+    options, a digest of the arrays to detect damage, and the version of this package."""
     weights.save(checkpoints.path_of(run, "state", step), arrays,
                  {"step": step, "config": config, "hash": hashed(config, sections),
                   "digest": digest(step, arrays), "version": __version__})
 
 
-def latest(run, config: dict, sections: Sequence[str], shapes: Optional[dict] = None,
+def latest(run: Union[str, Path], config: dict, sections: Sequence[str], shapes: Optional[dict] = None,
            at: Optional[int] = None) -> Found:
-    """The newest state that is whole, or that of step `at`.
+    """The newest undamaged state, or that of step `at`.
 
-    shapes: {name: shape} of arrays that it must hold. If states are there and none is whole that is a
-    UserError, and so is a state made with other values in `sections` of the config, which names them.
+    shapes: {name: shape} of the arrays that it must hold. UserError if there are states and all of them are
+    damaged, or if the state was made with other values in these `sections` of the config.
     """
     problems, steps = [], sorted(checkpoints.saved(run, "state"), reverse=True)
     if at is not None and at not in steps:
-        raise UserError("--from-step", f"is {at}", f"one of {_listed(steps)} is needed")
+        raise UserError("--from-step", f"is {at}, which is not saved", f"choose one of {_listed(steps)}")
     for step in steps if at is None else [at]:
         path = checkpoints.path_of(run, "state", step)
         try:
@@ -63,8 +65,8 @@ def latest(run, config: dict, sections: Sequence[str], shapes: Optional[dict] = 
             continue
         return Found(step, arrays, problems, changes)
     if problems:
-        raise UserError(run, f"none of its {len(problems)} states can be used, as {problems[0]}",
-                        "delete them to begin anew" if at is None else "choose another step")
+        raise UserError(run, f"none of its {len(problems)} states can be used ({problems[0]})",
+                        "delete them to start again" if at is None else "choose another step")
     return Found(0, None, [], {})
 
 
@@ -73,7 +75,7 @@ def _listed(steps):
 
 
 class _Damaged(UserError):
-    """A state that cannot be used, beside which an older one may be."""
+    """A state that cannot be used; an older one may be usable."""
 
 
 def _read(path, step):
@@ -83,14 +85,13 @@ def _read(path, step):
     except UserError as e:
         raise _Damaged(*e.args) from None
     if not isinstance(saved, dict) or not {"step", "config", "hash"} <= saved.keys():
-        raise _Damaged(path, "is no state of a run", "a file that training wrote is needed")
+        raise _Damaged(path, "is not a state of a run", "delete it")
     if saved["step"] != step:
-        raise _Damaged(path, f"holds the state of step {saved['step']}", "its name must say so")
+        raise _Damaged(path, f"holds the state of step {saved['step']}", "give it the name of that step")
     whole = (digest(step, arrays) == saved["digest"] if "digest" in saved
              else checksum(arrays) == saved.get("checksum"))
     if not whole:
-        raise _Damaged(path, "is damaged: its numbers are not those that were written",
-                       "a whole file is needed")
+        raise _Damaged(path, "is damaged: its numbers have changed since it was written", "delete it")
     return arrays, saved
 
 
@@ -98,8 +99,8 @@ def _refuse_other_shapes(path, arrays, shapes):
     wrong = [name for name, shape in shapes.items()
              if name not in arrays or arrays[name].shape != tuple(shape)]
     if wrong:
-        raise _Damaged(path, f"is of another network: '{wrong[0]}' is missing or of another shape",
-                       "a state of this network is needed")
+        raise _Damaged(path, f"is of another network: '{wrong[0]}' is missing or has another shape",
+                       "delete it, or give another --output")
 
 
 def _changes(path, saved, config, sections):
@@ -112,12 +113,12 @@ def _changes(path, saved, config, sections):
     fixed = [name for name in differing if name.split(".")[-1] not in CHANGEABLE]
     if fixed:
         raise UserError(path, f"was made with other values of {', '.join(fixed)}",
-                        "use the same config, or another --output")
+                        "use the same config or give another --output")
     return differing
 
 
 def digest(step: int, arrays: dict) -> str:
-    """A hash of the step and of all names, types, shapes and numbers, as they are written."""
+    """A hash of the step and of the names, types, shapes and numbers of all arrays, as they are written."""
     total = hashlib.sha256(json.dumps(step).encode())
     for name in sorted(arrays):
         array = _written(arrays[name])
@@ -126,8 +127,8 @@ def digest(step: int, arrays: dict) -> str:
     return total.hexdigest()[:16]
 
 
-def checksum(arrays):
-    """What states of 0.1 have for a digest: CRC-32 of all names and numbers."""
+def checksum(arrays: dict) -> int:
+    """CRC-32 of all names and numbers, which states of version 0.1 have instead of a digest."""
     crc = 0
     for name in sorted(arrays):
         array = _written(arrays[name])
@@ -141,13 +142,13 @@ def _written(array):
 
 
 def is_free(key: str, section: dict) -> bool:
-    """Whether a config value decides nothing of what a step does. With a discriminator the parts of a batch
-    do: each has an adaptive weight of its own."""
+    """Whether an option does not change what a step computes. With a discriminator `micro_batch` does: each
+    micro-batch has its own adaptive weight."""
     return key in FREE and not (key == "micro_batch" and section.get("discriminator_weight"))
 
 
-def hashed(config, sections):
-    """A hash of the part of `config` that decides what a step does, 16 digits."""
+def hashed(config: dict, sections: Sequence[str]) -> str:
+    """A hash, 16 digits, of the options in `sections` that decide what a step computes."""
     def fixed(tree):
         if isinstance(tree, dict):
             return {key: fixed(value) for key, value in tree.items() if not is_free(key, tree)}
@@ -156,8 +157,8 @@ def hashed(config, sections):
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def differences(a, b, name):
-    """{name below `name`: [a's value, b's]} where two config sections differ in what is not free."""
+def differences(a: Any, b: Any, name: str) -> dict[str, list]:
+    """{full name: [a's value, b's value]} of the options in the section `name` that differ and may not."""
     if not isinstance(a, dict) or not isinstance(b, dict):
         return {} if a == b else {name: [a, b]}
     return {full: values for key in sorted(a.keys() | b.keys()) if not is_free(key, b)
