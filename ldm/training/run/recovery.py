@@ -14,7 +14,7 @@ from ldm.errors import UserError
 from ldm.training.run import checkpoints, jsonl, state
 
 CHANGES, ABANDONED = "changes.jsonl", "abandoned"
-EXPLODED = 1e6              # a run has diverged at so many times its first loss; an adaptive weight is up to 1e4
+EXPLODED = 1e6              # a loss so many times the first one has diverged; an adaptive weight is up to 1e4
 WORSE = 10                  # a state is not good if its loss is more than so many times the lowest one
 
 
