@@ -105,9 +105,9 @@ def test_tool_takes_the_best_of_a_run(tmp_path):
     assert best == f"{run}/ema-0000200.safetensors: M 80" and second == f"{run}/ema-0000300.safetensors: M 70"
     assert mean.startswith(f"{output}: not measured (") and "latent" in mean
     assert last == f"{output}: 1 tensors, 1 parameters, the mean of 2 checkpoints"
-    for bad, words in ((["--best", 4, "--by", "M", run], ("has 3 checkpoints with 'M'; 4 are needed",)),
+    for bad, words in ((["--best", 4, "--by", "M", run], ("has 3 checkpoints with 'M', not 4",)),
                        (["--best", 2, run], ("has 0 checkpoints with 'loss'", "holds M")),
-                       (["--best", 0, run], ("--best 0",)),
+                       (["--best", 0, run], ("--best: is 0",)),
                        (["--best", 2, run, run], ("the folder of one run",))):
         one_error(run_tool("average", *bad, "--output", tmp_path / "no"), *words)
     assert not (tmp_path / "no").exists()

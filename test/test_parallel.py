@@ -115,12 +115,12 @@ OPEN = "echo 'mpirun (Open MPI) 4.1.4'"
 
 
 @pytest.mark.parametrize("mpirun, mpicc, message", [
-    (None, None, "mpirun: is not on the PATH, `apt-get install openmpi-bin libopenmpi-dev`"),
-    ("echo HYDRA build details:", None, "mpirun: is another MPI's, Jittor works with Open MPI's alone: "
-                                        "`apt-get install openmpi-bin libopenmpi-dev`"),
-    (OPEN, None, "mpicc: is not on the PATH, `apt-get install openmpi-bin libopenmpi-dev`"),
-    (OPEN, "echo 'unknown option'; exit 1", "mpicc: is another MPI's, Jittor works with Open MPI's alone: "
-                                            "`apt-get install openmpi-bin libopenmpi-dev`")])
+    (None, None, "mpirun: is not on the PATH; run `apt-get install openmpi-bin libopenmpi-dev`"),
+    ("echo HYDRA build details:", None, "mpirun: belongs to another MPI, and Jittor works with Open MPI "
+                                        "only; run `apt-get install openmpi-bin libopenmpi-dev`"),
+    (OPEN, None, "mpicc: is not on the PATH; run `apt-get install openmpi-bin libopenmpi-dev`"),
+    (OPEN, "echo 'unknown option'; exit 1", "mpicc: belongs to another MPI, and Jittor works with Open "
+                                            "MPI only; run `apt-get install openmpi-bin libopenmpi-dev`")])
 def test_another_mpi_is_one_line(tmp_path, mpirun, mpicc, message):
     for name, body in (("mpirun", mpirun), ("mpicc", mpicc)):
         if body:
@@ -138,9 +138,10 @@ def refused(path, *arguments, **variables):
 def test_numbers_of_processes_and_devices_are_checked(tmp_path):
     for value in ("0", "two", ""):
         done = refused(tmp_path, "--processes", value)
-        assert (done.returncode, done.stderr) == (2, f"error: --processes: is '{value}', a number above 0 is "
-                                                     "needed\n")
+        assert (done.returncode, done.stderr) == (2, f"error: --processes: is '{value}'; give a number "
+                                                     "above 0\n")
     for name, body in (("mpirun", OPEN), ("mpicc", OPEN)):
         program(tmp_path / name, body)
     done = refused(tmp_path, "--gpus", "3", CUDA_VISIBLE_DEVICES="", VIRTUAL_ENV=sys.prefix)
-    assert (done.returncode, done.stderr) == (2, "error: --gpus: is 3, there are 0 NVIDIA devices\n")
+    assert (done.returncode, done.stderr) == (2, "error: --gpus: is 3, but there are 0 NVIDIA devices; "
+                                                 "give a number up to that\n")

@@ -16,38 +16,39 @@ from ldm.weights import summary
 def parse(argv):
     parser = cli.Parser(description=__doc__)
     parser.add_argument("checkpoints", nargs="+", metavar="F",
-                        help="files of weights, of any kind convert.py reads; a run's folder with --best")
-    parser.add_argument("--weights", metavar="W1,W2,...", help="a number a checkpoint, relative to their sum "
-                                                               "(all equal otherwise)")
+                        help="files of weights that convert.py can read; with --best, the folder of a run")
+    parser.add_argument("--weights", metavar="W1,W2,...", help="a number for each checkpoint, relative to "
+                                                               "their sum (default: all equal)")
     parser.add_argument("--container", metavar="KEY",
-                        help="where the weights are, such as ema, if the files hold several sets")
+                        help="which set of weights to take from files with several sets, such as ema")
     parser.add_argument("--config", metavar="FILE",
-                        help="config of the network they are for, to compare names and shapes with")
+                        help="config of the network, to check names and shapes against")
     parser.add_argument("--part", choices=["unet", "autoencoder"], default="unet",
                         help="which network of --config")
-    parser.add_argument("--best", type=int, metavar="N", help="the N best checkpoints of a run")
+    parser.add_argument("--best", type=int, metavar="N", help="average the N best checkpoints of a run")
     parser.add_argument("--by", default="loss", metavar="METRIC",
-                        help="the number in its validation.jsonl that ranks them")
+                        help="number in the run's validation.jsonl to rank checkpoints by")
     parser.add_argument("--latents", metavar="DIR",
-                        help="the run's latent cache, to measure the average of the best, if not RUN/latents")
-    parser.add_argument("--autoencoder", metavar="F", help="its weights, to measure more of it than losses")
+                        help="latent cache of the run, to validate the average with (default: RUN/latents)")
+    parser.add_argument("--autoencoder", metavar="F",
+                        help="autoencoder weights; needed to measure M, FD-seg and S as well as losses")
     parser.add_argument("--segformer", metavar="F",
-                        help="the segmenter to measure with, if not that in models/")
-    parser.add_argument("--dtype", choices=["float16"], help="write floats in half the space of float32")
+                        help="weights of the segmenter to measure with (default: those in models/)")
+    parser.add_argument("--dtype", choices=["float16"], help="write numbers as float16, in half the space")
     parser.add_argument("--output", required=True, metavar="F", help="the .safetensors file to write")
     arguments = parser.parse_args(argv)
     try:
         arguments.weights = arguments.weights and [float(w) for w in arguments.weights.split(",")]
     except ValueError:
-        parser.error(f"--weights {arguments.weights}: numbers with commas between are needed")
+        parser.error(f"--weights: is '{arguments.weights}'; give numbers separated by commas")
     if arguments.best is not None and (arguments.best < 1 or len(arguments.checkpoints) > 1):
-        parser.error(f"--best {arguments.best} of {len(arguments.checkpoints)}: "
-                     "a number above 0 and the folder of one run are needed")
+        parser.error(f"--best: is {arguments.best} with {len(arguments.checkpoints)} folders; "
+                     "give a number above 0 and the folder of one run")
     return arguments
 
 
 def measured(arguments, run):
-    """The number by which checkpoints are ranked, of their average; a UserError where it cannot be had."""
+    """The number `--by` of the averaged weights. UserError if it cannot be measured."""
     from ldm import weights
     from ldm.networks import Autoencoder, UNet
     from ldm.training.tasks import validation
@@ -63,7 +64,8 @@ def measured(arguments, run):
     weights.load(arguments.output, network)
     numbers = held_out.measure(network, thorough=not arguments.by.startswith("loss"))
     if arguments.by not in numbers:
-        raise UserError(arguments.by, "needs --autoencoder, and M and FD-seg a segmenter")
+        raise UserError("--by", f"'{arguments.by}' was not measured",
+                        "give --autoencoder and, for M and FD-seg, --segformer")
     return numbers[arguments.by]
 
 

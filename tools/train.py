@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Train the diffusion U-Net (Algorithm 1) on a folder of landscapes; the same command again continues."""
+"""Train the diffusion U-Net (Algorithm 1) on a folder of landscapes. The same command again continues it."""
 from pathlib import Path
 
 import cli
@@ -15,20 +15,22 @@ from ldm.training import batch_order
 
 def parse(argv):
     parser = cli.Parser(description=__doc__)
-    parser.add_argument("--config", default=train_common.DEMO, help="what to train and how")
+    parser.add_argument("--config", default=train_common.DEMO,
+                        help="config file of the model and its training")
     parser.add_argument("--data", required=True,
-                        help="folder in the contest's form (train_resized/imgs and /labels)")
-    parser.add_argument("--autoencoder", required=True, help="the autoencoder's weights")
+                        help="folder of the data in the contest's form (train_resized/imgs and /labels)")
+    parser.add_argument("--autoencoder", required=True, help="weights of the autoencoder")
     parser.add_argument("--output", required=True,
-                        help="folder of the run: latents, states, averages, samples, logs")
-    parser.add_argument("--latents", help="a cache that tools/encode_latents.py made; else OUTPUT/latents, "
-                        "which is made first")
-    parser.add_argument("--segformer", help="weights of the segmenter that validation measures with, if not "
-                        "those in models/")
+                        help="folder of the run, for its latents, states, averages, samples and logs")
+    parser.add_argument("--latents", help="latent cache made by tools/encode_latents.py (default: "
+                        "OUTPUT/latents, made at the first start)")
+    parser.add_argument("--segformer",
+                        help="weights of the segmenter for validation (default: those in models/)")
     train_common.add_dry_run(parser)
     reading.add_options(parser)
     train_common.add_from_step(parser)
-    parser.add_argument("overrides", nargs="*", help="training.key=value")
+    parser.add_argument("overrides", nargs="*",
+                        help="options of the config to change, as training.key=value")
     return parser.parse_args(argv)
 
 
@@ -38,10 +40,10 @@ def main(argv=None):
     runtime.check_precision(config["training"]["precision"], "training.precision")
     cache = args.latents or Path(args.output) / "latents"
     size, training = config["image_size"], config["training"]
-    taken = reading.of(args)
+    how = reading.of(args)
     pairs = landscape.training_pairs(args.data, None if latents.is_whole(cache) else size,
-                                     train_common.checking, taken)
-    batch_order.split(len(pairs), training["held_out"], training["seed"])        # refuses what leaves nothing
+                                     train_common.checking, how)
+    batch_order.split(len(pairs), training["held_out"], training["seed"])   # fails early
     files.check_writable(args.output)
 
     from ldm import weights
@@ -57,7 +59,7 @@ def main(argv=None):
     autoencoder = Autoencoder(**config["autoencoder"])
     refuse_other_config(args.autoencoder, weights.load(args.autoencoder, autoencoder), config, "autoencoder")
     measure = train_common.metrics(args.segformer) if training["held_out"] or args.segformer else None
-    jt.set_global_seed(training["seed"])                   # of the new network's weights
+    jt.set_global_seed(training["seed"])                   # for the weights of the new network
     network = UNet(**config["unet"])
     train_common.show_estimate(network, [side // autoencoder.factor for side in size[::-1]], training,
                                args.output)
@@ -68,7 +70,7 @@ def main(argv=None):
     precision.apply(network, training["precision"])
     checkpointing.apply(network, training["checkpointing"])
     if parallel.rank() == 0:
-        train_common.encode(pairs, autoencoder, size, cache, reading=taken)
+        train_common.encode(pairs, autoencoder, size, cache, reading=how)
     parallel.wait()
     task = DiffusionTask(network, latents.Latents(cache), schedule, autoencoder, training)
     validation = None

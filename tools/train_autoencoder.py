@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Train the VQ-GAN autoencoder on a folder of images; the same command again continues."""
+"""Train the VQ-GAN autoencoder on a folder of images. The same command again continues it."""
 from pathlib import Path
 
 import cli
@@ -13,24 +13,27 @@ from ldm.datasets import landscape
 
 def main(argv=None):
     parser = cli.Parser(description=__doc__)
-    parser.add_argument("--config", default=train_common.DEMO, help="what to train and how")
+    parser.add_argument("--config", default=train_common.DEMO,
+                        help="config file of the model and its training")
     parser.add_argument("--data", required=True,
-                        help="folder in the contest's form (train_resized/imgs and /labels)")
+                        help="folder of the data in the contest's form (train_resized/imgs and /labels)")
     parser.add_argument("--pictures",
-                        help="folder of further images without label maps to train on as well, such as "
-                             "those of make_landscapes.py --kind photo")
-    parser.add_argument("--output", required=True, help="folder of the run: states, averages, samples, log")
+                        help="folder of more training images, without label maps, such as those of "
+                             "make_landscapes.py --kind photo")
+    parser.add_argument("--output", required=True,
+                        help="folder of the run, for its states, averages, samples and log")
     reading.add_options(parser)
     train_common.add_from_step(parser)
     train_common.add_dry_run(parser)
-    parser.add_argument("overrides", nargs="*", help="autoencoder_training.key=value")
+    parser.add_argument("overrides", nargs="*",
+                        help="options of the config to change, as autoencoder_training.key=value")
     args = parser.parse_args(argv)
     config = configs.load(args.config, args.overrides, ("autoencoder",))
-    taken = reading.of(args)
-    pairs = landscape.training_pairs(args.data, config["image_size"], train_common.checking, taken)
+    how = reading.of(args)
+    pairs = landscape.training_pairs(args.data, config["image_size"], train_common.checking, how)
     paths = [picture for picture, _ in pairs]
     if args.pictures:
-        paths += landscape.further_pictures(args.pictures, config["image_size"], train_common.checking, taken)
+        paths += landscape.further_pictures(args.pictures, config["image_size"], train_common.checking, how)
     files.check_writable(args.output)
 
     from ldm.backend import jt
@@ -41,7 +44,7 @@ def main(argv=None):
     from ldm.training.tasks.perceptual import open_lpips
     from ldm.training.trainer import Trainer
     options = config["autoencoder_training"]
-    jt.set_global_seed(options["seed"])                    # of the new network's weights
+    jt.set_global_seed(options["seed"])                    # for the weights of the new network
     network = Autoencoder(**config["autoencoder"])
     if options["linear_start"]:
         linear_start(network, config["autoencoder"]["norm_groups"])
@@ -52,7 +55,7 @@ def main(argv=None):
         side = jt.zeros((1, 3, options["crop"], options["crop"]))
         return train_common.show_estimate(network, side.shape[2:], options, args.output,
                                           lambda: network.decode_quantized(network.encode(side)))
-    pictures = landscape.Pictures(paths, config["image_size"], taken)
+    pictures = landscape.Pictures(paths, config["image_size"], how)
     trainer = Trainer(AutoencoderTask(network, pictures, options, perceptual), args.output, config, options)
     train_common.train(trainer, args.from_step)
     if trainer.step == options["steps"] and parallel.rank() == 0:
@@ -61,7 +64,7 @@ def main(argv=None):
             state = {name: p.numpy() for name, p in network.state_dict().items()}
         weights.save(Path(args.output) / "autoencoder.safetensors", state, config)
         print(f"{args.output}/autoencoder.safetensors: the averaged weights, "
-              "latents scaled to a deviation of 1")
+              "latents scaled to a standard deviation of 1")
 
 
 if __name__ == "__main__":

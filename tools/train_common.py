@@ -1,4 +1,4 @@
-"""What the training tools share: bars, the latent cache, the estimate, validation's metrics, a run."""
+"""Shared by the training tools: progress bars, latent cache, estimate, metrics of validation, a run."""
 import sys
 from pathlib import Path
 
@@ -9,26 +9,26 @@ DEMO = ROOT / "configs/demo.yaml"         # found from any working directory
 
 
 def checking(iterable, total):
-    """Show the checks of `total` pairs of files in a bar."""
+    """Show a progress bar while `total` pairs of files are checked."""
     from tqdm import tqdm
     return tqdm(iterable, "checking", total, unit="pair", dynamic_ncols=True)
 
 
 def encode(pairs, autoencoder, size, folder, *sizes, **options):
-    """Fill the latent cache in `folder` as encoding.build does, under a bar that shows the time left."""
+    """Fill the latent cache in `folder` (see encoding.build), with a progress bar."""
     from tqdm import tqdm
 
     from ldm.datasets import encoding
     from ldm.platform import runtime
-    done = runtime.notice_compile("encoding", "First encoding here: the autoencoder's operators are compiled "
-                                  "now, a minute or two on two cores, once ...")
+    done = runtime.notice_compile("encoding", "First encoding on this machine: the autoencoder's operators "
+                                  "are compiled once now, 1 to 2 minutes on two cores ...")
     encoding.build(pairs, autoencoder, size, folder, *sizes, **options,
                    progress=lambda batches: tqdm(batches, "encoding", unit="batch", dynamic_ncols=True))
     done()
 
 
 def show_estimate(network, size, options, folder, call=None):
-    """Print what training `network` will need: memory, disk, time. One process does. size, call: see
+    """Print the memory, disk and time that training `network` needs. Only rank 0 prints. size, call: see
     estimate.one_pass."""
     import shutil
 
@@ -46,12 +46,12 @@ def show_estimate(network, size, options, folder, call=None):
     print(f"disk: about {estimate.disk(parameters, options) / 1e9:.3g} GB, {folder} has "
           f"{shutil.disk_usage(folder).free / 1e9:.3g} GB free")
     hours = estimate.hours(one, options, speed, parallel.count())
-    print(f"time: about {hours:.3g} hours for {options['steps']} steps, if all runs at the "
-          f"{speed / 1e9:.3g} GMAC/s of a large convolution here", flush=True)
+    print(f"time: about {hours:.3g} hours for {options['steps']} steps, if everything is as fast as the "
+          f"{speed / 1e9:.3g} GMAC/s of a large convolution on this machine", flush=True)
 
 
 def metrics(segformer=None):
-    """What validation measures of pictures in memory: S and, if there is a segmenter, M and FD-seg."""
+    """A function that measures pictures for validation: S and, with a segmenter, M and FD-seg."""
     from ldm.evaluation import quick, weight_files
     from ldm.evaluation.networks import open_segmenter
     path = weight_files.find("segformer", segformer)
@@ -66,41 +66,41 @@ def metrics(segformer=None):
 
 
 def add_from_step(parser):
-    """The option --from-step of the tools that train."""
-    parser.add_argument("--from-step", type=int, metavar="N", help="go back to the saved state of step N, as "
-                        "after a loss that is not finite; later states are moved to OUTPUT/abandoned. The "
-                        "same command again continues")
+    """Add the option --from-step of the training tools."""
+    parser.add_argument("--from-step", type=int, metavar="N", help="go back to the saved state of step N, "
+                        "for example if the loss became NaN; later states are moved to OUTPUT/abandoned. The "
+                        "same command again continues from where it is")
 
 
 def add_dry_run(parser):
-    """The option --dry-run of the tools that train."""
+    """Add the option --dry-run of the training tools."""
     parser.add_argument("--dry-run", action="store_true",
-                        help="check everything, say what it will need, and stop")
+                        help="check all inputs, print the memory, disk and time it needs, and stop")
 
 
-def say_how_it_goes_on(found):
-    """What was found of an earlier run, on standard error; one process says it."""
+def report_resume(found):
+    """Print on standard error how the run continues. Only rank 0 prints."""
     if cli.RANK:
         return
     for problem in found.problems:
-        cli.warn(f"{problem}; an older state is used")
+        cli.warn(f"{problem}; using an older state")
     for name, (then, now) in found.changes.items():
-        print(f"{name} was {then} and is {now} from here on", file=sys.stderr)
+        print(f"{name} was {then} and is {now} from now on", file=sys.stderr)
     if found.step:
         print(f"continuing at step {found.step}", file=sys.stderr)
 
 
 def train(trainer, from_step=None):
-    """Resume `trainer` and run it under a bar that shows its terms and the time left. from_step: see
+    """Resume `trainer` and train with a progress bar that shows the terms of the loss. from_step: see
     Trainer.resume."""
     from tqdm import tqdm
 
     from ldm.platform import runtime
     done = runtime.notice_compile(f"training {type(trainer.task).__name__}",
-                                  "First training here: the operators are compiled now, "
-                                  "some 2 minutes on two cores, once ...")
+                                  "First training on this machine: the operators are compiled "
+                                  "once now, about 2 minutes on two cores ...")
     with trainer.locked():
-        say_how_it_goes_on(trainer.resume(from_step))
+        report_resume(trainer.resume(from_step))
         first = trainer.step
         with tqdm(total=trainer.options["steps"], initial=first, unit="step", dynamic_ncols=True) as bar:
             def progress(step, terms):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Train a SegFormer on landscapes and their label maps; the same command again continues."""
+"""Train a SegFormer on landscapes and their label maps. The same command again continues it."""
 from pathlib import Path
 
 import cli
@@ -16,22 +16,25 @@ from ldm.datasets import landscape
 def main(argv=None):
     parser = cli.Parser(description=__doc__)
     parser.add_argument("--config", default=train_common.ROOT / "configs/segmenter.yaml",
-                        help="what to train and how")
+                        help="config file of the model and its training")
     parser.add_argument("--data", required=True,
-                        help="folder in the contest's form (train_resized/imgs and /labels)")
-    parser.add_argument("--autoencoder", help="an autoencoder's weights; half the pictures are seen as it "
-                                              "gives them back, soft as generated ones")
-    parser.add_argument("--output", required=True, help="folder of the run: states, averages, samples, log")
+                        help="folder of the data in the contest's form (train_resized/imgs and /labels)")
+    parser.add_argument("--autoencoder",
+                        help="weights of an autoencoder; half of the pictures are replaced by its "
+                             "reconstructions, which are as soft as generated ones")
+    parser.add_argument("--output", required=True,
+                        help="folder of the run, for its states, averages, samples and log")
     reading.add_options(parser)
     train_common.add_from_step(parser)
     train_common.add_dry_run(parser)
-    parser.add_argument("overrides", nargs="*", help="segmenter_training.key=value")
+    parser.add_argument("overrides", nargs="*",
+                        help="options of the config to change, as segmenter_training.key=value")
     args = parser.parse_args(argv)
     config = configs.load(args.config, args.overrides,
                           ("segmenter", "autoencoder") if args.autoencoder else ("segmenter",))
     size = config["image_size"]
-    taken = reading.of(args)
-    pairs = landscape.training_pairs(args.data, size, train_common.checking, taken)
+    how = reading.of(args)
+    pairs = landscape.training_pairs(args.data, size, train_common.checking, how)
     files.check_writable(args.output)
 
     from ldm.backend import jt
@@ -41,8 +44,8 @@ def main(argv=None):
     from ldm.training.trainer import Trainer
     from ldm.weights.agreement import refuse_other_config
     options = config["segmenter_training"]
-    double = [2 * side for side in size]                   # crops are enlarged: they need the detail
-    versions = [landscape.Pictures([picture for picture, _ in pairs], double, taken)]
+    double = [2 * side for side in size]                   # crops are enlarged, so they need detail
+    versions = [landscape.Pictures([picture for picture, _ in pairs], double, how)]
     if args.autoencoder:
         autoencoder = Autoencoder(**config["autoencoder"])
         found = (weights.check if args.dry_run else weights.load)(args.autoencoder, autoencoder)
@@ -54,9 +57,9 @@ def main(argv=None):
     if args.autoencoder:
         bar = tqdm(versions[0], "encoding and decoding", unit="image")
         versions.append([reconstruct(images.resize(picture, size), autoencoder) for picture in bar])
-    jt.set_global_seed(options["seed"])                    # of the new network's weights
+    jt.set_global_seed(options["seed"])                    # for the weights of the new network
     network = SegFormer(**config["segmenter"])
-    maps = Maps([labels for _, labels in pairs], double, taken)
+    maps = Maps([labels for _, labels in pairs], double, how)
     trainer = Trainer(SegmenterTask(network, versions, maps, size, options), args.output, config, options)
     train_common.train(trainer, args.from_step)
     if trainer.step == options["steps"]:
