@@ -1,11 +1,12 @@
 """What tests share: the repository on the path, golden numbers, the `--slow` option."""
 import json
 import sys
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from golden.recipe import weights as golden_weights  # noqa: F401  (for the tests)
+from imports import needs_jittor
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "test" / "golden"
@@ -18,6 +19,12 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes minutes or many GB; run with --slow")
+    config.addinivalue_line("markers", "jittor: needs Jittor (found by imports.py); -m 'not jittor' omits it")
+
+
+def pytest_itemcollected(item):
+    if needs_jittor(item.path):
+        item.add_marker("jittor")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -35,19 +42,6 @@ def golden(name):
 
 def golden_json(name):
     return json.loads((GOLDEN / f"{name}.json").read_text())
-
-
-def golden_weights(shapes, seed):
-    """The seeded weights that the golden numbers were computed with: one stream of normals a name."""
-    weights = {}
-    for name, shape in shapes.items():
-        n = np.random.default_rng([seed, zlib.crc32(name.encode())]).standard_normal(shape)
-        if len(shape) >= 2:
-            n /= np.sqrt(np.prod(shape[2:] if ".mlp_shared." in name else shape[1:]))
-        else:
-            n = 1 + 0.1 * n if name.endswith(".weight") else 0.1 * n
-        weights[name] = n.astype(np.float32)
-    return weights
 
 
 def one_hot(labels, num_classes=29):

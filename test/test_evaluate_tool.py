@@ -100,7 +100,7 @@ def test_bad_files_are_listed_and_left_out(folders):
     (["--nima=absent.pth"], "error: absent.pth: cannot be read"),
     (["--train-images=absent"], "error: absent: is not a folder"),
     (["--results=absent"], "error: absent: is not a folder"),
-    (["--batch-size=0"], "error: evaluate.py: --batch-size: 0 images, 1 or more are needed"),
+    (["--batch-size=0"], "error: evaluate.py: --batch-size: is 0"),
     (["--style=rgb"], "error: evaluate.py: argument --style: invalid choice"),
     (["--pairs=absent.json"], "error: absent.json: cannot be read"),
 ])

@@ -147,4 +147,4 @@ def test_bad_data_is_listed_before_anything_expensive(folder, tmp_path):
 def test_a_typo_and_impossible_sizes_are_refused(folder, tmp_path):
     given = arguments(folder, tmp_path)
     one_error(run_tool("encode_latents", *given, "autoencoder.chanels=3"), "autoencoder.chanels=3")
-    one_error(run_tool("encode_latents", *given, "--shard-size", 0), "--shard-size: is 0; 1 or more")
+    one_error(run_tool("encode_latents", *given, "--shard-size", 0), "--shard-size: is 0")

@@ -1,4 +1,4 @@
-"""What every tool shares: the package on the path, one-line errors, exit statuses."""
+"""Shared by all tools: the package on the path, one-line errors, exit statuses."""
 import argparse
 import errno
 import logging
@@ -22,24 +22,24 @@ from ldm.platform.variables import check_variables  # noqa: E402
 
 _rank = os.environ.get("OMPI_COMM_WORLD_RANK", "")
 RANK = int(_rank) if _rank.isdecimal() else 0              # of this process in an MPI run
-if RANK:                                                   # rank 0 speaks for all, but for errors
+if RANK:                                                   # only rank 0 prints, except errors
     os.environ["TQDM_DISABLE"] = "1"
-# Code compiled for speed, as Jittor's is, makes numpy say so wherever it asks for the smallest number.
+# numpy warns about the floating-point mode that Jittor's compiled code sets.
 warnings.filterwarnings("ignore", "The value of the smallest subnormal", UserWarning)
 logging.getLogger("ldm").addHandler(terminal.Warnings())
-# What the machine refuses wherever a file is touched, and what may help.
-REFUSALS = {errno.EACCES: "permission is needed", errno.EPERM: "permission is needed",
-            errno.ENAMETOOLONG: "a shorter name is needed", errno.ELOOP: "its links form a circle",
-            errno.ENOSPC: "free space is needed", errno.EDQUOT: "free space is needed",
-            errno.EROFS: "a writable folder is needed", errno.ENOENT: "it is needed",
-            errno.ENOTDIR: "a folder is needed", errno.EISDIR: "a file is needed",
-            errno.EEXIST: "something else has this name",
+# Errors of the system that can occur wherever a file is used, and what to do.
+REFUSALS = {errno.EACCES: "get permission for it", errno.EPERM: "get permission for it",
+            errno.ENAMETOOLONG: "use a shorter name", errno.ELOOP: "remove the circular links",
+            errno.ENOSPC: "free some space", errno.EDQUOT: "free some space",
+            errno.EROFS: "use a writable folder", errno.ENOENT: "restore this file",
+            errno.ENOTDIR: "give a folder", errno.EISDIR: "give a file",
+            errno.EEXIST: "remove or rename what has this name",
             errno.EMFILE: "allow more open files with `ulimit -n 1024`",
-            errno.ENFILE: "close other programs, the computer has too many files open"}
+            errno.ENFILE: "close other programs: too many files are open"}
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with defaults in --help and errors of one line."""
+    """argparse with defaults in --help and one-line errors."""
 
     def __init__(self, **options):
         super().__init__(formatter_class=argparse.ArgumentDefaultsHelpFormatter, **options)
@@ -57,14 +57,14 @@ class Parser(argparse.ArgumentParser):
 def fail(message):
     """Print `error: message` on one line and exit with status 2."""
     if RANK:
-        time.sleep(2)                       # what is wrong for all ranks ends this one before it repeats it
+        time.sleep(2)                       # an error of all ranks ends this one before it is printed again
     print("error: " + terminal.line(message), file=sys.stderr)
     leave(2)
 
 
 def leave(status):
-    """End this process. A rank of an MPI run that failed must not wait for the others, as MPI's own end
-    would: they may be waiting for it."""
+    """Exit. A failed rank of an MPI run must not wait for the others, as MPI's own exit handler does: the
+    others may be waiting for it."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -81,7 +81,7 @@ def warn(message):
 
 
 def report(failures, summary="{} could not be made, the lines above say why"):
-    """Print what could not be done, a line each, and last how many. -> the exit status."""
+    """Print one line per failure, then their number. Returns the exit status."""
     for failure in failures:
         print("error: " + terminal.line(failure), file=sys.stderr)
     if failures:
@@ -90,8 +90,8 @@ def report(failures, summary="{} could not be made, the lines above say why"):
 
 
 def open_streams():
-    """Give standard streams that were closed (`tool >&-`) to nobody: a file opened later would get their
-    numbers, and what libraries print would be written into it."""
+    """Connect closed standard streams (`tool >&-`) to /dev/null. Otherwise a file opened later gets their
+    numbers, and the output of libraries goes into it."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -104,8 +104,7 @@ def open_streams():
 
 
 def refusal(error):
-    """What the machine refused, or Jittor could not compile or load on it, in one line; None if `error` is of
-    another kind."""
+    """One line for an error of the system, or of Jittor's compilation or loading; None for other errors."""
     platform = sys.modules.get("ldm.platform.runtime")
     if platform and isinstance(error, RuntimeError):
         return platform.explain(error)
@@ -116,8 +115,10 @@ def refusal(error):
 
 
 def run(main, argv=None):
-    """End with the status of `main(argv)`, by default of the command line. What a user caused ends with
-    one line and status 2, an interrupt with 130."""
+    """Run `main(argv)` (default: the command line) and exit with its status.
+
+    An error that the user can fix prints one line and exits with 2, an interrupt exits with 130.
+    """
     open_streams()
     plain, sys.stdout = sys.stdout, terminal.Output(sys.stdout)
     try:
@@ -132,7 +133,7 @@ def run(main, argv=None):
         print("interrupted", file=sys.stderr)
         leave(130)
     except terminal.Closed:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())   # `tool | head` is no error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())   # `tool | head` is not an error
         sys.exit(0)
     except Exception as e:
         if refused := refusal(e):
@@ -145,7 +146,7 @@ def run(main, argv=None):
 
 
 def at_import(kind, error, where):
-    """Python's own last word on an error outside `run`: while modules are imported, files run out first."""
+    """The hook for errors outside `run`, such as too many open files while modules are imported."""
     if refusal(error):
         print("error: " + terminal.line(refusal(error)), file=sys.stderr)
         os._exit(2)

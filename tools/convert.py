@@ -13,14 +13,14 @@ def main(argv=None):
         "program that wrote it: torch.save(torch.load(F, weights_only=False)['state_dict'], G)."))
     parser.add_argument("source", help="file of weights; no code in it is run")
     parser.add_argument("--output", required=True, metavar="F", help="the .safetensors file to write")
-    parser.add_argument("--config", metavar="FILE", help="config of the network they are for; needs --part")
+    parser.add_argument("--config", metavar="FILE", help="config of the network; needs --part")
     parser.add_argument("--part", choices=["unet", "autoencoder"], help="which network of --config")
     parser.add_argument("--container", metavar="KEY",
-                        help="where the weights are, such as ema, if the file holds several sets")
-    parser.add_argument("--dtype", choices=["float16"], help="write floats in half the space of float32")
+                        help="key of the weights, such as ema, if the file holds several sets")
+    parser.add_argument("--dtype", choices=["float16"], help="write floats with 16 bits instead of 32")
     arguments = parser.parse_args(argv)
     if (arguments.config is None) != (arguments.part is None):
-        parser.error("--config and --part are given together or not at all")
+        parser.error("--config and --part need each other: give both or none")
     config = shapes = None
     if arguments.config:
         from ldm.networks.shapes import expected_shapes  # needs Jittor
@@ -29,10 +29,10 @@ def main(argv=None):
         shapes = expected_shapes(config, arguments.part)
     state, left_out = convert(arguments.source, arguments.output, shapes, config, arguments.dtype,
                               arguments.container)
-    checked = f"as the {arguments.part} of {arguments.config} needs" if shapes else "compared with no network"
+    checked = f"match the {arguments.part} of {arguments.config}" if shapes else "not compared with a network"
     print(f"{arguments.output}: {summary(state)}, {checked}")
     if left_out:
-        print(f"left out, as of training or of other networks: {len(left_out)}, such as {left_out[0]}")
+        print(f"left out {len(left_out)} tensors of training or of other networks, such as {left_out[0]}")
 
 
 if __name__ == "__main__":

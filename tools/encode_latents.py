@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Encode a folder of landscapes into a latent cache, once for many runs; the same command again continues."""
+"""Encode a folder of landscapes into a latent cache for many runs; rerun the command to resume."""
 import cli
 import reading
 import train_common
@@ -14,19 +14,19 @@ def parse(argv):
     parser = cli.Parser(description=__doc__)
     parser.add_argument("--config", default=train_common.DEMO, help="image size and autoencoder")
     parser.add_argument("--data", required=True,
-                        help="folder in the contest's form (train_resized/imgs and /labels)")
+                        help="folder in the contest's layout (train_resized/imgs and /labels)")
     parser.add_argument("--autoencoder", required=True, help="the autoencoder's weights")
     parser.add_argument("--output", required=True, help="folder of the cache, for tools/train.py --latents")
     parser.add_argument("--batch-size", type=int, default=4, help="pictures encoded at once")
     parser.add_argument("--shard-size", type=int, default=256,
-                        help="pictures in a file, what a kill may cost")
+                        help="pictures per file; an interruption loses at most one file")
     reading.add_options(parser)
-    parser.add_argument("overrides", nargs="*", help="key=value of the config")
+    parser.add_argument("overrides", nargs="*", help="key=value, to override the config")
     args = parser.parse_args(argv)
     for option in ("batch_size", "shard_size"):
         if getattr(args, option) < 1:
             raise UserError(f"--{option.replace('_', '-')}", f"is {getattr(args, option)}",
-                            "1 or more is needed")
+                            "choose 1 or more")
     return args
 
 
@@ -47,7 +47,7 @@ def main(argv=None):
                         args.batch_size, reading=taken)
     cache = latents.Latents(args.output)
     print(f"{args.output}: {len(cache)} pictures, straight and flipped, in {len(cache.shards)} shards, "
-          "all as their hashes say")
+          "all checked by their hashes")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """The contest's numbers M, A, FID, S and T of a folder of results.
 
-Each is printed with its variant and the hash of the weights it was had with. The contest's own segmenter,
-aesthetic network and histogram are not public: compare these numbers with each other, not with its leader
-board.
+Each number is printed with its variant and the hash of the weights used. The contest's segmenter, aesthetic
+network and histogram are not public: compare these numbers with each other, not with the leaderboard.
 """
 import json
 import os
@@ -23,30 +22,30 @@ ROOT = Path(__file__).resolve().parents[1]
 def arguments(argv):
     parser = cli.Parser(prog="evaluate.py", description=__doc__.split("\n\n")[0])
     add = parser.add_argument
-    add("--results", metavar="DIR", required=True, help="images named as their masks")
+    add("--results", metavar="DIR", required=True, help="images with the names of their masks")
     add("--masks", metavar="DIR", required=True, help="label maps")
     add("--references", metavar="DIR", required=True, help="images that give the style")
-    add("--train-images", metavar="DIR", required=True, help="images that FID compares the results with")
-    add("--pairs", metavar="FILE", help="JSON {mask name: reference name}; without it names are equal")
-    add("--segformer", metavar="FILE", help="weights of a SegFormer of the 29 classes, for M")
+    add("--train-images", metavar="DIR", required=True, help="images to compare the results with, for FID")
+    add("--pairs", metavar="FILE", help="JSON {mask name: reference name}; default: equal names")
+    add("--segformer", metavar="FILE", help="weights of a SegFormer with the 29 classes, for M")
     add("--nima", metavar="FILE", help="weights of a NIMA, for A")
     add("--inception", metavar="FILE", help="weights of the FID's Inception")
     add("--models", metavar="DIR", default=Path(os.path.relpath(ROOT / "models")), type=Path,
-        help="where weights that are not given are looked for")
+        help="folder to search for weights that are not given")
     add("--style", choices=list(VARIANTS), default="contest_overflow", help="histogram of S")
     add("--cache", metavar="DIR", default=str(Path.home() / ".cache" / "iidm"),
-        help="for the statistics of the training images")
-    add("--batch-size", metavar="N", type=int, default=8, help="images at once")
-    add("--json", action="store_true", help="print all as JSON, with the numbers by image and by class")
+        help="folder for the statistics of the training images")
+    add("--batch-size", metavar="N", type=int, default=8, help="images per batch")
+    add("--json", action="store_true", help="print JSON, with the numbers of each image and class")
     reading.add_options(parser)
     options = parser.parse_args(argv)
     if options.batch_size < 1:
-        parser.error(f"--batch-size: {options.batch_size} images, 1 or more are needed")
+        parser.error(f"--batch-size: is {options.batch_size}; choose 1 or more")
     return options
 
 
 def lines(report):
-    """The numbers as lines of text, then how well the segmenter finds each class."""
+    """The report as lines of text: the numbers, then the segmenter's accuracy for each class."""
     for name, entry in report["numbers"].items():
         value = "n/a" if entry["value"] is None else f"{entry['value']:.4f}"
         weights = f"{entry['weights']} sha256 {entry['sha256'][:12]}" if "sha256" in entry else None
@@ -57,7 +56,7 @@ def lines(report):
 
 
 def class_line(title, shares):
-    """One line for {class: percent or None}, none where all are None."""
+    """One line for {class: percent or None}; no line if all are None."""
     shares = {name: share for name, share in shares.items() if share is not None}
     if shares:
         words = ", ".join(f"{name} {share:.1f}" for name, share in shares.items())
@@ -70,7 +69,7 @@ def main(argv=None):
     weights = {kind: getattr(options, kind) for kind in ("segformer", "nima", "inception")}
     networks = runner.open_networks(weights, options.models)
     names = [opened.run.name for opened in networks.values() if opened]
-    text = "First use of these networks: compiling their operators, up to a minute each, once ..."
+    text = "First use of these networks: compiling their operators once, up to a minute each ..."
     done = runtime.notice_compile(f"evaluation {names}", text) if names else None
     report = runner.evaluate(
         options.results, options.masks, options.references, options.train_images, networks, pairs=pairs,

@@ -1,12 +1,12 @@
-"""Make procedural landscapes in the contest's folder form: pictures with their label maps.
+"""Make procedural landscapes in the contest's folder layout: pictures with their label maps.
 
     python tools/make_landscapes.py --count 2000 --seed 0 --output data/procedural
     python tools/make_landscapes.py --count 32 --seed 1 --output data/held_out --split test
     python tools/make_landscapes.py --count 2000 --kind photo --output data/photo-like
 
-The last makes pictures with the statistics of photographs, without label maps, for the autoencoder alone.
+The last command makes pictures with the statistics of photographs, without label maps, for the autoencoder.
 
-Scene k of a seed is the same whatever --count, --start and --processes are. Files that stand already stay.
+Scene k of a seed does not depend on --count, --start and --processes. Existing files are kept.
 """
 import argparse
 import json
@@ -25,7 +25,7 @@ from ldm.errors import UserError
 from ldm.files import check_writable, kind_of, open_regular, replacing
 
 QUALITY = 92
-RECORD = "scenes.json"          # in the folder: what its pictures are
+RECORD = "scenes.json"          # in the folder: kind, seed and size of its pictures
 
 
 def parse(argv):
@@ -33,7 +33,7 @@ def parse(argv):
     parser.add_argument("--count", type=int, required=True, default=argparse.SUPPRESS,
                         help="number of scenes")
     parser.add_argument("--seed", type=int, default=0, help="series of scenes")
-    parser.add_argument("--start", type=int, default=0, help="number of the first scene; files are named so")
+    parser.add_argument("--start", type=int, default=0, help="number of the first scene, used as file name")
     parser.add_argument("--output", type=Path, required=True, default=argparse.SUPPRESS,
                         help="folder to write to")
     parser.add_argument("--processes", type=int, default=1, help="scenes made at the same time")
@@ -51,10 +51,10 @@ def parse(argv):
         raise UserError("--split", "is test, but photos have no label maps", "leave --kind or --split out")
     if min(args.size) < 32 or max(args.size) > 4096:
         raise UserError("--size", f"is {args.size[0]} {args.size[1]}",
-                        "32 to 4096 pixels a side are possible")
+                        "choose 32 to 4096 pixels per side")
     for option, least in (("count", 1), ("seed", 0), ("start", 0), ("processes", 1)):
         if getattr(args, option) < least:
-            raise UserError(f"--{option}", f"is {getattr(args, option)}", f"{least} or more is needed")
+            raise UserError(f"--{option}", f"is {getattr(args, option)}", f"choose {least} or more")
     return args
 
 
@@ -68,7 +68,7 @@ def folders(output, kind, split):
 
 
 def make_files(job):
-    """Write what is missing of a picture; job: (kind, seed, index, size, pictures, mask or None)."""
+    """Write the missing files of a picture; job: (kind, seed, index, size, pictures, mask or None)."""
     kind, seed, index, size, pictures, mask = job
     missing = [path for path in pictures if not path.exists()]
     if not missing and (mask is None or mask.exists()):
@@ -82,7 +82,7 @@ def make_files(job):
 
 
 def jobs_of(args):
-    """One job a picture; in the test form, one more scene lends the last mask its reference."""
+    """One job per picture; for --split test one more scene, the reference of the last mask."""
     pictures, *masks = folders(args.output, args.kind, args.split)
     stop = args.start + args.count
     for index in range(args.start, stop):
@@ -97,8 +97,10 @@ def jobs_of(args):
 
 
 def claim(args):
-    """Say in the folder what its scenes are; UserError where they are others. A folder of an earlier version
-    does not say it: its first scene is drawn again and compared."""
+    """Record the kind of scenes in the folder; raise UserError if it holds others.
+
+    Folders of earlier versions have no record: their first scene is drawn again and compared.
+    """
     path = args.output / RECORD
     mine = {"kind": args.kind, "drawing": DRAWING, "seed": args.seed, "size": list(args.size),
             "split": args.split}
@@ -126,7 +128,7 @@ def read_json(path):
         try:
             return json.loads(file.read())
         except (ValueError, RecursionError):
-            raise UserError(path, "is no JSON that this tool wrote", "choose another --output") from None
+            raise UserError(path, "is not a JSON file of this tool", "choose another --output") from None
 
 
 def write_pairs(args):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Draw a run's losses, held-out losses and learning rate; also while it trains. Needs matplotlib."""
+"""Plot a run's losses, validation losses and learning rate, also during training. Needs matplotlib."""
 from pathlib import Path
 
 import cli
@@ -10,7 +10,8 @@ from ldm.training.run import plots
 def main(argv=None):
     parser = cli.Parser(description=__doc__)
     parser.add_argument("run", help="the folder that training writes to")
-    parser.add_argument("--output", metavar="F", help="a .png, .pdf or .svg file, if not RUN/curves.png")
+    parser.add_argument("--output", metavar="F",
+                        help="a .png, .pdf or .svg file; without it RUN/curves.png")
     args = parser.parse_args(argv)
     path = Path(args.output or Path(args.run) / "curves.png")
     plots.draw(args.run, path)

@@ -1,4 +1,4 @@
-"""What tools print: nothing in it acts on a terminal, whatever names files have, and no line is endless."""
+"""Safe printing: no control characters from file names reach the terminal, and lines have a limit."""
 from __future__ import annotations
 
 import logging
@@ -7,28 +7,28 @@ import sys
 import unicodedata
 from typing import Any
 
-WORD, LINE = 200, 2000                  # longest of these that an error or a warning shows
+WORD, LINE = 200, 2000                  # longest word and line of an error or a warning, in characters
 BEYOND_ASCII = re.compile(r"[^\n\t -~]")
 
 
 class Closed(Exception):
-    """Nobody reads standard output any more, as in `tool | head`."""
+    """The reader of standard output has ended, as in `tool | head`."""
 
 
 def _escaped(match):
-    """A character that is not for reading (control, direction of writing, half of a surrogate pair) as \\x1b
-    or \\u202e; the bytes of a name that is no UTF-8 as bytes."""
+    """Escape a character that is not printable (control, text direction, half of a surrogate pair), as \\x1b
+    or \\u202e. Bytes of a file name that is not UTF-8 are shown as bytes."""
     character = match[0]
     if character.isprintable() or unicodedata.category(character) == "Zs":
         return character
     code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:        # how Python stands for such a byte
+    if 0xDC80 <= code <= 0xDCFF:        # Python's representation of such a byte
         code -= 0xDC00
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def printable(text: str) -> str:
-    """`text` with every character that is not for reading escaped, but for line ends and tabs."""
+    """`text` with all characters escaped that are not printable, except line ends and tabs."""
     return BEYOND_ASCII.sub(_escaped, text)
 
 
@@ -38,16 +38,16 @@ def _cut(text, length):
 
 
 def line(text: object) -> str:
-    """`text` on one printable line, long words and a long whole cut in their middle."""
+    """`text` as one printable line; long words and long lines are shortened in the middle."""
     return _cut(" ".join(_cut(printable(word), WORD) for word in str(text).split()), LINE)
 
 
 class Output:
-    """Standard output that prints as `printable` says and raises Closed where nobody reads it."""
+    """Standard output that escapes as `printable` does and raises Closed if its reader has ended."""
 
     def __init__(self, stream):
         self._stream = stream
-        if hasattr(stream, "reconfigure"):              # an ASCII terminal shows other letters as numbers
+        if hasattr(stream, "reconfigure"):              # an ASCII terminal shows other letters as codes
             stream.reconfigure(errors="backslashreplace")
 
     def write(self, text: str) -> int:
@@ -67,7 +67,7 @@ class Output:
 
 
 class Warnings(logging.Handler):
-    """Prints what `ldm` logs as lines `warning: ...` on standard error."""
+    """Prints log messages of `ldm` to standard error as `warning: ...`."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print("warning: " + line(record.getMessage()), file=sys.stderr)

@@ -1,6 +1,6 @@
-"""Says in one line which Python to use, where the one that runs a tool is too old or lacks packages.
+"""Checks that this Python can run a tool, and names one that can if it is too old or lacks packages.
 
-Every tool begins with it, by way of cli.py, and only the standard library is imported here.
+Every tool imports this first, through cli.py. It imports the standard library only.
 """
 import importlib.util
 import os
@@ -10,11 +10,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = {"numpy": "numpy", "PIL": "pillow", "cv2": "opencv-python-headless", "yaml": "pyyaml",
            "tqdm": "tqdm"}
-WITHOUT = ("doctor.py", "setup_cuda.py")        # these say themselves what is missing
+WITHOUT = ("doctor.py", "setup_cuda.py")        # these tools report missing packages themselves
 
 
 def made_environment():
-    """The Python of the environment that the scripts made in the repository, or None."""
+    """The Python of the environment that our scripts created in the repository, or None."""
     for name in (".venv", ".venv-iidm"):
         python = ROOT / name / "bin/python"
         if (ROOT / name / "requirements.installed").is_file() and python.is_file():
@@ -36,12 +36,12 @@ def problem():
     if python and not os.path.samefile(python, sys.executable):
         remedy = f"use `{os.path.relpath(python)} {tool} ...`"
     else:
-        remedy = "use the Python that has them, or `bash tools/infer.sh`, which makes one in .venv"
+        remedy = "use a Python that has them, or run `bash tools/infer.sh`, which creates one in .venv"
     return f"{sys.executable}: {fault}; {remedy}"
 
 
 def check():
-    """End this process with one line and status 2 if its Python cannot run a tool."""
+    """Exit with an error line and status 2 if this Python cannot run the tool."""
     if found := problem():
         print("error: " + found, file=sys.stderr)
         sys.exit(2)

@@ -1,0 +1,48 @@
+"""Which test files need Jittor: found in their imports, so that `-m "not jittor"` needs no list."""
+from __future__ import annotations
+
+import ast
+import functools
+from pathlib import Path
+from typing import Iterator
+
+ROOT = Path(__file__).resolve().parents[1]
+TOOLS = {"tiny.run_tool", "tiny.start_tool"}             # they run a tool, and most tools need Jittor
+FOLDERS = (ROOT, ROOT / "test", ROOT / "tools")         # where a module's name is looked up
+
+
+def _names(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        yield node.module or ""
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _file(name: str) -> Path | None:
+    candidates = (folder / f"{name.replace('.', '/')}{end}" for folder in FOLDERS
+                  for end in (".py", "/__init__.py"))
+    return next((path for path in candidates if path.is_file()), None)
+
+
+@functools.lru_cache(maxsize=None)
+def _imports(path: Path, everywhere: bool) -> frozenset[Path]:
+    """The files of this repository that the file imports; everywhere: in its functions too."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = {name for node in (ast.walk(tree) if everywhere else tree.body) for name in _names(node)}
+    if names & TOOLS:
+        names.add("ldm.backend")
+    names |= {name[:i] for name in names for i, letter in enumerate(name) if letter == "."}
+    return frozenset(file for file in map(_file, names) if file)
+
+
+@functools.lru_cache(maxsize=None)
+def needs_jittor(path: Path) -> bool:
+    """Whether a test file, in its functions too, imports a module whose import loads ldm.backend."""
+    seen: set[Path] = set()
+    todo = set(_imports(path, True))
+    while todo:
+        file = todo.pop()
+        seen.add(file)
+        todo |= _imports(file, False) - seen
+    return ROOT / "ldm/backend.py" in seen
