@@ -116,6 +116,10 @@ def shuffle(study: Study, pairs: Sequence[Pair]) -> Path:
     return folder
 
 
+def _with_name(progress, name: str):
+    return lambda items, what: progress(items, f"{name}: {what}")
+
+
 def evaluate(study: Study, pairs: Sequence[Pair],
              progress: Callable[[Iterable, str], Iterable]) -> list[dict]:
     """The numbers of each row, of shuffled results and, if there are any, of the real images, as `report`
@@ -131,7 +135,7 @@ def evaluate(study: Study, pairs: Sequence[Pair],
         found = runner.evaluate(folder, study.masks, study.references, study.train_images, networks, named,
                                 cache=study.output / "cache", models=study.weights, count=study.count,
                                 reading=study.reading,
-                                progress=lambda items, what, name=name: progress(items, f"{name}: {what}"))
+                                progress=_with_name(progress, name))
         if found["failures"]:
             raise UserError(folder, f"cannot be compared ({found['failures'][0]})",
                             "remove the folder and run the same command again")

@@ -1,6 +1,6 @@
-"""The contest's five numbers from folders of images: mask accuracy M, aesthetics A, FID, style S, score T.
+"""The contest's five metrics for folders of images: mask accuracy M, aesthetics A, FID, style S, score T.
 
-This package imports no Jittor; the networks do, and live in `ldm.evaluation.networks`.
+This package does not import Jittor. The networks, in `ldm.evaluation.networks`, do.
 """
 from ldm.evaluation.aesthetics import mean_score
 from ldm.evaluation.fid import Moments, frechet_distance

@@ -1,7 +1,9 @@
-"""All numbers of the contest from folders of images, in one pass and constant memory."""
+"""All metrics of the contest for folders of images, in constant memory."""
+from __future__ import annotations
+
 import logging
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Callable, Iterable, Iterator, Mapping, NamedTuple, Optional, Protocol, Sequence
 
 import numpy as np
 
@@ -17,69 +19,97 @@ from ldm.evaluation.style import style_similarity
 from ldm.labels import NAMES
 
 log = logging.getLogger(__name__)
-LEAST_SIDE = 16                 # pixels of a picture; the networks halve its sides up to five times
+LEAST_SIDE = 16                 # pixels; the networks halve a picture's sides up to five times
+Progress = Callable[[Iterable, str], Iterable]      # (iterable, what) -> the same items, with a progress bar
+
+
+class ImageNetwork(Protocol):
+    """A network of a metric."""
+    name: str                   # its variant, for the report
+
+    def __call__(self, pictures: np.ndarray) -> np.ndarray:
+        """N x H x W x 3 uint8 -> N x 10 probabilities (NIMA) or N x D features (Inception)."""
+
+
+class Segmenter(Protocol):
+    """The network of M and FD-seg."""
+    name: str
+
+    def segment(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """N x H x W x 3 uint8 -> (labels N x H x W, features N x D)."""
+
+    def features(self, pictures: np.ndarray) -> np.ndarray:
+        """N x H x W x 3 uint8 -> features N x D."""
 
 
 class Opened(NamedTuple):
-    """A network and the file of its weights."""
+    """A network (ImageNetwork or Segmenter), its weight file and the file's hash (None, "" in memory)."""
     run: Any
-    path: Path
-    sha256: str
+    path: Optional[Path] = None
+    sha256: str = ""
+
+
+Networks = Mapping[str, Optional[Opened]]           # "segformer", "nima", "inception"
 
 
 class Pair(NamedTuple):
+    """A result with the mask and the reference it was made from."""
     name: str                   # the mask's stem
     result: np.ndarray          # H x W x 3 uint8
     mask: np.ndarray            # H x W uint8
     reference: np.ndarray       # h x w x 3 uint8
 
 
-def open_networks(paths, models="models"):
-    """{"segformer", "nima", "inception": Opened, or None where no weights are found}; see weight_files.find.
+def open_networks(paths: Mapping[str, Optional[files.Name]], models: files.Name = "models") -> Networks:
+    """{"segformer", "nima", "inception": Opened, or None if there are no weights}; see weight_files.find.
 
-    `paths` maps these names to files, or to None to look in the folder `models`.
+    paths: these names -> a file, or None to search the folder `models`.
     """
     found = {kind: weight_files.find(kind, paths.get(kind), models) for kind in weight_files.KINDS}
     if not any(found.values()):
-        return found
+        return dict.fromkeys(found)
     from ldm.evaluation import networks  # imports Jittor
     openers = {"segformer": networks.open_segmenter, "nima": networks.open_nima,
                "inception": networks.open_inception}
-    return {kind: path and Opened(openers[kind](path), path, files.sha256(path, 64))
+    return {kind: Opened(openers[kind](path), path, files.sha256(path, 64)) if path else None
             for kind, path in found.items()}
 
 
-def read_pair(mask, reference, results, reading=images.AS_IS, resized=None):
-    """The Pair of the paths of a mask and a reference; `results` maps stems to paths. UserError where a file
-    is missing, damaged, or of other proportions than its mask. A mask of another size is read at its
-    result's, as the model saw it, and put into the list `resized`."""
+def read_pair(mask: Path, reference: Path, results: Mapping[str, Path],
+              reading: images.Reading = images.AS_IS, resized: Optional[list] = None) -> Pair:
+    """Read a Pair from the paths of a mask and a reference; results: stem -> path.
+
+    A mask of another size than its result is read at the result's size, as the model saw it, and appended to
+    the list `resized`. Raises UserError if a file is missing or damaged, or if the aspect ratios differ.
+    """
     path = results.get(normal(mask.stem))
     if path is None:
-        raise UserError(mask, "has no result", f"an image named {mask.stem} is needed")
+        raise UserError(mask, "has no result", f"add an image named {mask.stem}")
     result, labels = read_picture(path), images.read_labels(mask, reading=reading)
     if result.shape[:2] != labels.shape:
         size, own = result.shape[1::-1], labels.shape[::-1]
         if reading.fit == "refuse" and not images.same_proportions(size, own):
-            raise UserError(path, "is {}x{}".format(*size), "its mask is {}x{}".format(*own))
+            raise UserError(path, "is {}x{}, but its mask is {}x{}".format(*size, *own),
+                            "use the mask that it was made from")
         labels = images.read_labels(mask, size, reading)
         if resized is not None:
             resized.append(mask)
     return Pair(mask.stem, result, labels, images.read_image(reference))
 
 
-def read_picture(path):
-    """A result or a real image H x W x 3 uint8, large enough for the networks; UserError where it is not."""
+def read_picture(path: Path) -> np.ndarray:
+    """A result or a real image, H x W x 3 uint8. Raises UserError if it is too small for the networks."""
     picture = images.read_image(path)
     if min(picture.shape[:2]) < LEAST_SIDE:
         raise UserError(path, "is {1} x {0} pixels".format(*picture.shape),
-                        f"{LEAST_SIDE} a side at least are needed")
+                        f"give at least {LEAST_SIDE} pixels per side")
     return picture
 
 
-def batches(items, read, size, failures, shape):
-    """Lists of at most `size` things read from `items`, equal in `shape` within a list. What cannot be read
-    goes to `failures`, as text."""
-    batch = []
+def batches(items: Iterable, read: Callable[[Any], Any], size: int, failures: list[str],
+            shape: Callable[[Any], Any]) -> Iterator[list]:
+    """Read `items` in batches of up to `size` of equal `shape`. Errors are appended to `failures`."""
+    batch: list[Any] = []
     for item in items:
         try:
             thing = read(item)
@@ -95,19 +125,22 @@ def batches(items, read, size, failures, shape):
 
 
 class Evaluation:
-    """Takes in batches of pairs and gives their numbers; constant memory, but for five numbers an image."""
+    """Computes the metrics of pairs added in batches. Memory is constant but for five numbers per image."""
 
-    def __init__(self, networks, variant="contest_overflow"):
+    def __init__(self, networks: Networks, variant: str = "contest_overflow") -> None:
         self.networks, self.variant = networks, variant
         self.accuracy, self.moments = MaskAccuracy(), Moments()
-        self.per_image = {}             # name -> {"M", "A", "S" in percent, None where no weights are}
-        self._first, self._last, self._next_style = None, None, {}      # Pairs; name -> S with the next's
+        self.per_image: dict[str, dict] = {}    # name -> {"M", "A", "S" in percent, or None without weights}
+        self._first: Optional[Pair] = None
+        self._last: Optional[Pair] = None
+        self._next_style: dict[str, float] = {}     # name -> S with the next pair's reference
 
-    def add(self, pairs):
-        """Take in a list of pairs of equal size."""
+    def add(self, pairs: Sequence[Pair]) -> None:
+        """Add pairs of equal size."""
         results = np.stack([pair.result for pair in pairs])
         segmenter, nima, inception = (self.networks[kind] for kind in ("segformer", "nima", "inception"))
-        shares, scores = [None] * len(pairs), [None] * len(pairs)
+        shares: list[Optional[float]] = [None] * len(pairs)
+        scores: list[Optional[float]] = [None] * len(pairs)
         if segmenter:
             labels, features = segmenter.run.segment(results)
             shares = [100 * self.accuracy.add(label, pair.mask) for label, pair in zip(labels, pairs)]
@@ -128,25 +161,28 @@ class Evaluation:
     def _compare(self, pair, following):
         self._next_style[pair.name] = 100 * style_similarity(pair.result, following.reference, self.variant)
 
-    def own_style(self):
-        """Does a result have the style of its own reference? (% of results closer to it than to the next
-        pair's, the first's for the last; mean S with the next pair's); None, None where there are no two
-        pairs to compare."""
+    def own_style(self) -> tuple[Optional[float], Optional[float]]:
+        """Whether results have the style of their own reference.
+
+        Returns (percentage of results closer to their own reference than to the next pair's, mean S with the
+        next pair's reference); the pair after the last is the first. (None, None) for less than two pairs.
+        """
         if len(self.per_image) < 2:
             return None, None
         self._compare(self._last, self._first)
         closer = [self.per_image[name]["S"] > other for name, other in self._next_style.items()]
         return 100 * float(np.mean(closer)), float(np.mean(list(self._next_style.values())))
 
-    def mean(self, name):
-        """The mean over the images of a number of theirs, None where none has it."""
+    def mean(self, name: str) -> Optional[float]:
+        """The mean of a metric over the images; None if no image has it."""
         values = [numbers[name] for numbers in self.per_image.values() if numbers[name] is not None]
         return float(np.mean(values)) if values else None
 
-    def frechet(self, paths, cache, batch_size, progress):
-        """(distance of the results from the images `paths`, failures). TooFew where either are not two."""
+    def frechet(self, paths: list[Path], cache: files.Name, batch_size: int,
+                progress: Progress) -> tuple[float, list[str]]:
+        """(distance of the results from the images `paths`, failures). Raises TooFew below two images."""
         mine = self.moments.result("results")
-        opened = self.networks["inception"] or self.networks["segformer"]
+        opened: Any = self.networks["inception"] or self.networks["segformer"]
         features = opened.run if self.networks["inception"] else opened.run.features
 
         def compute():
@@ -160,33 +196,37 @@ class Evaluation:
         return frechet_distance(*mine, mu, sigma), failures
 
 
-def results_by_stem(folder):
-    """{stem: path} of the images in `folder`; two of one stem are a UserError: either could be meant."""
+def results_by_stem(folder: files.Name) -> dict[str, Path]:
+    """{stem: path} of the images in `folder`. Raises UserError for two files of one stem."""
     paths = images.list_images(folder)
     found = {normal(path.stem): path for path in paths}
     for path in paths:
         if (other := found[normal(path.stem)]) != path:
-            raise UserError(path, f"is there as {other.name} too", "one result a mask is needed")
+            raise UserError(path, f"has the name of {other.name}", "keep one result for each mask")
     return found
 
 
-def evaluate(results, masks, references, train_images, networks, pairs=None, variant="contest_overflow",
-             cache=".cache", batch_size=8, models="models", progress=lambda items, what: items, count=None,
-             reading=images.AS_IS):
+def evaluate(results: files.Name, masks: files.Name, references: files.Name, train_images: files.Name,
+             networks: Networks, pairs: Optional[dict[str, str]] = None, variant: str = "contest_overflow",
+             cache: files.Name = ".cache", batch_size: int = 8, models: files.Name = "models",
+             progress: Progress = lambda items, what: items, count: Optional[int] = None,
+             reading: images.Reading = images.AS_IS) -> dict[str, Any]:
     """The report on a folder of results, as a dict of plain values.
 
     results, masks, references, train_images: folders; a result is called `<mask stem>.jpg` or `.png`.
-    networks: of `open_networks`. pairs: {mask name: reference name} or None, see inference_pairs. cache:
-    folder for the training images' statistics. progress: wraps an iterable, for a bar. count: the first so
-    many pairs only. reading: how the masks are read, as it was when the results were made. A file that cannot
-    be used goes to "failures" and leaves its pair out of every number; what makes all numbers impossible is
-    a UserError.
+    networks: from `open_networks`. pairs: {mask name: reference name} or None, see inference_pairs.
+    cache: folder for the training images' statistics. progress: wraps an iterable, for a progress bar.
+    count: use only the first pairs. reading: how masks are read, the same as when the results were made.
+
+    An unusable file is listed in "failures", and its pair is left out of all metrics. Raises UserError if no
+    metric can be computed.
     """
     stems, train_paths = results_by_stem(results), images.list_images(train_images)
     matched, errors = inference_pairs(masks, references, pairs)
     matched = matched[:count]
     failures = [str(error) for error in errors]
-    evaluation, resized = Evaluation(networks, variant), []
+    evaluation = Evaluation(networks, variant)
+    resized: list[Path] = []
 
     def read(paths):
         return read_pair(*paths, stems, reading, resized)
@@ -198,10 +238,10 @@ def evaluate(results, masks, references, train_images, networks, pairs=None, var
     for batch in batches(bar, read, batch_size, failures, lambda pair: pair.result.shape):
         evaluation.add(batch)
     if resized:
-        log.warning("%d masks, such as %s, are of another size than their results: read at the results' size",
+        log.warning("%d masks, such as %s, differ in size from their results; they are read at that size",
                     len(resized), resized[0])
     if not evaluation.per_image:
-        raise UserError(results, f"none of its images can be evaluated; {failures[0]}")
+        raise UserError(results, f"none of its images can be evaluated ({failures[0]})", "fix the files")
     numbers = _numbers(evaluation, models, frechet, failures)
     share, other = evaluation.own_style()
     numbers["S-next"] = {"value": other, "variant": f"{variant}, with the next pair's reference"}
@@ -215,7 +255,7 @@ def evaluate(results, masks, references, train_images, networks, pairs=None, var
 
 
 def _numbers(evaluation, models, frechet, failures):
-    """{"M", "A", "FID", perhaps "FD-seg", "S", "T"}: each a value, what it is, and the weights or why not."""
+    """{"M", "A", "FID", perhaps "FD-seg", "S", "T"}: each with its value, variant, and weights or reason."""
     networks = evaluation.networks
     numbers = {"M": _entry(networks, "segformer", models, evaluation.accuracy.mean(), "mean over images"),
                "A": _entry(networks, "nima", models, evaluation.mean("A"), "10 x mean score"),

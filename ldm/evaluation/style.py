@@ -1,21 +1,24 @@
-"""Style similarity S: correlation of the colour histograms of a result and of its reference.
+"""Style similarity S: the correlation of the colour histograms of a result and its reference.
 
-The contest never published its histogram, and variants differ by tens of points, so a value is only worth
-something with the name of its variant. The two `contest_*` variants average an "RGB" histogram of 4096 bins
-and an HSV histogram of 72; `contest_overflow` computes their indices in uint8, as the organisers' tool
-probably does.
+The contest did not publish its histogram, and variants differ by tens of points, so a value needs the name of
+its variant. The two `contest_*` variants average an "RGB" histogram of 4096 bins and an HSV histogram of 72;
+`contest_overflow` computes the bin numbers in uint8, as the organisers' tool probably does.
 """
+from __future__ import annotations
+
 import cv2
 import numpy as np
 
-# Upper ends of the HSV classes; the end belongs to the class. Hue is in degrees: beyond 315 is class 0 again.
+# Upper limits (inclusive) of the HSV bins. Hue is in degrees; above 315 it is in bin 0 again.
 HUE_CUTS = np.array([20, 40, 75, 155, 190, 270, 295, 315])
 LEVEL_CUTS = np.array([51, 178])
 
 
-def correlation(a, b):
-    """Correlation coefficient in [-1, 1] of two histograms of equally many bins (OpenCV's HISTCMP_CORREL: the
-    total counts do not matter, and histograms without any contrast count as equal)."""
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Correlation coefficient in [-1, 1] of two histograms with the same number of bins.
+
+    As OpenCV's HISTCMP_CORREL: total counts do not matter; constant histograms count as equal.
+    """
     a, b = a - a.mean(), b - b.mean()
     scale = np.sqrt((a @ a) * (b @ b))
     return float(a @ b / scale) if scale > np.finfo(np.float64).eps else 1.0
@@ -64,12 +67,11 @@ VARIANTS = {"contest_overflow": _contest_overflow, "contest_exact": _contest_exa
             "channel_mean_256": _channel_mean_256}
 
 
-def style_similarity(a, b, variant="contest_overflow"):
-    """Correlation in [-1, 1] of the colour histograms of two H x W x 3 uint8 RGB images, which may differ in
-    size.
+def style_similarity(a: np.ndarray, b: np.ndarray, variant: str = "contest_overflow") -> float:
+    """Correlation in [-1, 1] of the colour histograms of two H x W x 3 uint8 RGB images of any sizes.
 
-    `variant` is a key of VARIANTS; where it has several histograms their correlations are averaged. The
-    contest's S is 100 times the mean over the pairs. KeyError for an unknown variant.
+    variant: a key of VARIANTS, else KeyError. If it has several histograms their correlations are averaged.
+    The contest's S is 100 times the mean over the pairs.
     """
     histograms = VARIANTS[variant]
     return float(np.mean([correlation(x, y) for x, y in zip(histograms(a), histograms(b))]))

@@ -1,10 +1,11 @@
-"""The published weights that the numbers need: where they are looked for, where they come from, what is lost
-without.
+"""Weight files of the metrics: search path, origin, and which metrics are unavailable without them.
 
 Nothing is ever downloaded.
 """
+from __future__ import annotations
+
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Optional, Tuple
 
 from ldm import files
 from ldm.errors import UserError
@@ -13,10 +14,11 @@ SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".pkl", ".ckpt")
 
 
 class Wanted(NamedTuple):
-    folders: tuple          # in the models, the first that holds a file wins
-    file: str
-    where: str
-    without: str
+    """The weights of one network."""
+    folders: Tuple[str, ...]    # in the models folder; the first that holds a file is used
+    file: str                   # its usual name or a description
+    where: str                  # its origin
+    without: str                # the metrics that are unavailable without it
 
 
 KINDS = {
@@ -30,13 +32,15 @@ KINDS = {
     "inception": Wanted(
         ("fid-inception",), "pt_inception-2015-12-05-6726825d.pth",
         "github.com/mseitzer/pytorch-fid/releases/tag/fid_weights",
-        "no FID and no T; a Fréchet distance of the segmenter's features stands in as FD-seg"),
+        "no FID and no T; FD-seg, with the segmenter's features, replaces FID"),
 }
 
 
-def find(kind, path=None, models="models"):
-    """The file of weights of `kind` (a key of KINDS): `path` if given, else the only one in its folder of
-    `models`, or None. UserError where `path` is no file, or where a folder holds several."""
+def find(kind: str, path: Optional[files.Name] = None, models: files.Name = "models") -> Optional[Path]:
+    """The weight file of `kind` (a key of KINDS): `path` if given, else the only one in its model folder.
+
+    Returns None if there is none. Raises UserError if `path` is not a file or if a folder holds several.
+    """
     if path is not None:
         files.open_regular(path, KINDS[kind].file).close()
         return Path(path)
@@ -44,14 +48,13 @@ def find(kind, path=None, models="models"):
         folder = Path(models) / name
         found = sorted(p for p in folder.glob("*") if p.suffix in SUFFIXES and not p.name.startswith("."))
         if len(found) > 1:
-            raise UserError(folder, f"holds {len(found)} files of weights", f"keep one or give --{kind} FILE")
+            raise UserError(folder, f"holds {len(found)} weight files", f"keep one or give --{kind} FILE")
         if found:
             return found[0]
     return None
 
 
-def missing(kind, models="models"):
-    """What to tell the user where `find` gave None: which file, where it is published, what is done without
-    it."""
+def missing(kind: str, models: files.Name = "models") -> str:
+    """The message for the user if `find` returns None: which file, its origin, what is unavailable."""
     folders, file, where, without = KINDS[kind]
     return f"{Path(models) / folders[0]} holds no weights ({file}; {where}): {without}"
