@@ -71,5 +71,5 @@ def test_the_speed_of_a_fast_device(monkeypatch):
 
 
 def test_a_long_batch_is_not_repeated(monkeypatch):
-    monkeypatch.setattr(estimate, "_least", lambda layer, batch, repeats: 0.05 * batch * repeats)
+    monkeypatch.setattr(estimate, "_shortest", lambda layer, batch, repeats: 0.05 * batch * repeats)
     assert estimate.speed() == pytest.approx(32 * 32 * 256 * 256 * 9 / 0.05)

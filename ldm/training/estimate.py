@@ -1,14 +1,16 @@
-"""What a training of the U-Net will need, from the shapes of one pass: nothing of the network is computed.
+"""The memory, disk and time of a training, estimated from the shapes of one pass.
 
-Jittor builds a graph first and computes it when asked, so that a pass that nobody asks for costs nothing and
-has all its shapes.
+Jittor builds a graph first and computes it when its results are needed. So the shapes of a pass are known
+without computing it.
 """
+from __future__ import annotations
+
 import time
-from typing import NamedTuple
+from typing import Any, Callable, Iterable, NamedTuple, Optional
 
 import numpy as np
 
-from ldm.backend import jt, nn
+from ldm.backend import Var, jt, nn
 from ldm.networks import precision
 from ldm.networks.attention import AttentionBlock, Projection
 from ldm.networks.blocks import GroupNorm, ResBlock
@@ -16,32 +18,32 @@ from ldm.networks.spade import SPADENorm, SPADEResBlock
 
 FLOAT = 4                                   # bytes
 LAYERS = (nn.Conv, nn.Linear, Projection, GroupNorm, SPADENorm)
-LARGEST_BATCH = 256                         # of the convolution that `speed` times
+LARGEST_BATCH = 256                         # in the convolution that `speed` times
 BLOCKS = (ResBlock, SPADEResBlock, AttentionBlock)
 
 
 class Pass(NamedTuple):
-    """One pass of one picture: numbers kept for its gradients, in all, at the edges of blocks, and in the
-    largest block; multiply-accumulates."""
+    """One pass of one picture. activations: numbers kept for the gradients. edges: those of them between
+    blocks. largest: those of the largest block. macs: multiply-accumulate operations."""
     activations: int
     edges: int
     largest: int
     macs: int
 
 
-def numbers(tensors):
-    """How many numbers the different ones of `tensors` hold."""
+def numbers(tensors: Iterable[Var]) -> int:
+    """The count of numbers in the tensors; a tensor that occurs twice counts once."""
     return sum(x.numel() for x in {id(x): x for x in tensors}.values())
 
 
-def one_pass(network, height, width, call=None):
-    """The `Pass` of a UNet for latents of this size, or of what `call()` does with another network.
+def one_pass(network: Any, height: int, width: int, call: Optional[Callable[[], Any]] = None) -> Pass:
+    """The `Pass` of a UNet on latents of this size, or the pass of another network that call() makes.
 
-    Kept are the tensors that enter or leave a convolution, a linear layer or a norm, each once, what a norm
-    hands to its activation, and the two matrices of an attention; what else lies between is computed within
-    them.
+    Activations are the inputs and outputs of convolutions, linear layers and norms, each counted once; the
+    input of the activation after a norm; and two matrices of each attention. Everything else is computed
+    inside these operators.
     """
-    touched, inner, macs = {}, {}, []                          # the first two by the id of their module
+    touched, inner, macs = {}, {}, []                          # the keys are ids of modules
 
     def touch(module, inputs, output, keywords=None):
         touched[id(module)] = [inputs[0], output]
@@ -75,48 +77,48 @@ def one_pass(network, height, width, call=None):
                 max((inside(block.modules()) for block in blocks), default=0), sum(macs))
 
 
-def memory(parameters, one, options, processes=1):
-    """{part: bytes} of one process at the peak of a step, with the U-Net's training section as `options`.
+def memory(parameters: int, one: Pass, options: dict, processes: int = 1) -> dict[str, int]:
+    """{part: bytes} of one process at the peak of a step. options: the config's section for the training.
 
-    Beside what is kept for the backward pass there are the gradients of one block's tensors.
+    The activations include the gradients of one block's tensors.
     """
     weights = FLOAT * parameters
     share = -(-options["batch_size"] // processes)
     at_once = min(options["micro_batch"] or share, share)
-    sums = 2 if at_once < share else 1                         # those so far, and those of the part at hand
+    sums = 2 if at_once < share else 1                         # the sums so far and the current part
     kept = one.edges + one.largest if options.get("checkpointing") == "blocks" else one.activations
     activations = (kept + one.largest) * at_once * precision.BYTES[options.get("precision", "fp32")]
     return {"weights": weights, "gradients": sums * weights, "moments": 2 * weights,
             "averages": (1 + len(options.get("more_ema_rates", ()))) * weights, "activations": activations}
 
 
-def disk(parameters, options):
-    """Bytes of all states and averages that a run keeps, and of the one that is being written."""
+def disk(parameters: int, options: dict) -> int:
+    """Bytes of all states and averages that a run keeps, and of one more that is being written."""
     rates = 1 + len(options.get("more_ema_rates", ()))
-    kept = options["keep"] + options.get("keep_best", 0) + 1
-    return FLOAT * parameters * kept * (3 + rates + rates)     # a state has weights, two moments and averages
+    count = options["keep"] + options.get("keep_best", 0) + 1
+    return FLOAT * parameters * count * (3 + rates + rates)    # a state has weights, two moments and averages
 
 
-def speed(kind="fp32", seconds=0.2):
-    """Multiply-accumulates a second in a convolution of 256 channels here, in this precision.
+def speed(kind: str = "fp32", seconds: float = 0.2) -> float:
+    """Measured multiply-accumulate operations per second of a convolution of 256 channels.
 
-    The batch grows to `LARGEST_BATCH` at most, 270 MB of fp32; on a device for which that is too short the
-    convolution is repeated. What it took of the memory is given back.
+    kind: the precision. The batch grows up to `LARGEST_BATCH`, 270 MB in fp32. If that takes less than a
+    third of `seconds`, the convolution is repeated. The memory is freed afterwards.
     """
     layer, batch, repeats = nn.Conv(256, 256, 3, padding=1), 1, 1
     precision.apply(layer, kind)
     with jt.no_grad():
-        while (least := _least(layer, batch, repeats)) < seconds / 3:
+        while (shortest := _shortest(layer, batch, repeats)) < seconds / 3:
             if batch < LARGEST_BATCH:
                 batch *= 4
             else:
                 repeats *= 2
     jt.gc()
-    return batch * repeats * 32 * 32 * 256 * 256 * 9 / least
+    return batch * repeats * 32 * 32 * 256 * 256 * 9 / shortest
 
 
-def _least(layer, batch, repeats):
-    """Seconds that so many passes take, the least of three times: the first may compile them."""
+def _shortest(layer, batch, repeats):
+    """Seconds for so many passes: the shortest of three measurements, as the first may compile."""
     x, times = jt.random((batch, 256, 32, 32)), []
     for _ in range(3):
         x.sync(True)
@@ -128,8 +130,8 @@ def _least(layer, batch, repeats):
     return min(times)
 
 
-def hours(one, options, macs_per_second, processes=1):
-    """Of all steps, if everything were as fast as such a convolution. A backward pass has two products for
-    each one of the forward pass, which `checkpointing` does twice."""
+def hours(one: Pass, options: dict, macs_per_second: float, processes: int = 1) -> float:
+    """Hours for all steps, if everything is as fast as the convolution of `speed`. A backward pass costs two
+    forward passes; with `checkpointing` there is a second forward pass."""
     passes = 4 if options.get("checkpointing") == "blocks" else 3
     return options["steps"] * options["batch_size"] * passes * one.macs / (macs_per_second * processes) / 3600

@@ -1,44 +1,53 @@
 """One optimiser step: a batch in micro-batches and over ranks, gradients summed in fp32, and a check.
 
-The loss of a batch is the mean over its items, so that a part of it counts by its share of the items.
+The loss of a batch is the mean over its items, so that the weight of a part is its share of the items.
 """
+from __future__ import annotations
+
+from typing import Any, Sequence
+
 import numpy as np
 
-from ldm.backend import jt
+from ldm.backend import Var, jt
 from ldm.training import parallel
-from ldm.training.loss_scale import Diverged
+from ldm.training.loss_scale import Diverged, Loss, LossScale
+from ldm.training.task import Batch, Task
 
 
-def part(batch, first, end):
-    """Items first..end of a batch: an array, or a dict of arrays, with the items along the first axis."""
+def part(batch: Batch, first: int, end: int) -> Batch:
+    """The items first .. end - 1 of a batch."""
     if isinstance(batch, dict):
         return {name: array[first:end] for name, array in batch.items()}
     return batch[first:end]
 
 
-def gradients(loss, batch, size, parameters, micro_batch):
-    """Mean gradients of `loss` over this rank's share of a batch of `size` items, `micro_batch` at a time.
+def gradients(loss: Loss, batch: Batch, size: int, parameters: list[Var],
+              micro_batch: int) -> tuple[list[Var], dict[str, Var]]:
+    """This rank's part of the mean gradients of `loss` over a batch of `size` items, `micro_batch` items at a
+    time.
 
-    loss(batch) -> (loss Var, {name: Var}). -> (fp32 gradients in the order of `parameters`, {name: Var}),
-    to be summed over ranks.
+    Returns (fp32 gradients in the order of `parameters`, logged terms). Their sums over all ranks are those
+    of the whole batch.
     """
     first, last = parallel.share(size)
     bounds = [(start, min(start + micro_batch, last)) for start in range(first, last, micro_batch)]
     return accumulate(loss, [(part(batch, *b), (b[1] - b[0]) / size) for b in bounds], parameters)
 
 
-def accumulate(loss, parts, parameters):
-    """The sums, over the (batch, weight) in `parts`, of weight times what `gradients` gives of a batch.
+def accumulate(loss: Loss, parts: Sequence[tuple[Batch, float]],
+               parameters: list[Var]) -> tuple[list[Var], dict[str, Var]]:
+    """The weighted sums of the gradients and of the logged terms over `parts`, pairs of (batch, weight).
 
-    A part is done with, and its memory free, before the next begins: Jittor computes nothing until it is
-    told to, and would otherwise keep the activations of all of them.
+    Each part is computed, and its memory free, before the next part begins. Jittor delays computation and
+    would otherwise keep the activations of all parts.
     """
-    sums, terms = None, {}
+    sums: list[Var] = []
+    terms: dict[str, Any] = {}
     for batch, weight in parts:
         value, logged = loss(batch)
         new = [g.float32() for g in jt.grad(value * weight, parameters, False)]
-        with jt.flag_scope(node_order=1):          # each is added as soon as it is there, and its memory free
-            sums = new if sums is None else [a + b for a, b in zip(sums, new)]
+        with jt.flag_scope(node_order=1):          # each gradient is added, and its memory free, at once
+            sums = [a + b for a, b in zip(sums, new)] if sums else new
         del new
         for name, v in {"loss": value, **logged}.items():
             terms[name] = terms.get(name, 0) + v.detach().float32().reshape(1) * weight
@@ -48,9 +57,11 @@ def accumulate(loss, parts, parameters):
     return sums, terms
 
 
-def apply(optimizer, grads, step):
-    """One update of an optimiser of `jt.optim` by these gradients; `step` counts from 0. It keeps none of
-    them: they would take the place of a whole network beside the next step's activations."""
+def apply(optimizer: Any, grads: list[Var], step: int) -> None:
+    """Update the parameters of an optimiser of `jt.optim` with these gradients; `step` counts from 0.
+
+    The gradients are released afterwards; otherwise they would occupy a network's worth of memory during the
+    next step."""
     group = optimizer.param_groups[0]
     group["grads"] = grads
     optimizer.n_step = step + 1
@@ -58,13 +69,14 @@ def apply(optimizer, grads, step):
     del group["grads"]
 
 
-def optimize(task, batch, optimizer, step, options, scale, most=np.inf):
-    """Take optimiser step `step` (from 0) of `task` on its `batch`, with the `batch_size` and `micro_batch`
-    (0: the whole batch at once) of `options` and the LossScale `scale`. -> the logged terms as floats, with
-    the gradient's norm.
+def optimize(task: Task, batch: Batch, optimizer: Any, step: int, options: dict, scale: LossScale,
+             most: float = np.inf) -> dict[str, float]:
+    """Take optimiser step `step` (from 0) of `task` on its `batch`. Returns the logged terms and the norm of
+    the gradient.
 
-    A loss or a gradient that is not finite, and a loss above `most`, raises Diverged before anything has
-    changed; in fp16 the gradient is tried with smaller scales before.
+    options: has `batch_size` and `micro_batch` (0: the whole batch at once). Raises Diverged before anything
+    changes if the loss or a gradient is not finite, or the loss is above `most`. In fp16 smaller scales are
+    tried first.
     """
     while True:
         sums, values = summed(scale.scaled(task.loss), batch, optimizer.param_groups[0]["params"], options)
@@ -75,7 +87,7 @@ def optimize(task, batch, optimizer, step, options, scale, most=np.inf):
             if not np.isfinite(values[name]) and (name == "loss" or not scale.dynamic):
                 raise Diverged(f"the {what} is {values[name]} at step {step}")
         if values["loss"] > most:
-            raise Diverged(f"the loss is {values['loss']:.3g} at step {step}, more than {most:.3g}")
+            raise Diverged(f"the loss is {values['loss']:.3g} at step {step}, above the limit {most:.3g}")
         if np.isfinite(values["grad_norm"]):
             break
         scale.overflow(step)
@@ -84,10 +96,11 @@ def optimize(task, batch, optimizer, step, options, scale, most=np.inf):
     return values
 
 
-def summed(loss, batch, parameters, options):
-    """The gradients of a whole batch, and {name: float} of what `loss` logs, of all ranks together."""
+def summed(loss: Loss, batch: Batch, parameters: list[Var],
+           options: dict) -> tuple[list[Var], dict[str, float]]:
+    """(the gradients of the whole batch, the logged terms), summed over all ranks."""
     size = options["batch_size"]
     sums, terms = gradients(loss, batch, size, parameters, options["micro_batch"] or size)
     sums = parallel.total(sums)
-    names, terms = list(terms), parallel.total([jt.concat(list(terms.values()))])[0].numpy()
-    return sums, dict(zip(names, map(float, terms)))
+    totals = parallel.total([jt.concat(list(terms.values()))])[0].numpy()
+    return sums, dict(zip(terms, map(float, totals)))
