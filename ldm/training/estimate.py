@@ -86,8 +86,8 @@ def memory(parameters: int, one: Pass, options: dict, processes: int = 1) -> dic
     share = -(-options["batch_size"] // processes)
     at_once = min(options["micro_batch"] or share, share)
     sums = 2 if at_once < share else 1                         # the sums so far and the current part
-    kept = one.edges + one.largest if options.get("checkpointing") == "blocks" else one.activations
-    activations = (kept + one.largest) * at_once * precision.BYTES[options.get("precision", "fp32")]
+    stored = one.edges + one.largest if options.get("checkpointing") == "blocks" else one.activations
+    activations = (stored + one.largest) * at_once * precision.BYTES[options.get("precision", "fp32")]
     return {"weights": weights, "gradients": sums * weights, "moments": 2 * weights,
             "averages": (1 + len(options.get("more_ema_rates", ()))) * weights, "activations": activations}
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from typing import Any
+from pathlib import Path
+from typing import Any, Optional, Sequence, Union
 
 import numpy as np
 
@@ -21,7 +22,7 @@ class Mean:
     """The weighted mean of one tensor over several checkpoints. It is computed when it is read."""
     __slots__ = ("shape", "dtype", "_name", "_tensors", "_weights")
 
-    def __init__(self, name, tensors, weights):
+    def __init__(self, name: str, tensors: Sequence[Any], weights: Sequence[float]) -> None:
         self._name, self._tensors, self._weights = name, tensors, weights
         self.shape, self.dtype = tuple(tensors[0].shape), tensors[0].dtype
         if self.dtype.kind == "f":
@@ -45,7 +46,8 @@ def _numbers(tensor):
     return tensor if isinstance(tensor, np.ndarray) else tensor.read()
 
 
-def means(states: list[dict[str, Any]], weights=None, labels=None) -> dict[str, Mean]:
+def means(states: list[dict[str, Any]], weights: Optional[Sequence[float]] = None,
+          labels: Optional[Sequence[Any]] = None) -> dict[str, Mean]:
     """{name: Mean} of `states`, dicts of arrays or of lazily read tensors with the same names and shapes.
     weights, labels: see `average`."""
     labels = labels or [f"state {i + 1}" for i in range(len(states))]
@@ -60,7 +62,8 @@ def means(states: list[dict[str, Any]], weights=None, labels=None) -> dict[str, 
     return {name: Mean(name, [state[name] for state in states], weights) for name in shapes}
 
 
-def average(states: list[dict[str, Any]], weights=None, labels=None) -> dict[str, np.ndarray]:
+def average(states: list[dict[str, Any]], weights: Optional[Sequence[float]] = None,
+            labels: Optional[Sequence[Any]] = None) -> dict[str, np.ndarray]:
     """The weighted mean of `states`, dicts of arrays. Eq. 7 is the mean of two states without weights.
 
     weights: a number >= 0 for each state, relative to their sum; equal by default. labels: names of the
@@ -69,8 +72,10 @@ def average(states: list[dict[str, Any]], weights=None, labels=None) -> dict[str
     return {name: mean.read() for name, mean in means(states, weights, labels).items()}
 
 
-def average_files(paths, target, weights=None, dtype=None, container=None, config: dict | None = None,
-                  shapes: dict | None = None, part: str = "unet") -> dict[str, Mean]:
+def average_files(paths: Sequence[Union[str, Path]], target: Union[str, Path],
+                  weights: Optional[Sequence[float]] = None, dtype: Optional[str] = None,
+                  container: Optional[str] = None, config: Optional[dict] = None,
+                  shapes: Optional[dict] = None, part: str = "unet") -> dict[str, Mean]:
     """Average the weights in the files `paths`, of any readable kind, into `target`, one tensor at a time.
 
     config, shapes: of the network; all files must have the names and shapes of its `part`, and the config is
@@ -81,12 +86,12 @@ def average_files(paths, target, weights=None, dtype=None, container=None, confi
     files.refuse_sources(target, paths)
     with contextlib.ExitStack() as stack:
         found = [stack.enter_context(opened(path, container)) for path in paths]
-        states, kept = [list(column) for column in zip(*found)]
+        states, saved_configs = [list(column) for column in zip(*found)]
         states = _fitted(states, shapes, paths) if shapes else [_bare(state) for state in states]
         if config is None:
-            config = _common(paths, kept)
+            config = _common(paths, saved_configs)
         else:
-            for path, other in zip(paths, kept):
+            for path, other in zip(paths, saved_configs):
                 refuse_other_config(path, other, config, part)
         mean = means(states, weights, paths)
         save(target, mean, config, dtype)
@@ -113,9 +118,9 @@ def _bare(state):
     return {name[len(prefix):]: tensor for name, tensor in state.items()}
 
 
-def _common(paths, kept):
-    """The first config among `kept`, with which the others must agree."""
-    known = [(path, config) for path, config in zip(paths, kept) if config is not None]
+def _common(paths, saved_configs):
+    """The first config among `saved_configs`, with which the others must agree."""
+    known = [(path, config) for path, config in zip(paths, saved_configs) if config is not None]
     for path, config in known[1:]:
         if keys := differing(_network(config), _network(known[0][1])):
             raise UserError(path, f"has another config than {known[0][0]} ({', '.join(keys)})",
