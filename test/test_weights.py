@@ -127,7 +127,7 @@ def test_save_refuses_what_could_not_be_read(tmp_path):
     bad = {"ok": np.ones(2), "bad.w": np.float32([1, np.nan])}
     for state, dtype, words in ((bad, None, "1 of 2 numbers of 'bad.w'"),
                                 ({"big": np.float32([7e4])}, "float16", "'big' are NaN or infinite"),
-                                ({"w": np.ones(1)}, "float64", "float64: is no type for weights")):
+                                ({"w": np.ones(1)}, "float64", "float64: is not a dtype")):
         with pytest.raises(UserError, match=words):
             save(path, state, {}, dtype)
     assert not path.exists() and (not path.parent.exists() or not os.listdir(path.parent))

@@ -1,13 +1,13 @@
-"""The config kept inside a file of weights against the one that is about to be used with it."""
+"""Compares the config inside a weight file with the config that it is used with."""
 from __future__ import annotations
 
 from ldm.config import DEFAULTS
 from ldm.errors import UserError
 
-# The sections that must agree, by the network whose weights they are: what the weights were trained for. An
-# autoencoder knows no schedule and works at any size.
+# The sections that must be equal, for the weights of each network. An autoencoder has no schedule and works
+# at any size.
 SECTIONS = {"unet": ("image_size", "schedule", "unet", "autoencoder"), "autoencoder": ("autoencoder",)}
-FREE = ("unet.dropout",)                    # of training only
+FREE = ("unet.dropout",)                    # used in training only
 
 
 def differing(one: dict, other: dict, prefix: str = "") -> list[str]:
@@ -23,18 +23,21 @@ def differing(one: dict, other: dict, prefix: str = "") -> list[str]:
 
 
 def network_sections(config: dict, part: str) -> dict:
-    """The sections of `config` that matter for a part's weights, with the defaults of what it leaves out."""
-    made = {}
+    """The sections of `config` that matter for a part's weights, completed with the defaults."""
+    sections = {}
     for key in SECTIONS[part]:
         value, default = config.get(key, DEFAULTS[key]), DEFAULTS[key]
-        made[key] = {**default, **value} if isinstance(value, dict) and isinstance(default, dict) else value
-    return made
+        both = isinstance(value, dict) and isinstance(default, dict)
+        sections[key] = {**default, **value} if both else value
+    return sections
 
 
 def refuse_other_config(path, found: dict | None, config: dict, part: str, of="the config") -> None:
-    """UserError, which names the keys, if the weights in `path`, kept with the config `found`, are for
-    another network than `config` describes. found: None, as in foreign files, is no fault; part: "unet" or
-    "autoencoder"; of: what the error calls `config`."""
+    """Raise a UserError that names the keys if the weights in `path` were made for another config.
+
+    found: the config in the file; None, as in foreign files, is accepted. part: "unet" or "autoencoder".
+    of: the name of `config` in the error.
+    """
     if not isinstance(found, dict):
         return
     keys = [key for key in differing(network_sections(found, part), network_sections(config, part))

@@ -1,4 +1,4 @@
-"""Weights in files: own ones are safetensors with the config in the metadata; all are told by content."""
+"""Weight files. Ours are safetensors with the config as metadata. Formats are detected by content."""
 from __future__ import annotations
 
 import contextlib
@@ -14,7 +14,7 @@ from ldm.weights.names import fit, short
 
 
 class Entry:
-    """A tensor of an opened file: shape, the dtype that `read` gives, and `read` for its numbers."""
+    """A tensor of an opened file: its shape, the dtype that `read` returns, and `read` for its numbers."""
     __slots__ = ("shape", "dtype", "_path", "_name", "_kind", "_tensor")
 
     def __init__(self, path, name, kind, tensor):
@@ -24,7 +24,7 @@ class Entry:
         self.dtype = np.dtype(np.float32) if floats else tensor.dtype.newbyteorder("=")
 
     def read(self) -> np.ndarray:
-        """The array, contiguous, in native order; UserError if a number is NaN or infinite."""
+        """The array, contiguous and in native byte order. Raises UserError for NaN or infinite numbers."""
         with foreign.readable(self._path, self._kind):
             array = self._tensor.read()
             if self._tensor.kind == "bfloat16":
@@ -37,12 +37,12 @@ class Entry:
 
 @contextlib.contextmanager
 def opened(path, container: str | None = None) -> Iterator[tuple[dict[str, Entry], dict | None]]:
-    """Open any readable file of weights and yield (name -> Entry, config): names, shapes and dtypes are known
-    and checked, numbers are read one tensor at a time and while the file is open.
+    """Open a weight file of any supported format and yield (name -> Entry, config).
 
-    config: the dict that `save` was given, None in foreign files. container: see foreign.tensors. No code of
-    the file is run. A file that is truncated, damaged or of another kind, and a pickle that names more than
-    tensors and containers, are each a UserError.
+    Names, shapes and dtypes are read and checked at once; numbers are read one tensor at a time, while the
+    file is open. config: the dict given to `save`, None in foreign files. container: see foreign.tensors. No
+    code of the file is run. Raises UserError for a truncated or damaged file, another format, and a pickle
+    that names more than tensors and containers.
     """
     with open_regular(path, "a file of weights") as file:
         with foreign.readable(path, "file"):
@@ -53,7 +53,7 @@ def opened(path, container: str | None = None) -> Iterator[tuple[dict[str, Entry
         if safetensors_file.is_one(head):
             if container:
                 raise UserError(path, f"has no '{short(container)}'",
-                                "a safetensors file holds one set of weights")
+                                "leave --container out: a safetensors file holds one set of weights")
             kind = "safetensors file"
             with foreign.readable(path, kind):
                 tensors, config = safetensors_file.tensors(file, path)
@@ -66,10 +66,10 @@ def opened(path, container: str | None = None) -> Iterator[tuple[dict[str, Entry
 
 
 def read_state(path, container: str | None = None) -> tuple[dict[str, np.ndarray], dict | None]:
-    """(state, config) of any readable file of weights, told by its content, whatever its name.
+    """(state, config) of a weight file of any supported format, see `opened`.
 
-    state: name -> numpy array in native order, possibly read-only, floating numbers as float32. Otherwise as
-    `opened`; a tensor with NaN or infinite numbers is a UserError too.
+    state: name -> numpy array in native byte order, possibly read-only; floats are float32. Raises UserError
+    for NaN or infinite numbers too.
     """
     with opened(path, container) as (entries, config):
         # Popped, so that what a tensor was read from can be freed.
@@ -79,13 +79,13 @@ def read_state(path, container: str | None = None) -> tuple[dict[str, np.ndarray
 def save(path, state: dict[str, Any], config: dict | None = None, dtype: str | None = None) -> None:
     """Write `state` and `config` (a dict of plain values, or None) to `path`, atomically.
 
-    state: name -> array, or an Entry or its like, with shape, dtype and `read`; these are read one at a time.
+    state: name -> array, or an object with shape, dtype and `read`, such as Entry, read one at a time.
 
-    Floating numbers are written as float32 or, with dtype="float16", in half the space; others as they are. A
-    tensor that is not finite, or not so in float16, is a UserError, and so is a path that cannot be written.
+    Floats are written as float32, or as float16 with dtype="float16"; other types do not change. Raises
+    UserError for a number that is not finite (in the written type) and for a path that cannot be written.
     """
     if dtype not in (None, "float16"):
-        raise UserError(dtype, "is no type for weights", "float16 or none (float32)")
+        raise UserError(dtype, "is not a dtype for weights", "choose float16, or none for float32")
     tensors = {name: value if hasattr(value, "read") else np.asarray(value)
                for name, value in state.items()}
     kinds = {name: _written_as(tensor, dtype) for name, tensor in tensors.items()}
@@ -108,20 +108,21 @@ def _refuse_unless_finite(path, name, array):
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         bad = array.size - int(np.count_nonzero(np.isfinite(array)))
         raise UserError(path, f"{bad} of {array.size} numbers of '{short(name)}' are NaN or infinite",
-                        f"finite {array.dtype.name} numbers are needed")
+                        f"give weights that are finite in {array.dtype.name}")
 
 
 def _shapes(network):
-    """name -> shape of a network, or of a dict of shapes as it is."""
+    """name -> shape of a network; a dict of shapes is returned unchanged."""
     if isinstance(network, dict):
         return network
     return {name: tuple(value.shape) for name, value in network.state_dict().items()}
 
 
 def check(path, network, container: str | None = None) -> dict | None:
-    """Raise what `load` would raise, but for numbers that are not finite: only names and shapes are read.
+    """Check names and shapes as `load` does, without reading the numbers. Returns the file's config.
 
-    network: as in `fill`, or a dict of name -> shape. Returns the config kept with the weights.
+    network: as in `fill`, or a dict name -> shape. Raises the errors of `load`, except for numbers that are
+    not finite.
     """
     with opened(path, container) as (entries, config):
         fit(entries, _shapes(network), path)
@@ -129,18 +130,17 @@ def check(path, network, container: str | None = None) -> dict | None:
 
 
 def load(path, network, container: str | None = None) -> dict | None:
-    """Fill `network` with the weights in `path`; returns the config kept with them, None in foreign files."""
+    """Load the weights in `path` into `network`. Returns the file's config, None for foreign files."""
     state, config = read_state(path, container)
     fill(network, state, path)
     return config
 
 
 def fill(network, state: dict[str, np.ndarray], subject) -> None:
-    """Put `state` (name -> array, from what an error calls `subject`) into `network`, strictly.
+    """Load `state` (name -> array) into `network`, strictly. subject: what an error names.
 
-    network: anything with `state_dict()` (name -> something with a shape) and `load_state_dict(dict of
-    arrays)`. Names are matched as names.fit says; missing, extra and misshapen tensors stop the load before
-    anything changes.
+    network: an object with `state_dict()` and `load_state_dict(name -> array)`. Names are matched by
+    names.fit. Missing, extra and misshapen tensors are a UserError, and then the network is unchanged.
     """
     fitted, _ = fit(state, _shapes(network), subject)
     network.load_state_dict(fitted)
@@ -151,11 +151,10 @@ def fill(network, state: dict[str, np.ndarray], subject) -> None:
 
 def convert(source, target, expected_shapes: dict | None = None, config: dict | None = None,
             dtype: str | None = None, container: str | None = None) -> tuple[dict[str, Entry], list[str]]:
-    """Read `source`, of any readable kind, and write it to `target` in our format, a tensor at a time.
+    """Convert `source`, of any supported format, to our format in `target`, one tensor at a time.
 
-    expected_shapes: name -> shape of the network it is for, whose names it then gets, strictly, as in
-    `load`. config: what to keep with it, by default the source's own. Returns (name -> shape and dtype of
-    what was written, the names left out).
+    expected_shapes: name -> shape of the network; the weights must match it, as in `load`, and get its names.
+    config: written as metadata (default: the source's own). Returns (name -> Entry, the names left out).
     """
     refuse_sources(target, [source])
     with opened(source, container) as (entries, found):

@@ -1,4 +1,4 @@
-"""Tables of names by which foreign weights enter, and the strict comparison with a network's own names."""
+"""Tables of the names in foreign weight files, and the strict comparison with a network's names."""
 from __future__ import annotations
 
 from ldm.errors import UserError
@@ -83,15 +83,15 @@ def refuse_unless_same(state, expected, subject):
               (("missing", missing), ("extra", extra), ("of another shape", wrong)) if names]
     if faults:
         raise UserError(subject, f"holds other tensors than needed: {'; '.join(faults)}",
-                        f"all {len(expected)} names of the network and no others are needed")
+                        f"give exactly the {len(expected)} tensors of the network")
 
 
 def fit(state, expected, subject):
-    """Bring `state` under the names of a network, strictly.
+    """Rename the tensors of `state` to the names of a network, strictly.
 
-    state: name -> array; expected: name -> shape. Prefixes are taken off and training's own tensors left
-    out by the tables above and by nothing else; what then differs is an error as in `refuse_unless_same`.
-    Returns (the arrays under the network's names, the names left out).
+    state: name -> array; expected: name -> shape. Only the tables above decide which prefixes are removed and
+    which tensors of training are left out; any other difference is an error of `refuse_unless_same`.
+    Returns (network's name -> array, the names left out).
     """
     prefix = _prefix(state, expected)
     left_out = [name for name in state if not name.startswith(prefix)]
