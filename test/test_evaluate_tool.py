@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from golden.eval.recipe import smooth_image, state_dict
-from tiny import run_tool
+from tiny import run_tool, start_tool
 
 from ldm import files
 from ldm.errors import UserError
@@ -253,9 +253,9 @@ def test_segmenter_of_our_own_out_of_the_box(tmp_path):
     made = run_tool("make_landscapes", "--count=6", "--seed=11", "--split=test", "--size", 128, 96,
                     "--output", tmp_path)
     assert made.returncode == 0, made.stderr
-    done = run_tool("evaluate", "--results", tmp_path / "truth", "--masks", tmp_path / "val_B_labels_resized",
-                    "--references", tmp_path / "imgs", "--pairs", tmp_path / "label_to_img.json",
-                    "--train-images", tmp_path / "imgs", "--cache", tmp_path / "cache", "--json", cwd=ROOT)
+    done = start_tool("evaluate", "--results", tmp_path / "truth", "--references", tmp_path / "imgs",
+                      "--masks", tmp_path / "val_B_labels_resized", "--pairs", tmp_path / "label_to_img.json",
+                      "--train-images", tmp_path / "imgs", "--cache", tmp_path / "cache", "--json", cwd=ROOT)
     assert done.returncode == 0 and "failed" not in done.stderr, done.stderr     # compiling may be announced
     report = json.loads(done.stdout)
     m, distance = report["numbers"]["M"], report["numbers"]["FD-seg"]
