@@ -290,7 +290,7 @@ def test_a_rank_of_a_run_needs_open_mpi(home, monkeypatch):
             program(home / "mpicc", body)
         else:
             monkeypatch.setenv("mpicc_path", str(home / "none"))
-        with pytest.raises(UserError, match=f"{message}, .*apt-get install openmpi-bin libopenmpi-dev"):
+        with pytest.raises(UserError, match=f"{message}; .*apt-get install openmpi-bin libopenmpi-dev"):
             runtime.prepare()
 
 
