@@ -35,7 +35,7 @@ def test_strange_files_are_a_line_each_and_the_others_are_made(tmp_path):
     (references / "fifo.jpg").write_bytes(b"")
     done = run_tool("infer", "--model", model, "--rounds", model / "rounds.yaml", "--masks", masks,
                     "--references", references, "--output", tmp_path / "out", "--format", "png",
-                    "--ignore", 255, timeout=300)
+                    "--ignore", 255)
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert done.returncode == 2 and "Traceback" not in done.stderr and "\x1b[31m" not in done.stderr
     for words in (("eps.jpg", "PostScript"), ("tall.png", "48 x 64", "4 : 3"), ("\\x1b[31mred.png",),

@@ -382,7 +382,7 @@ def test_restarts_end(home):
     run(home)
     status, out, err = run(home, REBUILDS="sys.argv[0] != '-c'")
     assert (status, out) == (2, "")
-    assert err.startswith("error: jittor: rebuilt itself at three starts in a row,") and err.count("\n") == 1
+    assert err.startswith("error: jittor: rebuilt itself at three starts in a row") and err.count("\n") == 1
 
 
 def test_a_jittor_that_does_not_start_is_one_line(home):
