@@ -260,7 +260,7 @@ def test_segmenter_of_our_own_out_of_the_box(tmp_path):
     report = json.loads(done.stdout)
     m, distance = report["numbers"]["M"], report["numbers"]["FD-seg"]
     assert m["weights"] == "models/demo-segmenter/segmenter.safetensors"
-    # The shipped segmenter was trained on an earlier drawing of the scenes, where it had 76.6; here it has 65.8.
+    # It was trained on an earlier drawing of the scenes, where it had 76.6; here it has 65.8.
     assert 50 < m["value"] < 100
     assert distance["value"] > 0 and distance["weights"] == m["weights"]
     assert report["numbers"]["FID"]["value"] is None and report["numbers"]["T"]["value"] is None

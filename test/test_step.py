@@ -63,7 +63,7 @@ def test_a_step_that_fails_changes_nothing(tmp_path):
     run.train_step()
     before, batch = parameters(run), run.task.batch
     run.batch = lambda step: {**batch(step), "z_t": np.full((2, 3, 12, 16), np.nan, np.float32)}
-    with pytest.raises(UserError, match="training: the loss is nan at step 1, "):
+    with pytest.raises(UserError, match="training: the loss is nan at step 1; "):
         run.train_step()
     assert run.step == 1 and np.array_equal(parameters(run), before)
     run.batch = batch

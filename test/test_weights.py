@@ -180,7 +180,7 @@ def test_several_sets_of_weights_need_a_choice(tmp_path):
     other = {name: array + 1 for name, array in STATE.items()}
     tree = {"model": other, "ema": STATE, "mine": {"a": {"w": np.ones(2)}}}
     (tmp_path / "w.pkl").write_bytes(pickle.dumps(tree))
-    with pytest.raises(UserError, match="several sets of weights, at 'model', 'ema', .*--container model"):
+    with pytest.raises(UserError, match="several sets of weights, at 'model', 'ema'; .*--container model"):
         read_state(tmp_path / "w.pkl")
     assert_same(read_state(tmp_path / "w.pkl", "ema")[0], STATE)
     assert_same(read_state(tmp_path / "w.pkl", "model")[0], other)
@@ -286,7 +286,7 @@ def run_tool(*arguments):
 def test_convert_tool(tmp_path):
     done = run_tool(SAMPLES[2], "--output", tmp_path / "w.safetensors")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"{tmp_path}/w.safetensors: 6 tensors, 19 parameters, compared with no network\n"
+    assert done.stdout == f"{tmp_path}/w.safetensors: 6 tensors, 19 parameters, not compared with a network\n"
     assert len(safetensors.numpy.load_file(tmp_path / "w.safetensors")) == 6
     (tmp_path / "evil.pkl").write_bytes(pickle.dumps({"w": os.system}))
     output = tmp_path / "x"
