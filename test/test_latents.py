@@ -126,7 +126,7 @@ def test_a_cache_that_is_not_whole_is_no_cache(folder, tmp_path):
     index = json.loads((tmp_path / "cache/index.json").read_text())
     del index["shards"]["shard-00005.npy"]
     (tmp_path / "cache/index.json").write_text(json.dumps(index))
-    with pytest.raises(UserError, match="no whole latent cache"):
+    with pytest.raises(UserError, match="not a complete latent cache"):
         Latents(tmp_path / "cache")
 
 
