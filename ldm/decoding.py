@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -39,22 +39,27 @@ def decode(path: Name) -> Decoded:
     header, before anything is decoded), a truncated or damaged file.
     """
     with open_regular(path, "a picture") as file:
-        beginning = file.read(32)
-        file.seek(0)
-        try:
-            image = Image.open(file, formats=FORMATS)
-            if image.width * image.height > MAX_PIXELS:
-                raise UserError(path, f"is {image.width} x {image.height} pixels",
-                                f"reduce it to at most {MAX_PIXELS // 10 ** 6} million pixels")
-            kind = "JPEG" if image.format == "MPO" else str(image.format)
-            raw, compression = _stored(image), str(image.info.get("compression", ""))
-            image.load()
-            return Decoded(ImageOps.exif_transpose(image), kind, raw, compression)
-        except UserError:
-            raise
-        except Exception as e:              # for damaged files decoders raise anything: struct.error, ...
-            raise UserError(path, f"cannot be read as an image ({_reason(beginning, e)})",
-                            f"give an intact {NAMES} file") from None
+        return decode_file(file, path)
+
+
+def decode_file(file: IO[bytes], path: Name, most: int = MAX_PIXELS) -> Decoded:
+    """As `decode`, from an open file. path: the subject of a UserError. most: pixels that are accepted."""
+    beginning = file.read(32)
+    file.seek(0)
+    try:
+        image = Image.open(file, formats=FORMATS)
+        if image.width * image.height > most:
+            raise UserError(path, f"is {image.width} x {image.height} pixels",
+                            f"reduce it to at most {most // 10 ** 6} million pixels")
+        kind = "JPEG" if image.format == "MPO" else str(image.format)
+        raw, compression = _stored(image), str(image.info.get("compression", ""))
+        image.load()
+        return Decoded(ImageOps.exif_transpose(image), kind, raw, compression)
+    except UserError:
+        raise
+    except Exception as e:              # for damaged files decoders raise anything: struct.error, ...
+        raise UserError(path, f"cannot be read as an image ({_reason(beginning, e)})",
+                        f"give an intact {NAMES} file") from None
 
 
 def _stored(image):

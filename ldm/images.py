@@ -58,7 +58,7 @@ def read_image(path: Name, size: Optional[Size] = None, fit: str = "refuse") -> 
     applied. `size` = (width, height) resizes with an antialiasing filter. fit: see Reading. Raises UserError
     if the file cannot be read as an image.
     """
-    return np.asarray(_sized(to_rgb(decode(path), path), size, fit, Image.Resampling.LANCZOS))
+    return np.asarray(sized(to_rgb(decode(path), path), size, fit, Image.Resampling.LANCZOS))
 
 
 def read_labels(path: Name, size: Optional[Size] = None, reading: Reading = AS_IS) -> np.ndarray:
@@ -73,7 +73,7 @@ def read_labels(path: Name, size: Optional[Size] = None, reading: Reading = AS_I
         raise UserError(path, f"is {image.width} x {image.height} pixels, other proportions than "
                               f"{size[0] // part} : {size[1] // part}",
                         "crop it, or give --fit crop to use its centre")
-    return np.asarray(_sized(image, size, reading.fit, Image.Resampling.NEAREST))
+    return np.asarray(sized(image, size, reading.fit, Image.Resampling.NEAREST))
 
 
 def same_proportions(a: Size, b: Size) -> bool:
@@ -81,7 +81,8 @@ def same_proportions(a: Size, b: Size) -> bool:
     return abs(a[0] * b[1] / (a[1] * b[0]) - 1) <= PROPORTIONS
 
 
-def _sized(image, size, fit, filter):
+def sized(image: Image.Image, size: Optional[Size], fit: str, filter: Image.Resampling) -> Image.Image:
+    """`image` at `size` = (width, height), or as it is for None. fit: see Reading; only "crop" crops."""
     if size is None or image.size == tuple(size):
         return image
     box = None
