@@ -91,7 +91,7 @@ def sized(image: Image.Image, size: Optional[Size], fit: str, filter: Image.Resa
         width, height = size[0] * scale, size[1] * scale
         left, top = (image.width - width) / 2, (image.height - height) / 2
         box = (left, top, left + width, top + height)
-    return image.resize(size, filter, box)
+    return image.resize((size[0], size[1]), filter, box)
 
 
 def write_image(path: Name, array: np.ndarray, quality: int = 95) -> None:
