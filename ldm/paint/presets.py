@@ -1,0 +1,107 @@
+"""Presets: the files of rounds that the page offers, and how long they take here, as measured."""
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any, Optional
+
+import yaml
+
+from ldm.diffusion import Schedule
+from ldm.errors import UserError
+from ldm.inference import estimate, rounds
+from ldm.inference.rounds import Settings
+from ldm.paint import limits
+
+NAMES = ("draft", "fast", "entry", "paper", "noise")        # configs/infer/NAME.yaml, those that are there
+WARM_UP = "fast"
+
+
+def check(tree: dict[str, Any], where: str) -> Settings:
+    """Rounds from plain values, by the same checks as from a file. Raises UserError about `where`."""
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        yaml.safe_dump(tree, file)
+        file.flush()
+        try:
+            return rounds.load(file.name)
+        except UserError as e:
+            raise UserError(where, *e.args[1:3]) from None
+
+
+class Presets:
+    """The presets of a model, and seconds of any rounds.
+
+    config: the model's. folder: of the files of rounds.
+    """
+
+    def __init__(self, config: dict[str, Any], folder: Path) -> None:
+        self.config, self.schedule = config, Schedule.named(config["schedule"])
+        self.settings = {name: rounds.load(folder / f"{name}.yaml") for name in NAMES
+                         if (folder / f"{name}.yaml").is_file()}
+        self.measured: dict[str, float] = {}        # {rounds as JSON: seconds a picture}, the newest last
+
+    def named(self, tree: dict[str, Any]) -> Optional[str]:
+        """The preset that these rounds are, or None."""
+        return next((name for name, settings in self.settings.items() if plain(settings) == tree), None)
+
+    def steps(self, settings: Settings) -> int:
+        """Network steps of all rounds. Raises UserError for rounds that this model's schedule does not have,
+        or that are too many for a page."""
+        steps = settings.steps(self.schedule)
+        if steps > limits.STEPS:
+            raise UserError("rounds", f"have {steps} steps",
+                            f"use {limits.STEPS} at most here, tools/infer.py takes more")
+        return steps
+
+    def note(self, tree: dict[str, Any], seconds: float) -> None:
+        """A picture of these rounds took so many seconds on this machine."""
+        self.measured.pop(key(tree), None)
+        self.measured[key(tree)] = seconds
+
+    def seconds(self, tree: dict[str, Any]) -> Optional[float]:
+        """For a picture: as measured for these very rounds, else from the newest measurement and the work
+        that both are. None while nothing was measured."""
+        if not self.measured:
+            return None
+        if key(tree) in self.measured:
+            return round(self.measured[key(tree)], 2)
+        known, seconds = next(reversed(self.measured.items()))
+        work = self.work(json.loads(known))
+        return round(seconds * self.work(tree) / work, 2)
+
+    def work(self, tree: dict[str, Any]) -> int:
+        """Multiply-accumulates of a picture."""
+        return estimate.macs(self.config, settings_of(tree), self.schedule)
+
+    def listed(self) -> list[dict[str, Any]]:
+        """For the page. measured: were these very rounds run here? If not, the seconds are worked out."""
+        return [{"id": name, "seconds": self.seconds(plain(settings)), "steps": settings.steps(self.schedule),
+                 "measured": key(plain(settings)) in self.measured, "rounds": plain(settings)}
+                for name, settings in self.settings.items()]
+
+
+def plain(settings: Settings) -> dict[str, Any]:
+    """Settings as values that JSON has."""
+    return json.loads(json.dumps(settings._asdict()))
+
+
+def settings_of(tree: dict[str, Any]) -> Settings:
+    """Back from `plain`; nothing is checked again."""
+    return Settings(**tree)
+
+
+def key(tree: dict[str, Any]) -> str:
+    return json.dumps(tree, sort_keys=True)
+
+
+def short_yaml(tree: dict[str, Any]) -> str:
+    """The file of rounds: what differs from the defaults, a line a round."""
+    changed = {name: value for name, value in tree.items()
+               if name != "rounds" and value != rounds.DEFAULTS[name]}
+    lines = [yaml.safe_dump(changed, sort_keys=False)] if changed else []
+    lines.append("rounds:\n")
+    for item in tree["rounds"]:
+        told = {name: value for name, value in item.items() if value != rounds.ROUND[name]}
+        lines.append("  - " + yaml.safe_dump(told, sort_keys=False, default_flow_style=True, width=1000))
+    return "".join(lines)

@@ -1,0 +1,134 @@
+"""The model process: takes jobs from the web process and paints them, one at a time, in its only thread.
+
+    python -m ldm.paint.worker OPTIONS-AS-JSON FD
+
+Jittor holds Python's lock while it computes, so a thread that listens would never run. The process looks at
+its messages after each step instead: a job is cancelled, and the end of the web process noticed, at the next
+step.
+"""
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from typing import Any, Callable, Protocol
+
+from ldm.errors import UserError
+from ldm.paint import limits
+from ldm.paint.protocol import Pipe, parts
+
+PR_SET_PDEATHSIG = 1
+INTERNAL = "stopped at an error of the program"
+
+
+class Cancelled(Exception):
+    """The job is not wanted any more."""
+
+
+class Step:
+    """What a painter reports. Counts begin at 1. preview(): a PNG for each picture, made if it is wanted."""
+
+    def __init__(self, round_: int, rounds: int, step: int, steps: int,
+                 preview: Callable[[], list[bytes]]) -> None:
+        self.round, self.rounds, self.step, self.steps, self.preview = round_, rounds, step, steps, preview
+
+
+class Painter(Protocol):
+    """What the process works with: ldm.paint.painter.Painter, or a stand-in in tests."""
+
+    def facts(self) -> dict[str, Any]:
+        """Of the model: weights, as {part: hash}."""
+
+    def make(self, job: dict[str, Any], on_step: Callable[[Step], None]) -> list[tuple[bytes, bytes]]:
+        """(PNG, JPEG) for each seed of the job. Raises UserError, and whatever `on_step` raises."""
+
+
+def serve(pipe: Pipe, painter: Painter) -> None:
+    """Answer until the web process has ended."""
+    try:
+        while True:
+            message = pipe.receive()
+            if message["kind"] == "ping":
+                pipe.send("pong")
+            elif message["kind"] == "job":
+                run(pipe, painter, message)
+    except (EOFError, ConnectionError):
+        pass
+
+
+def run(pipe: Pipe, painter: Painter, job: dict[str, Any]) -> None:
+    """One job, to its last message. Raises EOFError where the web process has ended."""
+    started, shown = time.monotonic(), 0.0
+
+    def on_step(step: Step) -> None:
+        nonlocal shown
+        while pipe.waiting():
+            message = pipe.receive()
+            if message["kind"] == "cancel" and message["job"] == job["job"]:
+                raise Cancelled
+            if message["kind"] == "ping":
+                pipe.send("pong")
+        pipe.send("step", job=job["job"], round=step.round, rounds=step.rounds, step=step.step,
+                  steps=step.steps)
+        if time.monotonic() - shown >= 1 / limits.PREVIEWS:
+            pipe.send("preview", job=job["job"], pngs=step.preview())
+            shown = time.monotonic()
+
+    try:
+        pictures = painter.make(job, on_step)
+    except Cancelled:
+        pipe.send("cancelled", job=job["job"])
+    except UserError as e:
+        pipe.send("failed", job=job["job"], **parts(e))
+    except MemoryError:
+        pipe.send("failed", job=job["job"], what="the picture", possible="make fewer variations at a time",
+                  **{"is": "does not fit into the device's memory"})
+    except (EOFError, ConnectionError):
+        raise
+    except Exception:
+        traceback.print_exc()
+        pipe.send("failed", job=job["job"], what="the model process", possible="see the terminal",
+                  **{"is": INTERNAL})
+    else:
+        pipe.send("done", job=job["job"], pictures=pictures, seconds=time.monotonic() - started)
+
+
+def die_with(parent: int) -> None:
+    """Have the system kill this process when the web process ends: a long operator has no steps."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:                  # it ended before that call
+        os._exit(1)
+
+
+def start(load: Callable[[Pipe, dict[str, Any]], Painter], arguments: list[str]) -> None:
+    """The process's life. load(pipe, options): makes the painter, and says what takes long."""
+    options = json.loads(arguments[0])
+    die_with(options["parent"])
+    pipe = Pipe(socket.socket(fileno=int(arguments[1])))
+    try:
+        pipe.send("loading")
+        painter = load(pipe, options)
+        pipe.send("ready", **painter.facts())
+    except UserError as e:
+        print(f"error: {e}", file=sys.stderr, flush=True)
+        pipe.send("fatal", **parts(e))
+        return
+    except (EOFError, ConnectionError):
+        return
+    serve(pipe, painter)
+
+
+def load(pipe: Pipe, options: dict[str, Any]) -> Painter:
+    """The real one; it loads Jittor."""
+    from ldm.paint.painter import Painter as Real
+    return Real.load(pipe, options)
+
+
+if __name__ == "__main__":
+    start(load, sys.argv[1:])
