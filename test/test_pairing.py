@@ -51,7 +51,7 @@ def test_two_of_one_name_are_refused_for_that_mask(tmp_path):
                      ["a.jpg", "a.png", "b.jpg", "c.jpg"])
     found, errors = matched(*places)
     assert found == {"b.PNG": "b.jpg", "c.bmp": "c.jpg"} and len(errors) == 3
-    for words in (("a.png: has two references", "a.jpg and a.png"), ("b.png: has the name of b.PNG",),
+    for words in (("a.png: has two references", "a.jpg and a.png", "remove"), ("b.png: has the name of b.PNG",),
                   ("c.png: has the name of c.bmp",)):
         assert sum(all(word in error for word in words) for error in errors) == 1, errors
 
@@ -86,8 +86,8 @@ def test_photographs_beside_their_masks(tmp_path):
 def test_ten_thousand_are_matched_at_once(tmp_path):
     names = [f"{k:05d}" for k in range(10_000)]
     pairs = {f"{name}.png": f"{name}.jpg" for name in names}
-    find = landscape.named_in(pairs, [tmp_path / f"{name}.JPG" for name in names])
-    assert all(" does" in find(tmp_path / f"{name}.png")[1] for name in names)
+    find = landscape.named_in(pairs, [tmp_path / f"{name}.JPG" for name in names], "")
+    assert all(" does" in find(tmp_path / f"{name}.png")[1][0] for name in names)
 
 
 def test_a_folder_of_another_layout_names_the_one_that_is_wanted(tmp_path):

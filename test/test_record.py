@@ -299,3 +299,24 @@ def test_the_zip_holds_the_results_and_nothing_else(place):
     with pytest.raises(UserError, match="result.zip: .*1 image"):
         job.pack(run(place)[1], place / "out")
     assert path.read_bytes() == first
+
+
+def test_a_name_that_no_zip_can_hold_is_found_before_anything_is_made(place):
+    name = os.fsdecode(b"\xb7\xe7")                      # in GBK, as a zip from Windows leaves it
+    shutil.copyfile(place / "in/masks/m0.png", place / f"in/masks/{name}.png")
+    shutil.copyfile(place / "in/references/m0.jpg", place / f"in/references/{name}.jpg")
+    plan = look(place)[1]
+    with pytest.raises(UserError, match="no zip file"):
+        job.check_zip_names(plan)
+    with pytest.raises(UserError, match="no zip file"):
+        job.pack(run(place)[1], place / "out")
+    assert not (place / "out/result.zip").exists() and len(list((place / "out").glob("*.png"))) == 5
+
+
+def test_the_records_folder_is_no_link(place):
+    (place / "elsewhere").mkdir()
+    (place / "out").mkdir()
+    (place / "out/about").symlink_to(place / "elsewhere")
+    with pytest.raises(UserError, match="about: is a link"):
+        run(place)
+    assert list((place / "elsewhere").iterdir()) == []

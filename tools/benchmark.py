@@ -51,9 +51,6 @@ def add_solvers(commands):
 
 def run_solvers(args):
     for option, least in (("count", 1), ("seed", 0)):
-        if getattr(args, option) < least:
-            raise UserError(f"--{option}", f"is {getattr(args, option)}", f"{least} or more is possible")
-    for option, least in (("count", 1), ("seed", 0)):
         if not least <= (given := getattr(args, option)) <= values.LARGEST_SEED:
             raise UserError(f"--{option}", f"is {given}", f"{least} to {values.LARGEST_SEED} is needed")
     if args.plot:

@@ -93,6 +93,8 @@ def main(argv=None):
     if args.format not in pixels.of(settings).suffixes:
         raise UserError("--format", f"is {args.format}", f"pixels: {settings.pixels} writes jpg files")
     folder, plan = look(args, settings)
+    if args.zip:
+        job.check_zip_names(plan)
     if args.dry_run:
         job.check(plan, config["image_size"])
     print(f"{len(plan.todo)} to make, {len(plan.done)} stand already, {len(plan.failures)} cannot be made; "

@@ -180,12 +180,13 @@ def inference_pairs(masks: Name, references: Name, pairs: Optional[dict[str, str
     taken, _ = by_stem(paths)
     errors += [UserError(path, f"has the name of {taken[normal(path.stem)].name}", "rename one of them")
                for path in paths if taken[normal(path.stem)] != path]
-    find = named_in(pairs, found) if pairs is not None else of_equal_stems(found)
+    add = f"add an image to {references}"
+    find = named_in(pairs, found, add) if pairs is not None else of_equal_stems(found, add)
     matched = []
     for path in taken.values():
         reference, wrong = find(path)
         if reference is None:
-            errors.append(UserError(path, wrong, f"add an image to {references}"))
+            errors.append(UserError(path, *wrong))
         else:
             matched.append((path, reference))
     present = {normal(path.name) for path in paths}
@@ -211,11 +212,13 @@ def find_files(masks: Name, references: Name) -> tuple[list[Path], list[Path], l
     return paths, found, errors
 
 
-Find = Callable[[Path], Tuple[Optional[Path], str]]     # mask -> (its reference or None, what is wrong)
+# mask -> (its reference or None, (what is wrong, what to do))
+Find = Callable[[Path], Tuple[Optional[Path], Tuple[str, str]]]
 
 
-def named_in(pairs: dict[str, str], found: Sequence[Path]) -> Find:
-    """A function that finds a mask's reference in `found` by the names in `pairs`."""
+def named_in(pairs: dict[str, str], found: Sequence[Path], add: str) -> Find:
+    """A function that finds a mask's reference in `found` by the names in `pairs`. add: what to do if it is
+    missing."""
     names = {**{normal(mask): name for mask, name in pairs.items()}, **pairs}
     files = {**{normal(path.name): path for path in found}, **{path.name: path for path in found}}
     stems = {normal(path.stem).lower(): path.name for path in found}
@@ -223,15 +226,16 @@ def named_in(pairs: dict[str, str], found: Sequence[Path]) -> Find:
     def find(mask):
         name = names.get(mask.name) or names.get(normal(mask.name))
         if name is None:
-            return None, "the pairs name no reference for it"
+            return None, ("the pairs name no reference for it", "name one, or remove the mask")
         near = stems.get(normal(Path(name).stem).lower())
         return (files.get(name) or files.get(normal(name)),
-                f"its reference '{name}' does not exist" + (f", but {near} does" if near else ""))
+                (f"its reference '{name}' does not exist" + (f", but {near} does" if near else ""), add))
     return find
 
 
-def of_equal_stems(found: Sequence[Path]) -> Find:
-    """A function that finds a mask's reference in `found`: the file of the same stem, or the only file."""
+def of_equal_stems(found: Sequence[Path], add: str) -> Find:
+    """A function that finds a mask's reference in `found`: the file of the same stem, or the only file. add:
+    what to do if it is missing."""
     files: dict[str, list[Path]] = {}
     others: dict[str, str] = {}
     for path in found:
@@ -240,12 +244,13 @@ def of_equal_stems(found: Sequence[Path]) -> Find:
     def find(mask):
         same = files.get(normal(mask.stem), found if len(found) == 1 else [])
         if len(same) > 1:
-            return None, "has two references, " + " and ".join(path.name for path in same)
+            return None, ("has two references, " + " and ".join(path.name for path in same),
+                          "remove or rename one of them")
         if same:
-            return same[0], ""
+            return same[0], ("", "")
         if found and not others:                        # the folder's other files, listed once
             others.update((normal(Path(name).stem), name) for name in os.listdir(found[0].parent))
         other = others.get(normal(mask.stem))
-        return None, "has no reference of the same name" + (
-            f": {other} has a format that is not supported" if other else "")
+        return None, ("has no reference of the same name" + (
+            f": {other} has a format that is not supported" if other else ""), add)
     return find

@@ -192,18 +192,26 @@ def make(batch, pipeline, seed, writer, on_step=lambda steps: None):
     return made, failures
 
 
+def check_zip_names(plan: Plan) -> None:
+    """UserError if a result of the job has a name that no zip file can hold: one that is not valid UTF-8."""
+    for item in plan.todo + plan.done:
+        try:
+            item.result.name.encode()
+        except UnicodeEncodeError:
+            raise UserError(item.mask, "has a name that no zip file can hold",
+                            "rename it, or leave out --zip") from None
+
+
 def pack(plan, output):
     """Write result.zip, which holds the results and nothing else, sorted by name -> path. UserError if an
     image of the job is missing."""
+    check_zip_names(plan)
     path = Path(output) / ZIP
     if plan.failures:
         raise UserError(path, f"is not written: {len(plan.failures)} images are missing", "mend them first")
     with files.replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for item in sorted(plan.done):
-            try:
-                info = zipfile.ZipInfo(item.result.name)        # dated 1980: equal results, equal bytes
-            except UnicodeEncodeError:
-                raise UserError(item.mask, "has a name that no zip file can hold", "rename it")
+            info = zipfile.ZipInfo(item.result.name)            # dated 1980: equal results, equal bytes
             info.external_attr = 0o644 << 16
             archive.writestr(info, item.result.read_bytes())
     return path

@@ -229,6 +229,8 @@ class Record:
     def start(self) -> None:
         """Write down the settings, unless they are there, and the hashes that were found."""
         path = self.output / FOLDER / RESULTS
+        if path.parent.is_symlink():
+            raise UserError(path.parent, "is a link, which could lead anywhere", "remove it")
         end_line(path)
         if self.writer.id not in self.settings:
             append_lines(path, [{"id": self.writer.id, "settings": self.made_by}], through=True)
