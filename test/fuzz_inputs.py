@@ -98,30 +98,29 @@ def bent_text(rng, text: str) -> bytes:
     return (text[:place] + pick(rng, FRAGMENTS) + text[place:]).encode("utf-8", "surrogatepass")
 
 
-def bent_yaml(rng, data: bytes) -> bytes:
-    """A YAML file with another tree, foreign text or bent bytes."""
+def bent_document(rng, data: bytes, load, dump, long: bytes) -> bytes:
+    """A YAML or JSON file with another tree, foreign text or bent bytes. long: a document with a number that
+    is too long for `dump`."""
     way = rng.integers(4)
     if way == 0:
         return bent(rng, data)
     if way == 1:
         return bent_text(rng, data.decode())
     try:
-        return yaml.safe_dump(bent_tree(rng, yaml.safe_load(data)), allow_unicode=True).encode()
+        return dump(bent_tree(rng, load(data))).encode()
     except ValueError:                                                    # 5000 digits
-        return b"image_size: [" + b"9" * 5000 + b", 48]\n"
+        return long
+
+
+def bent_yaml(rng, data: bytes) -> bytes:
+    """See bent_document."""
+    return bent_document(rng, data, yaml.safe_load, lambda tree: yaml.safe_dump(tree, allow_unicode=True),
+                         b"image_size: [" + b"9" * 5000 + b", 48]\n")
 
 
 def bent_json(rng, data: bytes) -> bytes:
-    """As bent_yaml, of JSON."""
-    way = rng.integers(4)
-    if way == 0:
-        return bent(rng, data)
-    if way == 1:
-        return bent_text(rng, data.decode())
-    try:
-        return json.dumps(bent_tree(rng, json.loads(data))).encode()
-    except ValueError:                                                    # 5000 digits
-        return b'{"m0.png": ' + b"9" * 5000 + b"}"
+    """See bent_document."""
+    return bent_document(rng, data, json.loads, json.dumps, b'{"m0.png": ' + b"9" * 5000 + b"}")
 
 
 # ---- weights

@@ -51,7 +51,8 @@ def test_two_of_one_name_are_refused_for_that_mask(tmp_path):
                      ["a.jpg", "a.png", "b.jpg", "c.jpg"])
     found, errors = matched(*places)
     assert found == {"b.PNG": "b.jpg", "c.bmp": "c.jpg"} and len(errors) == 3
-    for words in (("a.png: has two references", "a.jpg and a.png", "remove"), ("b.png: has the name of b.PNG",),
+    for words in (("a.png: has two references", "a.jpg and a.png", "remove"),
+                  ("b.png: has the name of b.PNG",),
                   ("c.png: has the name of c.bmp",)):
         assert sum(all(word in error for word in words) for error in errors) == 1, errors
 
