@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -45,6 +46,9 @@ class _Loader(yaml.SafeLoader):
             raise yaml.YAMLError(f"has more than {NODES} values")
         node = super().compose_node(parent, index)
         self.depth -= 1
+        if isinstance(node, yaml.MappingNode):              # PyYAML takes the last of two values
+            _refuse_twice([key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)],
+                          yaml.YAMLError)
         return node
 
     def get_single_node(self):
@@ -52,6 +56,12 @@ class _Loader(yaml.SafeLoader):
         if node is not None and _weight(node, {}) > NODES:
             raise yaml.YAMLError(f"expands to more than {NODES} values")
         return node
+
+
+def _refuse_twice(keys, error):
+    """Raise `error` if a key occurs twice: which of its values is meant is not known."""
+    if len(set(keys)) < len(keys):
+        raise error(f"the key {short(Counter(keys).most_common(1)[0][0])} occurs twice")
 
 
 def _weight(node, known):
@@ -119,7 +129,8 @@ def read_yaml(path: files.Name) -> dict[str, Any]:
 def read_json(path: files.Name, wanted: str) -> Any:
     """The value in a JSON file. wanted: what the UserError asks for."""
     try:
-        return json.loads(read_text(path, JSON_BYTES, wanted), parse_constant=_no_constant)
+        return json.loads(read_text(path, JSON_BYTES, wanted), parse_constant=_no_constant,
+                          parse_int=_short_int, object_pairs_hook=_mapping)
     except UserError:
         raise
     except (ValueError, RecursionError) as e:
@@ -129,3 +140,14 @@ def read_json(path: files.Name, wanted: str) -> Any:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def _short_int(digits: str) -> int:
+    if len(digits) > DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    _refuse_twice([key for key, _ in pairs], ValueError)
+    return dict(pairs)

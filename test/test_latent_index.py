@@ -48,3 +48,17 @@ def test_the_default_config_is_found_from_any_folder(tool, tmp_path, monkeypatch
     more = ["--autoencoder", "x"] if tool in ("train", "encode_latents") else []
     one_error(run_tool(tool, "--data", tmp_path / "absent", "--output", tmp_path / "out", *more), "absent")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("tool", ["train", "train_autoencoder", "train_segmenter", "encode_latents"])
+@pytest.mark.parametrize("name", ["imgs", "labels", "link"])
+def test_a_folder_of_training_data_is_no_output(tool, name, tmp_path):
+    data = make_pairs(tmp_path / "data")
+    (data / "references").rename(data / "imgs")
+    (data / "masks").rename(data / "labels")
+    (data / "link").symlink_to(data / "imgs")
+    before = sorted(data.rglob("*"))
+    more = ["--autoencoder", "x"] if tool in ("train", "encode_latents") else []
+    done = run_tool(tool, "--data", data, "--output", data / name, "image_size=[64, 48]", *more)
+    one_error(done, data / name, "--output")
+    assert sorted(data.rglob("*")) == before

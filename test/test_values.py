@@ -190,6 +190,7 @@ BAD_YAML = {
     "object": "!!python/object/apply:os.system [x]", "list key": "{[1]: 2}", "map key": "{{a: 1}: 2}",
     "nul": "a\0b", "laughs": LAUGHS, "merges": MERGES, "itself": "&a [*a]", "long": "- 1\n" * 15000,
     "half": "[", "quote": "'" * 9999, "number": "1", "nothing": "", "int keys": "1: 2\n",
+    "twice": "schedule: linear\nschedule: cosine\n", "nested twice": "unet: {channels: 32, channels: 64}",
     "nested int key": "unet: {1: 2}", "date key": "unet: {2020-01-01: 2}", "null": "unet: null",
 }
 
@@ -217,7 +218,8 @@ def test_other_files_that_are_no_documents(tmp_path):
                 read(path)
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5000 + "x", "{", "NaN", '{"a": Infinity}', "'a'", ""])
+@pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5000 + "x", "{", "NaN", '{"a": Infinity}', "'a'", "",
+                                  '{"m0.png": "a.jpg", "m0.png": "b.jpg"}', "[" + "9" * 5000 + "]"])
 def test_bad_json_is_one_line(tmp_path, text):
     (tmp_path / "c.json").write_text(text)
     with pytest.raises(UserError, match="c.json") as caught:

@@ -5,7 +5,6 @@ import reading
 import train_common
 
 from ldm import config as configs
-from ldm import files
 from ldm.datasets import landscape, latents
 from ldm.errors import UserError
 
@@ -35,7 +34,7 @@ def main(argv=None):
     config = configs.load(args.config, args.overrides, ("autoencoder",))
     taken = reading.of(args)
     pairs = landscape.training_pairs(args.data, config["image_size"], train_common.checking, taken)
-    files.check_writable(args.output)
+    train_common.check_output(args.output, pairs)
 
     from ldm import weights
     from ldm.networks import Autoencoder

@@ -7,7 +7,6 @@ import reading
 import train_common
 
 from ldm import config as configs
-from ldm import files
 from ldm.datasets import landscape, latents
 from ldm.platform import runtime
 from ldm.training import batch_order
@@ -44,7 +43,7 @@ def main(argv=None):
     pairs = landscape.training_pairs(args.data, None if latents.is_whole(cache) else size,
                                      train_common.checking, how)
     batch_order.split(len(pairs), training["held_out"], training["seed"])   # fails early
-    files.check_writable(args.output)
+    train_common.check_output(args.output, pairs)
 
     from ldm import weights
     from ldm.backend import jt

@@ -7,7 +7,7 @@ import reading
 import train_common
 
 from ldm import config as configs
-from ldm import files, weights
+from ldm import weights
 from ldm.datasets import landscape
 
 
@@ -34,7 +34,7 @@ def main(argv=None):
     paths = [picture for picture, _ in pairs]
     if args.pictures:
         paths += landscape.further_pictures(args.pictures, config["image_size"], train_common.checking, how)
-    files.check_writable(args.output)
+    train_common.check_output(args.output, pairs, args.pictures)
 
     from ldm.backend import jt
     from ldm.networks import Autoencoder, checkpointing, precision

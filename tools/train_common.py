@@ -1,8 +1,12 @@
 """Shared by the training tools: progress bars, latent cache, estimate, metrics of validation, a run."""
+import os
 import sys
 from pathlib import Path
 
 import cli
+
+from ldm import files
+from ldm.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "configs/demo.yaml"         # found from any working directory
@@ -12,6 +16,16 @@ def checking(iterable, total):
     """Show a progress bar while `total` pairs of files are checked."""
     from tqdm import tqdm
     return tqdm(iterable, "checking", total, unit="pair", dynamic_ncols=True)
+
+
+def check_output(output, pairs, *folders):
+    """UserError, before long work, if nothing can be written to the folder `output`, or if it is one of the
+    folders that pictures are read from: samples of the training would become training pictures."""
+    folders = {path.parent for pair in pairs[:1] for path in pair} | {Path(f) for f in folders if f}
+    for folder in sorted(folders):
+        if os.path.realpath(output) == os.path.realpath(folder):
+            raise UserError(output, "is a folder of pictures that are read", "choose another --output")
+    files.check_writable(output)
 
 
 def encode(pairs, autoencoder, size, folder, *sizes, **options):

@@ -9,7 +9,7 @@ import train_common
 from tqdm import tqdm
 
 from ldm import config as configs
-from ldm import files, images, weights
+from ldm import images, weights
 from ldm.datasets import landscape
 
 
@@ -35,7 +35,7 @@ def main(argv=None):
     size = config["image_size"]
     how = reading.of(args)
     pairs = landscape.training_pairs(args.data, size, train_common.checking, how)
-    files.check_writable(args.output)
+    train_common.check_output(args.output, pairs)
 
     from ldm.backend import jt
     from ldm.evaluation.networks import SegFormer
