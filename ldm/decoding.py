@@ -47,14 +47,7 @@ def decode_file(file: IO[bytes], path: Name, most: int = MAX_PIXELS) -> Decoded:
     beginning = file.read(32)
     file.seek(0)
     try:
-        image = Image.open(file, formats=FORMATS)
-        if image.width * image.height > most:
-            raise UserError(path, f"is {image.width} x {image.height} pixels",
-                            f"reduce it to at most {most // 10 ** 6} million pixels")
-        kind = "JPEG" if image.format == "MPO" else str(image.format)
-        raw, compression = _stored(image), str(image.info.get("compression", ""))
-        image.load()
-        return Decoded(ImageOps.exif_transpose(image), kind, raw, compression)
+        return _loaded(Image.open(file, formats=FORMATS), path, most)
     except UserError:
         raise
     except Exception as e:              # for damaged files decoders raise anything: struct.error, ...
@@ -62,10 +55,35 @@ def decode_file(file: IO[bytes], path: Name, most: int = MAX_PIXELS) -> Decoded:
                         f"give an intact {NAMES} file") from None
 
 
+def decoded(image: Image.Image, subject: Name) -> Decoded:
+    """A Pillow image as `decode` gives a file's. An image that was never a file counts as PNG.
+
+    subject: what the UserError of a damaged or too large image names.
+    """
+    try:
+        return _loaded(image, subject)
+    except UserError:
+        raise
+    except Exception as e:
+        raise UserError(subject, f"cannot be read as an image ({_reason(b'?', e)})",
+                        "give an intact image") from None
+
+
+def _loaded(image: Image.Image, path: Name, most: int = MAX_PIXELS) -> Decoded:
+    if image.width * image.height > most:
+        raise UserError(path, f"is {image.width} x {image.height} pixels",
+                        f"reduce it to at most {most // 10 ** 6} million pixels")
+    kind = "JPEG" if image.format == "MPO" else str(image.format or "PNG")
+    raw, compression = _stored(image), str(image.info.get("compression", ""))
+    image.load()
+    return Decoded(ImageOps.exif_transpose(image), kind, raw, compression)
+
+
 def _stored(image):
-    if not image.tile:
+    tile = getattr(image, "tile", None)         # of an image that is a file and not loaded yet
+    if not tile:
         return image.mode
-    arguments = image.tile[0][3]
+    arguments = tile[0][3]
     return str(arguments[0] if isinstance(arguments, tuple) else arguments or image.mode)
 
 

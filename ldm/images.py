@@ -9,7 +9,7 @@ from typing import NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ldm.decoding import decode, to_rgb
+from ldm.decoding import Decoded, decode, to_rgb
 from ldm.errors import UserError
 from ldm.files import Name, kind_of, replacing
 from ldm.label_maps import classes
@@ -58,7 +58,13 @@ def read_image(path: Name, size: Optional[Size] = None, fit: str = "refuse") -> 
     applied. `size` = (width, height) resizes with an antialiasing filter. fit: see Reading. Raises UserError
     if the file cannot be read as an image.
     """
-    return np.asarray(sized(to_rgb(decode(path), path), size, fit, Image.Resampling.LANCZOS))
+    return picture_of(decode(path), path, size, fit)
+
+
+def picture_of(decoded: Decoded, subject: Name, size: Optional[Size] = None,
+               fit: str = "refuse") -> np.ndarray:
+    """As `read_image`, from an image that is decoded already. subject: what a UserError names."""
+    return np.asarray(sized(to_rgb(decoded, subject), size, fit, Image.Resampling.LANCZOS))
 
 
 def read_labels(path: Name, size: Optional[Size] = None, reading: Reading = AS_IS) -> np.ndarray:
@@ -67,11 +73,17 @@ def read_labels(path: Name, size: Optional[Size] = None, reading: Reading = AS_I
     Raises UserError if a value is not a class, or if the aspect ratio differs from that of `size` and
     `reading` does not crop.
     """
-    image = Image.fromarray(classes(decode(path), path, reading.ignore))
+    return labels_of(decode(path), path, size, reading)
+
+
+def labels_of(decoded: Decoded, subject: Name, size: Optional[Size] = None,
+              reading: Reading = AS_IS) -> np.ndarray:
+    """As `read_labels`, from an image that is decoded already. subject: what a UserError names."""
+    image = Image.fromarray(classes(decoded, subject, reading.ignore))
     if size is not None and reading.fit == "refuse" and not same_proportions(image.size, size):
         part = math.gcd(*size)
-        raise UserError(path, f"is {image.width} x {image.height} pixels, other proportions than "
-                              f"{size[0] // part} : {size[1] // part}",
+        raise UserError(subject, f"is {image.width} x {image.height} pixels, other proportions than "
+                                 f"{size[0] // part} : {size[1] // part}",
                         "crop it, or give --fit crop to use its centre")
     return np.asarray(sized(image, size, reading.fit, Image.Resampling.NEAREST))
 

@@ -15,7 +15,8 @@ class Pipeline:
     def __init__(self, holds):
         self.holds, self.sizes = holds, []
 
-    def files(self, masks, references, names, seed, on_step, suffix):
+    def files(self, batch, suffix, on_step):
+        names = batch.names
         self.sizes.append(len(names))
         on_step()
         if len(names) > self.holds:

@@ -1,7 +1,11 @@
 """What says that the device's memory has ended, in the words of Jittor and of CUDA's libraries."""
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 
-from ldm.inference import Pipeline
+from ldm.inference.batch import Batch
+from ldm.inference.refinement import Refinement
 from ldm.platform.cuda import memory
 
 ENDED = ["[Reason]: cuda_device_allocator.cc:31] Unable to alloc cuda device memory for size 209715200",
@@ -14,12 +18,18 @@ ENDED = ["[Reason]: cuda_device_allocator.cc:31] Unable to alloc cuda device mem
 
 @pytest.mark.parametrize("text", ENDED)
 def test_every_text_is_a_memory_error(text):
-    def run(*_):
-        raise RuntimeError(text)
-    pipeline = Pipeline.__new__(Pipeline)
-    pipeline.run, pipeline.check = run, lambda *_: None
+    class Full(Refinement):
+        size, latent_size, settings = (8, 8), (2, 2), SimpleNamespace(uses_reference=False)
+
+        def __init__(self):
+            pass
+
+        def run(self, batch):
+            raise RuntimeError(text)
+            yield
+
     with pytest.raises(MemoryError, match="2 images"):
-        pipeline.pictures([], [], ["a", "b"], 0, None)
+        Full().pictures(Batch(np.zeros((2, 2, 2), np.uint8), None, ["a", "b"], [0, 0]))
 
 
 @pytest.mark.parametrize("text", ["CUDA error code=700( cudaErrorIllegalAddress )", "CPU memory is overflow",

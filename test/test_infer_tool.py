@@ -268,7 +268,7 @@ def test_unknown_keys_and_wrong_values(model, pairs, tmp_path):
     rounds = tmp_path / "rounds.yaml"
     for text, words in (("rounds: [{strength: 0.5, stepps: 3}]", "rounds.stepps"),
                         ("rounds: []", "has no rounds"), ("rounds: [{guidance: 3.0}]", "respacing and start"),
-                        ("rounds: [{respacing: ddim50, start: 50}]", "1..49"),
+                        ("rounds: [{respacing: ddim50, start: 50}]", "1 to 49"),
                         ("rounds: [{strength: 0.5, steps: 3, color_transfer: exact}]", "first round"),
                         ("rounds: [", "cannot be read as YAML")):
         rounds.write_text(text)

@@ -1,4 +1,4 @@
-"""`Pipeline` against Algorithm 2 written straight down in numpy, with toy networks; what it refuses.
+"""`Refinement` against Algorithm 2 written straight down in numpy, with toy networks; what it refuses.
 
 Jittor is stood in for by arrays here, so that nothing is compiled.
 """
@@ -10,16 +10,19 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, golden
+from conftest import golden
 from PIL import Image
 
 from ldm import config as configs
 from ldm import images
 from ldm.diffusion import Schedule
+from ldm.diffusion.samplers import SAMPLERS
 from ldm.errors import UserError
-from ldm.inference import pipeline as module
+from ldm.inference import refinement as module
 from ldm.inference import rounds
+from ldm.inference.batch import Batch
 from ldm.inference.pipeline import Pipeline
+from ldm.inference.refinement import Refinement
 
 SIZE, SMALL = (64, 48), (16, 12)                        # width, height of images and of latents
 LEVELS = np.random.default_rng(0).normal(0, 1, (29, 3))
@@ -87,8 +90,14 @@ def inputs(count=2):
     return masks, np.stack(smooth), [f"name {n}" for n in range(count)]
 
 
-def pipeline(settings):
-    return Pipeline(ToyUNet(), ToyAutoencoder(), Schedule.linear(1000), settings, SIZE)
+def refinement(settings, unet=None):
+    return Refinement(unet or ToyUNet(), ToyAutoencoder(), Schedule.linear(1000), settings, SIZE)
+
+
+def results(refinement, masks, references, names, seed=0):
+    """The results' pixels."""
+    made = refinement.pictures(Batch(masks, references, names, [seed] * len(names)))
+    return np.stack([refinement.pixels.result(picture) for picture in made])
 
 
 # ---- Algorithm 2, straight down, one image, in float64 -----------------------------------------------------
@@ -150,7 +159,7 @@ def short(tmp_path, pixels):
 @pytest.mark.parametrize("pixels", ["exact", "entry"])
 def test_three_rounds_are_algorithm_2(tmp_path, pixels):
     masks, references, names = inputs()
-    made = pipeline(short(tmp_path, pixels))(masks, references, names, seed=3)
+    made = results(refinement(short(tmp_path, pixels)), masks, references, names, seed=3)
     for n in range(2):
         expected = straight_line(masks[n], references[n], names[n], 3, SHORT, pixels == "entry")
         assert expected.std() > 20                                      # neither grey nor clipped
@@ -160,7 +169,7 @@ def test_three_rounds_are_algorithm_2(tmp_path, pixels):
 @pytest.mark.parametrize("name", ["entry", "entry_exact"])
 def test_shipped_settings_are_algorithm_2(name):
     masks, references, names = inputs(1)
-    made = pipeline(rounds.load(ROOT / f"configs/infer/{name}.yaml"))(masks, references, names)
+    made = results(refinement(rounds.load(name)), masks, references, names)
     expected = straight_line(masks[0], references[0], names[0], 0, SHIPPED, name == "entry_exact")
     assert np.abs(made[0].astype(float) - expected).mean() < (0.4 if name == "entry_exact" else 0.05)
 
@@ -168,7 +177,7 @@ def test_shipped_settings_are_algorithm_2(name):
 def test_the_two_settings_differ():
     """Else the tests above could not tell one from the other."""
     masks, references, names = inputs(1)
-    exact, entry = (pipeline(rounds.load(ROOT / f"configs/infer/{name}.yaml"))(masks, references, names)
+    exact, entry = (results(refinement(rounds.load(name)), masks, references, names)
                     for name in ("entry", "entry_exact"))
     assert np.abs(exact.astype(float) - entry).mean() > 1
 
@@ -176,19 +185,69 @@ def test_the_two_settings_differ():
 def test_files_are_the_results(tmp_path):
     masks, references, names = inputs()
     for pixels, exactly in (("exact", False), ("entry", True)):
-        pipe = pipeline(short(tmp_path, pixels))
-        made, files = pipe(masks, references, names), pipe.files(masks, references, names)
+        pipe = Pipeline(None, refinement(short(tmp_path, pixels)))
+        pipe.text = lambda seed, name: "{}"
+        made = results(pipe.refinement, masks, references, names)
+        files = pipe.files(Batch(masks, references, names, [0, 0]))
         read = [np.asarray(Image.open(io.BytesIO(data))) for data in files]
         assert np.array_equal(read, made) == exactly            # exact pixels lose what a JPEG of 95 loses
 
 
 def test_the_noise_is_of_seed_name_and_round(tmp_path):
     masks, references, names = inputs(1)
-    pipe = pipeline(short(tmp_path, "exact"))
-    first = pipe(masks, references, names, 0)
-    assert not np.array_equal(first, pipe(masks, references, names, 1))
-    assert not np.array_equal(first, pipe(masks, references, ["other"], 0))
-    assert np.array_equal(first, pipe(masks, references, names, 0))
+    pipe = refinement(short(tmp_path, "exact"))
+    first = results(pipe, masks, references, names, 0)
+    assert not np.array_equal(first, results(pipe, masks, references, names, 1))
+    assert not np.array_equal(first, results(pipe, masks, references, ["other"], 0))
+    assert np.array_equal(first, results(pipe, masks, references, names, 0))
+
+
+def test_a_batch_may_have_several_seeds(tmp_path):
+    masks, references, names = inputs(2)
+    pipe = refinement(short(tmp_path, "exact"))
+    both = pipe.pictures(Batch(masks, references, names, [4, 7]))
+    for n, seed in enumerate((4, 7)):
+        alone = results(pipe, masks[n:n + 1], references[n:n + 1], names[n:n + 1], seed)
+        assert np.array_equal(both[n], alone[0])
+
+
+def test_variations_of_one_mask_are_what_each_seed_makes(tmp_path):
+    masks, references, names = inputs(1)
+    pipe = refinement(short(tmp_path, "exact"))
+    three = pipe.pictures(Batch(masks.repeat(3, 0), references.repeat(3, 0), names * 3, [0, 1, 2]))
+    assert all(np.array_equal(three[k], results(pipe, masks, references, names, k)[0]) for k in range(3))
+
+
+def test_steps_count_from_one_and_the_last_has_the_pictures(tmp_path):
+    masks, references, names = inputs(1)
+    pipe = refinement(short(tmp_path, "exact"))
+    steps = list(pipe.steps(Batch(masks, references, names, [0])))
+    assert [(s.round, s.index) for s in steps] == [(k, i) for k, (_, count, _) in enumerate(SHORT, 1)
+                                                   for i in range(1, count + 1)]
+    assert all(s.rounds == 3 and s.count == SHORT[s.round - 1][1] for s in steps)
+    assert [s.pictures is not None for s in steps] == [False] * (len(steps) - 1) + [True]
+
+
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+def test_predictions_end_at_the_clean_latent(sampler):
+    """At a round's last step all samplers but the ancestral one return the prediction of z_0 itself."""
+    masks, references, names = inputs(1)
+    settings = rounds.check({"sampler": sampler, "rounds": [{"strength": 0.5, "steps": 6, "guidance": 2.0}]})
+    pipe, decoded = refinement(settings), []
+    pipe.decode = lambda z: decoded.append(z.numpy()) or Refinement.decode(pipe, z)
+    cleans = [step.clean() for step in pipe.steps(Batch(masks, references, names, [0]))]
+    assert np.abs(cleans[-1] - decoded[0]).max() < (0.1 if sampler == "ddpm" else 1e-5)
+    distances = [np.abs(clean - decoded[0]).mean() for clean in cleans]
+    assert distances[0] > 5 * distances[-1] and cleans[0].dtype == np.float32
+
+
+def test_pure_noise_needs_no_reference():
+    masks, references, names = inputs(1)
+    pipe = refinement(rounds.check({"rounds": [
+        {"respacing": "ddim50", "start": 20, "from": "noise"}, {"strength": 0.3, "steps": 3}]}))
+    assert np.array_equal(results(pipe, masks, None, names), results(pipe, masks, references, names))
+    with pytest.raises(UserError, match="references: are missing"):
+        results(refinement(rounds.load("fast")), masks, None, names)
 
 
 # ---- what it refuses ---------------------------------------------------------------------------------------
@@ -206,8 +265,8 @@ def test_the_noise_is_of_seed_name_and_round(tmp_path):
 def test_other_shapes_and_types_are_refused(tmp_path, masks, references, subject):
     good = inputs(1)
     with pytest.raises(UserError, match=f"^{subject}: "):
-        pipeline(short(tmp_path, "exact"))(good[0] if masks is None else masks,
-                                           good[1] if references is None else references, ["a"])
+        results(refinement(short(tmp_path, "exact")), good[0] if masks is None else masks,
+                good[1] if references is None else references, ["a"])
 
 
 def test_an_image_that_is_not_finite_is_its_own_failure(tmp_path):
@@ -217,12 +276,14 @@ def test_an_image_that_is_not_finite_is_its_own_failure(tmp_path):
             out[0] = np.nan
             return out
     masks, references, names = inputs()
-    good = pipeline(short(tmp_path, "exact"))
-    pipe = Pipeline(Spoilt(), ToyAutoencoder(), Schedule.linear(1000), good.settings, SIZE)
-    files = pipe.files(masks, references, names)
-    assert files[0] is None and files[1] == good.files(masks, references, names)[1]
+    settings, batch = short(tmp_path, "exact"), Batch(masks, references, names, [0, 0])
+    pipe = Pipeline(None, refinement(settings, Spoilt()))
+    pipe.text = lambda seed, name: "{}"
+    pictures, good = pipe.refinement.pictures(batch), refinement(settings).pictures(batch)
+    assert pictures[0] is None and np.array_equal(pictures[1], good[1])
+    assert [data is None for data in pipe.files(batch)] == [True, False]
     with pytest.raises(UserError, match="name 0: .*NaN"):
-        pipe(masks, references, names)
+        pipe(list(masks), list(references), name=names)
 
 
 def test_jittors_words_for_no_memory_are_a_memory_error(tmp_path):
@@ -236,9 +297,8 @@ def test_jittors_words_for_no_memory_are_a_memory_error(tmp_path):
     no_memory = "Unable to alloc cuda device memory"
     for words, kind in ((no_memory, MemoryError), ("something else", RuntimeError)):
         full = Full(f"[f 1128] {words}, 1 GB")
-        pipe = Pipeline(full, ToyAutoencoder(), Schedule.linear(1000), settings, SIZE)
         with pytest.raises(kind):
-            pipe(*inputs())
+            results(refinement(settings, full), *inputs())
 
 
 def test_golden_decoded_pictures_become_the_entrys_files(tmp_path):
@@ -246,6 +306,6 @@ def test_golden_decoded_pictures_become_the_entrys_files(tmp_path):
     g = golden("entry_handover")
     wide = SimpleNamespace(factor=4, encode=ToyAutoencoder().encode,
                            decode=lambda z: var(g["00000/round3/decoded"][None]))
-    pipe = Pipeline(ToyUNet(), wide, Schedule.linear(1000), short(tmp_path, "entry"), (128, 96))
-    made = pipe(np.zeros((1, 24, 32), np.uint8), g["00000/reference"][None], ["a"])
+    pipe = Refinement(ToyUNet(), wide, Schedule.linear(1000), short(tmp_path, "entry"), (128, 96))
+    made = results(pipe, np.zeros((1, 24, 32), np.uint8), g["00000/reference"][None], ["a"])
     assert np.array_equal(made[0], g["00000/round3/file"])

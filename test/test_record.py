@@ -23,17 +23,18 @@ SETTINGS = {"seed": 0, "rounds": [{"start": 3}]}
 
 class Pipeline:
     """Pictures that tell the settings' seed and the inputs; may die before the picture of a number."""
-    size, latent_size, rounds = (32, 24), (32, 24), ()
+    size, latent_size, step_count = (32, 24), (32, 24), 0
 
     def __init__(self, dies_at=None):
         self.dies_at, self.made = dies_at, []
 
-    def files(self, masks, references, names, seed, on_step, suffix):
-        self.made += names
+    def files(self, batch, suffix, on_step):
+        self.made += batch.names
         if self.dies_at is not None and len(self.made) > self.dies_at:
             raise KeyboardInterrupt
         return [pixels.encoded(np.full((24, 32, 3), (seed, int(mask.mean() * 9), int(reference.mean())),
-                                       np.uint8), suffix, 95) for mask, reference in zip(masks, references)]
+                                       np.uint8), suffix, 95)
+                for mask, reference, _, seed in zip(*batch)]
 
 
 @pytest.fixture

@@ -107,7 +107,7 @@ def main(argv=None):
     files.check_writable(args.output)
     folder.start()
     if plan.todo:
-        make(args, settings, config, plan, steps)
+        make(args, settings, config, plan, steps, folder.made_by["weights"])
     overview = job.overview(plan, args.output)
     print(f"{len(plan.done)} images in {args.output}"
           + (f", side by side in {overview.relative_to(args.output)}" if overview else ""))
@@ -144,7 +144,7 @@ def show_needs(args, settings, config, plan):
           f"{rate / 1e9:.3g} GMAC/s of a large convolution here", flush=True)
 
 
-def make(args, settings, config, plan, steps):
+def make(args, settings, config, plan, steps, hashes):
     """Load the model, here or in several processes, and run the job under a bar of steps."""
     compiled = runtime.notice_compile(f"inference {config['unet']} {config['autoencoder']}",
                                       "First use of this model here: its operators are compiled now, "
@@ -152,12 +152,12 @@ def make(args, settings, config, plan, steps):
     if args.gpus or args.processes > 1:
         runtime.compile_core()
         load = partial(workers.load, args.model, settings, args.seed, plan.writer, args.memory_limit,
-                       args.precision)
+                       args.precision, hashes)
         run = partial(workers.run, plan, load, args.batch_size, args.environments, steps)
     else:
         from ldm.inference import Pipeline
         pipeline = Pipeline.load(args.model, settings, memory_limit=args.memory_limit,
-                                 precision=args.precision)
+                                 precision=args.precision, hashes=hashes)
         run = partial(job.run, plan, pipeline, args.seed, args.batch_size)
     dealt, total = 0, len(plan.todo)
     with tqdm(total=total * steps, unit="step", dynamic_ncols=True, desc=f"image 1 of {total}") as bar:

@@ -101,7 +101,7 @@ def generate(study: Study, plans: Sequence[RowPlan], bar: Callable[..., Any]) ->
 
 def _make(study, row, found, bar):
     from ldm.inference import Pipeline  # needs Jittor
-    pipeline = Pipeline.load(study.model, row.settings, study.unet_of(row))
+    pipeline = Pipeline.load(study.model, row.settings, unet=study.unet_of(row))
     with bar as shown:
         for _ in job.run(found, pipeline, study.seed, study.batch_size, on_step=shown.update):
             pass

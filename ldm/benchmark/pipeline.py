@@ -8,7 +8,7 @@ from ldm.benchmark.operators import multiplications, operators
 from ldm.diffusion.guidance import guide
 from ldm.images import from_network, to_network
 from ldm.inference.color_transfer import color_transfer
-from ldm.inference.pipeline import mebibytes
+from ldm.inference.refinement import mebibytes
 from ldm.networks import Autoencoder, UNet, precision
 from ldm.networks.onednn import for_inference
 from ldm.platform import runtime

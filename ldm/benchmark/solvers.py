@@ -13,6 +13,8 @@ from ldm.diffusion.schedule import SPACINGS
 from ldm.errors import UserError
 from ldm.evaluation.quick import image_moments, quick_metrics
 from ldm.inference import rounds
+from ldm.inference.batch import Batch
+from ldm.inference.pixels import NOT_FINITE
 
 SOLVERS = ("ddim:time", "dpmpp_2m:time", "dpmpp_2m:logsnr", "dpmpp_2m:karras", "unipc_2:logsnr",
            "unipc_2:karras", "unipc_3:karras")
@@ -58,12 +60,14 @@ def one_round(solver, steps, strength, guidance):
 
 
 def recorded(pipeline, settings):
-    """A pipeline of `pipeline`'s networks and these settings; it keeps as `latent` what it decoded last."""
-    class Recorded(type(pipeline)):
+    """A Refinement of `pipeline`'s networks and these settings; it keeps as `latent` what it decoded last."""
+    core = pipeline.refinement
+
+    class Recorded(type(core)):
         def decode(self, z):
             self.latent = z.numpy()
             return super().decode(z)
-    return Recorded(pipeline.unet, pipeline.autoencoder, pipeline.schedule, settings, pipeline.size)
+    return Recorded(core.unet, core.autoencoder, core.schedule, settings, core.size)
 
 
 def make(pipeline, settings, pairs, seed, on_step):
@@ -72,7 +76,10 @@ def make(pipeline, settings, pairs, seed, on_step):
     latents, pictures, begin = [], [], time.perf_counter()
     for name, mask, reference in zip(*pairs):
         small = images.resize(mask, pipeline.latent_size, smooth=False)
-        pictures.append(of_settings(small[None], reference[None], [name], seed, on_step)[0])
+        picture, = of_settings.pictures(Batch(small[None], reference[None], [name], [seed]), on_step)
+        if picture is None:
+            raise UserError(name, *NOT_FINITE)
+        pictures.append(picture)
         latents.append(of_settings.latent[0])
     return np.stack(latents), np.stack(pictures), time.perf_counter() - begin
 

@@ -12,6 +12,7 @@ import numpy as np
 from ldm import files, images, labels
 from ldm.datasets import landscape
 from ldm.errors import UserError
+from ldm.inference.batch import Batch
 from ldm.inference.pixels import NOT_FINITE
 from ldm.inference.record import FOLDER, INPUTS, OTHERWISE, SAME, STATES, UNKNOWN, Hashes, Record, Writer
 
@@ -176,12 +177,13 @@ def make(batch, pipeline, seed, writer, on_step=lambda steps: None):
             inputs.append((item, of_bytes, item.labels(pipeline.latent_size), item.picture(pipeline.size)))
         except UserError as e:
             failures.append(e)
-            on_step(sum(r.start for r in pipeline.rounds))
+            on_step(pipeline.step_count)
     if not inputs:
         return [], failures
     items, of_bytes, masks, references = zip(*inputs)
-    results = pipeline.files(np.stack(masks), np.stack(references), [item.mask.stem for item in items], seed,
-                             lambda: on_step(len(items)), suffix=items[0].result.suffix[1:])
+    results = pipeline.files(Batch(np.stack(masks), np.stack(references), [item.mask.stem for item in items],
+                                   [seed] * len(items)),
+                             items[0].result.suffix[1:], lambda: on_step(len(items)))
     made = []
     for item, data, hashed in zip(items, results, of_bytes):
         if data is None:

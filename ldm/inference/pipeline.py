@@ -1,176 +1,245 @@
-"""Algorithm 2: from the noised style reference to a landscape, in rounds."""
+"""The Python API: a mask and a style reference in, a landscape out."""
+from __future__ import annotations
+
+import functools
+import json
 from pathlib import Path
+from typing import Any, Callable, Iterator, Mapping, Optional, Sequence, Union
 
 import numpy as np
+from PIL import Image
 
 from ldm import config as configs
-from ldm import labels, weights
-from ldm.backend import jt
+from ldm import files, images, weights
 from ldm.diffusion import Schedule
-from ldm.diffusion.guidance import guide
-from ldm.diffusion.samplers import SAMPLERS
 from ldm.errors import UserError
-from ldm.images import to_network
-from ldm.inference import pixels
-from ldm.inference.noise import ImageNoise
+from ldm.files import Name
+from ldm.inference import inputs, preview, provenance
+from ldm.inference import rounds as rounds_of
+from ldm.inference.batch import Batch
+from ldm.inference.inputs import Wish
+from ldm.inference.pixels import NOT_FINITE
+from ldm.inference.refinement import Progress, Refinement
+from ldm.inference.rounds import Settings, Source
 from ldm.networks import Autoencoder, UNet
 from ldm.networks.onednn import for_inference
 from ldm.networks.precision import apply as apply_precision
-from ldm.platform.cuda import memory as device_memory
 from ldm.weights.agreement import refuse_other_config
 
+MODELS = Path(__file__).resolve().parents[2] / "models"     # of a clone: a name there is enough
+Loaded = Union[Image.Image, list]
 
-def mebibytes(tree):
-    """Memory of all the Vars in nested sequences."""
-    return tree.nbytes / 2 ** 20 if isinstance(tree, jt.Var) else sum(map(mebibytes, tree))
+
+class Model:
+    """What a pipeline knows of its model's folder besides the networks."""
+
+    def __init__(self, folder: Path, config: dict, precision: str = "fp32",
+                 unet: Optional[Name] = None, hashes: Optional[Mapping[str, str]] = None) -> None:
+        self.folder, self.config, self.precision = folder, config, precision
+        self.paths = {"unet": Path(unet or folder / "unet.safetensors"),
+                      "autoencoder": folder / "autoencoder.safetensors"}
+        self.hashes = hashes
+
+    @property
+    def name(self) -> str:
+        """Its folder's name."""
+        return self.folder.resolve().name
+
+    @functools.cached_property
+    def weights(self) -> Mapping[str, str]:
+        """Hashes of the files of weights, by network. Computed once: files of 2 GB take seconds."""
+        return self.hashes or {part: files.sha256(path, 32) for part, path in self.paths.items()}
+
+    def networks(self) -> tuple[Any, Any]:
+        """The U-Net and the autoencoder, ready to compute pictures of the config's size."""
+        networks: tuple[Any, Any] = UNet(**self.config["unet"]), Autoencoder(**self.config["autoencoder"])
+        for network, (part, path) in zip(networks, self.paths.items()):
+            found = weights.load(path, network)
+            refuse_other_config(path, found, self.config, part, self.folder / "config.yaml")
+            network.eval()
+            apply_precision(network, self.precision, inference=True)
+        (width, height), factor = self.config["image_size"], networks[1].factor
+        return (for_inference(networks[0], height // factor, width // factor),
+                for_inference(networks[1], height, width))
+
+
+def model_folder(name: Name) -> Path:
+    """The folder at a path, or that of a name in the clone's models/. UserError if there is neither."""
+    kind = files.kind_of(name)
+    if kind == "folder":
+        return Path(name)
+    known = sorted(path.parent.name for path in MODELS.glob("*/unet.safetensors"))
+    if kind is None and str(name) in known:
+        return MODELS / str(name)
+    raise UserError(name, "is not a model folder", "give a folder with config.yaml, unet.safetensors and "
+                    "autoencoder.safetensors" + (f", or one of {', '.join(known)}" if known else ""))
+
+
+class Step:
+    """A step of the making of one or more pictures. Rounds and steps count from 1."""
+
+    def __init__(self, progress: Progress, pipeline: Pipeline, found: Sequence[Wish]) -> None:
+        self.round, self.rounds = progress.round, progress.rounds
+        self.index, self.count = progress.index, progress.count         # of the steps of this round
+        self._clean, self._pipeline = progress.clean, pipeline
+        self.images: Optional[list[Image.Image]] = None         # after the very last step
+        if progress.pictures is not None:
+            self.images = pipeline.finished(progress.pictures, found)
+
+    @property
+    def image(self) -> Optional[Image.Image]:
+        """The first picture, after the very last step; before, None."""
+        return self.images[0] if self.images else None
+
+    def preview(self) -> Image.Image:
+        """What the first picture looks like so far, of the latent's size."""
+        return self.previews()[0]
+
+    def previews(self) -> list[Image.Image]:
+        """What each picture looks like so far, of the latent's size."""
+        return [Image.fromarray(array) for array in self._pipeline.colors(self._clean())]
 
 
 class Pipeline:
-    """Masks and style references in, landscapes out. Its numbers are in `settings` (ldm.inference.rounds).
+    """Masks and style references in, landscapes out.
 
-    memory_limit: MiB that what is kept of a batch's maps may take (370 an image at full size); what takes
-    more is made anew for each step.
+        pipe = Pipeline.load("models/demo", rounds="fast")
+        image = pipe("mask.png", "photo.jpg", seed=7)
+
+    A mask is a path, a Pillow image or an array of classes (or of class colours), of any size in the model's
+    proportions. A style is a path, a Pillow image or an array H x W x 3 uint8, of any size; None with rounds
+    that start from noise. All errors that a user can cause are UserErrors.
     """
 
-    def __init__(self, unet, autoencoder, schedule, settings, size, memory_limit=None):
-        self.unet, self.autoencoder, self.schedule, self.settings = unet, autoencoder, schedule, settings
-        self.size = tuple(size)                                     # width, height of images
-        self.rounds, self.memory_limit = settings.for_schedule(schedule), memory_limit
-        self.pixels = pixels.of(settings)
+    def __init__(self, model: Model, refinement: Refinement) -> None:
+        self.model, self.refinement = model, refinement
 
     @classmethod
-    def load(cls, folder, settings, unet=None, memory_limit=None, precision="fp32"):
-        """From a model folder: config.yaml, autoencoder.safetensors, unet.safetensors. `unet`: another file
-        of the U-Net's weights, such as one of the checkpoints that were averaged. precision: one of
-        runtime.PRECISIONS."""
-        folder = Path(folder)
+    def load(cls, model: Name, rounds: Source = "entry", *, precision: str = "fp32",
+             unet: Optional[Name] = None, memory_limit: Optional[int] = None,
+             hashes: Optional[Mapping[str, str]] = None) -> Pipeline:
+        """From a model folder: config.yaml, autoencoder.safetensors, unet.safetensors.
+
+        rounds: the name of a file in configs/infer, a path, or plain data. precision: one of
+        runtime.PRECISIONS. unet: another file of the U-Net's weights. memory_limit: see Refinement. hashes:
+        of the weights by network, where they are known.
+        """
+        settings, folder = rounds_of.load(rounds), model_folder(model)
         config = configs.load(folder / "config.yaml", networks=("unet", "autoencoder"))
-        networks = UNet(**config["unet"]), Autoencoder(**config["autoencoder"])
-        paths = {"unet": unet or folder / "unet.safetensors",
-                 "autoencoder": folder / "autoencoder.safetensors"}
-        for network, (part, path) in zip(networks, paths.items()):
-            refuse_other_config(path, weights.load(path, network), config, part, folder / "config.yaml")
-            network.eval()
-            apply_precision(network, precision, inference=True)
-        width, height = config["image_size"]
-        factor = networks[1].factor
-        networks = (for_inference(networks[0], height // factor, width // factor),
-                    for_inference(networks[1], height, width))
-        return cls(*networks, Schedule.named(config["schedule"]), settings, config["image_size"],
-                   memory_limit)
+        schedule = Schedule.named(config["schedule"])
+        settings.for_schedule(schedule)                         # refuses before anything is loaded
+        loaded = Model(folder, config, precision, unet, hashes)
+        return cls(loaded, Refinement(*loaded.networks(), schedule, settings, config["image_size"],
+                                      memory_limit))
 
     @property
-    def latent_size(self):
-        """Width and height of latents and of the label maps that the network sees."""
-        return tuple(side // self.autoencoder.factor for side in self.size)
+    def settings(self) -> Settings:
+        """The rounds, with all defaults."""
+        return self.refinement.settings
 
-    def __call__(self, masks, references, names, seed=0, on_step=lambda: None) -> np.ndarray:
-        """uint8 label maps N x h x w (latent size), references N x H x W x 3, N names -> uint8 N x H x W x 3.
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Width and height of the pictures."""
+        return self.refinement.size
 
-        Noise comes from (seed, name, round). `on_step()` is called after each step of the chain. UserError:
-        an array has another shape or type, or an image's numbers became NaN or infinite. MemoryError: the
-        device's memory cannot hold so many images; all that was taken of it is free again.
+    @property
+    def latent_size(self) -> tuple[int, ...]:
+        """Width and height of latents, of previews, and of the label maps that the network sees."""
+        return self.refinement.latent_size
+
+    @property
+    def step_count(self) -> int:
+        """How many steps a picture takes in all rounds."""
+        return sum(r.start for r in self.refinement.rounds)
+
+    def with_rounds(self, rounds: Optional[Source] = None, **overrides: Any) -> Pipeline:
+        """The same weights with other rounds; nothing is loaded again.
+
+        rounds: as in `load`; None: the present ones. overrides: keys of the file (`sampler="ddpm"`), keys of
+        a round for every round (`guidance=2.5`), or dotted ones (`**{"rounds.0.steps": 8}`).
         """
-        pictures = self.pictures(masks, references, names, seed, on_step)
-        for name, picture in zip(names, pictures):
-            if picture is None:
-                raise UserError(name, *pixels.NOT_FINITE)
-        return np.stack([self.pixels.result(picture) for picture in pictures])
+        settings = rounds_of.load(self.settings if rounds is None else rounds,
+                                  rounds_of.assignments(overrides))
+        return type(self)(self.model, self.refinement.with_settings(settings))
 
-    def files(self, masks, references, names, seed=0, on_step=lambda: None, suffix="jpg") -> list:
-        """As `__call__`, but the bytes of each result's image file, "jpg" or "png"; None for an image whose
-        numbers became NaN or infinite."""
-        pictures = self.pictures(masks, references, names, seed, on_step)
-        return [None if picture is None else self.pixels.file(picture, suffix) for picture in pictures]
+    def __call__(self, mask: Any, style: Any = None, *, seed: Any = 0, name: Any = None,
+                 fit: str = "refuse", ignore: Sequence[int] = ()) -> Loaded:
+        """Make one picture, or a list of them if a list of masks, styles or seeds is given.
 
-    def pictures(self, masks, references, names, seed, on_step):
-        """The last round's pictures, None for what is not finite; see `__call__`."""
-        self.check(masks, references, names)
+        seed: a number, or several for variations of each mask. name: the second half of the seed; by default
+        the mask file's stem, or "image". fit, ignore: see images.Reading. The pictures are Pillow images
+        whose .info["iidm"] says what made them.
+        """
+        _, one = inputs.wishes(mask, style, seed, name)
+        made: list[Image.Image] = []
+        for step in self.steps(mask, style, seed=seed, name=name, fit=fit, ignore=ignore):
+            made = step.images or []
+        return made[0] if one else made
+
+    def steps(self, mask: Any, style: Any = None, *, seed: Any = 0, name: Any = None,
+              fit: str = "refuse", ignore: Sequence[int] = ()) -> Iterator[Step]:
+        """As a call, but step by step. Leaving the loop cancels the rest."""
+        found, _ = inputs.wishes(mask, style, seed, name)
+        batch = inputs.batch(found, self.size, self.latent_size, inputs.reading(fit, ignore),
+                             self.settings.uses_reference)
+        return self._steps(found, batch)
+
+    def _steps(self, found: Sequence[Wish], batch: Batch) -> Iterator[Step]:
         try:
-            return self.run(masks, references, names, seed, on_step)
-        except RuntimeError as e:
-            if not device_memory.ended(e):
-                raise
-        jt.gc()                                 # here the error is gone, and with it the Vars of its frames
-        raise MemoryError(f"{len(names)} images at a time")
+            for progress in self.refinement.steps(batch):
+                yield Step(progress, self, found)
+        except MemoryError as e:
+            raise UserError("pictures", f"do not fit into the device's memory ({e})",
+                            "make fewer at a time") from None
 
-    def check(self, masks, references, names):
-        """Refuse arrays of other shapes and types: compiled code trusts them."""
-        width, height = self.size
-        wanted = (("masks", masks, (len(names), *self.latent_size[::-1])),
-                  ("references", references, (len(names), height, width, 3)))
-        for subject, array, shape in wanted:
-            array = np.asarray(array)
-            if array.shape != shape or array.dtype != np.uint8:
-                raise UserError(subject, f"are {array.dtype} of shape {array.shape}",
-                                f"uint8 of shape {shape} is needed")
-        if np.max(masks, initial=0) >= labels.NUM_CLASSES:
-            raise UserError("masks", f"hold label {np.max(masks)}", f"labels are 0..{labels.NUM_CLASSES - 1}")
+    def finished(self, pictures: Sequence[Optional[np.ndarray]], found: Sequence[Wish]) -> list[Image.Image]:
+        """The last round's pictures as Pillow images. UserError for one whose numbers were not finite."""
+        made = []
+        for picture, wish in zip(pictures, found):
+            if picture is None:
+                raise UserError(wish.name, *NOT_FINITE)
+            image = Image.fromarray(self.refinement.pixels.result(picture))
+            image.info[provenance.KEY] = self.text(wish.seed, wish.name)
+            made.append(image)
+        return made
 
-    def run(self, masks, references, names, seed, on_step):
-        finite = np.ones(len(names), bool)
-        with jt.no_grad():
-            modulations = self.modulate(masks)
-            pictures = references
-            for k, r in enumerate(self.rounds):
-                if k > 0:
-                    pictures = [self.pixels.next_start(x, y, r.color_transfer)  # Eq. 6
-                                for x, y in zip(pictures, references)]
-                noise = ImageNoise(seed, names, k)
-                z = self.start(pictures, r, noise)                              # Eq. 1
-                z = self.denoise(z, r, modulations, noise, on_step)             # Eq. 5
-                latents = z.numpy()
-                finite &= np.isfinite(latents).all((1, 2, 3))
-                if not finite.all():
-                    z = jt.array(np.where(np.isfinite(latents), latents, 0))    # decoded, but not taken
-                pictures = self.decode(z)
-        return [picture if good else None for picture, good in zip(pictures, finite)]
+    def files(self, batch: Batch, suffix: str = "jpg",
+              on_step: Callable[[], None] = lambda: None) -> list[Optional[bytes]]:
+        """The bytes of each picture's file, "jpg" or "png"; None for one whose numbers were not finite.
 
-    def modulate(self, masks):
-        """Functions that give what the network makes of the maps, and of the empty map for every image."""
-        one_hot = jt.array(labels.one_hot(masks))
-        guided = self.kept(lambda: self.unet.modulate(one_hot))
-        if all(r.guidance <= 1 for r in self.rounds):
-            return guided, None
-        return guided, self.kept(lambda: self.unet.modulate_empty(*one_hot.shape[2:]))
+        MemoryError: see Refinement.steps.
+        """
+        pictures = self.refinement.pictures(batch, on_step)
+        return [None if picture is None else
+                self.refinement.pixels.file(picture, suffix, self.text(seed, name))
+                for picture, seed, name in zip(pictures, batch.seeds, batch.names)]
 
-    def kept(self, make):
-        """A function that gives what `make` does: made once, unless it takes more memory than it may."""
-        made = make()
-        if self.memory_limit is not None and mebibytes(made) > self.memory_limit:
-            return make
-        return lambda: made
+    @functools.cached_property
+    def about(self) -> dict[str, Any]:
+        """What made all pictures of this pipeline."""
+        return provenance.about(self.model.name, self.model.weights, self.settings, self.size,
+                                self.model.precision)
 
-    def start(self, pictures, r, noise):
-        """The latent that a round begins with."""
-        eps = noise((3, *self.latent_size[::-1]))
-        if r.noise_index is None:
-            return jt.array(eps)
-        z0 = np.concatenate([self.autoencoder.encode(jt.array(to_network(x)[None])).numpy()
-                             for x in pictures])
-        return jt.array(r.chain.add_noise(z0, r.noise_index, eps))
+    def text(self, seed: int, name: str) -> str:
+        """What made a picture, as JSON."""
+        return json.dumps({**self.about, "seed": seed, "name": name})
 
-    def denoise(self, z, r, modulations, noise, on_step):
-        """Down the round's chain with the settings' sampler; the encoder runs once a step for both passes."""
-        guided, empty = modulations
-        count, shape = z.shape[0], tuple(z.shape[1:])
+    @functools.cached_property
+    def colors(self) -> preview.LatentColors:
+        """The colours of latents, for previews. Fitted once for each model, and kept in its folder."""
+        return preview.of_model(self.model.folder, self.model.weights["autoencoder"], self.size,
+                                self.refinement.encode)
 
-        def model(z, t):
-            encoded = self.unet.encode(z, [t] * count)
-            out = self.unet.decode(*encoded, guided())
-            eps, values = out[:, :3], out[:, 3:] if self.unet.learn_sigma else None
-            if r.guidance > 1:
-                eps = guide(eps, self.unet.decode(*encoded, empty())[:, :3], r.guidance)
-            return eps, values
+    @staticmethod
+    def grid(pictures: Sequence[Image.Image], columns: Optional[int] = None) -> Image.Image:
+        """Pictures of one size in one, row by row; by default at most 4 a row."""
+        arrays = [np.asarray(picture.convert("RGB")) for picture in pictures]
+        columns = columns or min(4, len(arrays))
+        if len({array.shape for array in arrays}) != 1:
+            raise UserError("pictures", "have several sizes, or there are none", "give pictures of one size")
+        return Image.fromarray(images.grid([arrays[i:i + columns] for i in range(0, len(arrays), columns)]))
 
-        sampler = SAMPLERS[self.settings.sampler]
-        for step in sampler(model, r.chain, z, r.start, lambda i: jt.array(noise(shape)), self.settings.eta):
-            z = step.z
-            jt.sync([z, *step.history])             # the graph of one step at a time
-            on_step()
-        return z
-
-    def decode(self, z):
-        """One image at a time: at full size the decoder's activations are what needs memory."""
-        return [self.pixels.decoded(self.autoencoder.decode(z[n:n + 1]).numpy()[0])
-                for n in range(z.shape[0])]
+    @staticmethod
+    def save(picture: Image.Image, path: Name) -> None:
+        """Write a picture as PNG or JPEG, by the suffix, with what made it (`provenance.read`)."""
+        provenance.save(picture, path)

@@ -1,16 +1,14 @@
 """From decoded arrays to bytes, and from one round to the next: exactly, or as the entry does it."""
 from __future__ import annotations
 
-import io
-
 import numpy as np
-from PIL import Image
 
 from ldm import images
 from ldm.errors import UserError
 from ldm.inference.color_transfer import color_transfer
+from ldm.inference.provenance import encoded
+from ldm.inference.rounds import Settings
 
-QUALITY = 95                    # of a result's JPEG file
 # What is wrong with an image whose latents are NaN or infinite: a picture of them would be noise or black.
 NOT_FINITE = ("its numbers became NaN or infinite",
               "check the weights and the guidance, or use --precision fp32")
@@ -23,7 +21,7 @@ class Exact:
     jpeg: quality of one JPEG between two rounds, 0 for none.
     """
 
-    suffixes = ("jpg", "png")
+    suffixes: tuple[str, ...] = ("jpg", "png")
 
     def __init__(self, jpeg: int = 0):
         self.jpeg = jpeg
@@ -45,9 +43,9 @@ class Exact:
         """The result's pixels from the last round's picture."""
         return picture
 
-    def file(self, picture: np.ndarray, suffix: str) -> bytes:
-        """The result's file from the last round's picture; suffix: one of `suffixes`."""
-        return encoded(picture, suffix, QUALITY)
+    def file(self, picture: np.ndarray, suffix: str, text: str = "") -> bytes:
+        """The result's file from the last round's picture. suffix: one of `suffixes`. text: what made it."""
+        return encoded(picture, suffix, text=text)
 
 
 class Entry(Exact):
@@ -70,19 +68,13 @@ class Entry(Exact):
     def result(self, picture):
         return images.jpeg_roundtrip(picture, self.jpeg)
 
-    def file(self, picture, suffix):
+    def file(self, picture, suffix, text=""):
+        """The entry's bytes, which hold no text."""
         if suffix not in self.suffixes:
             raise UserError("pixels", f"'entry' writes no {suffix} files", "choose --format jpg")
         return encoded(picture, suffix, self.jpeg)
 
 
-def of(settings) -> Exact:
+def of(settings: Settings) -> Exact:
     """The pixels that a file of rounds (ldm.inference.rounds.Settings) asks for."""
     return Entry() if settings.pixels == "entry" else Exact(settings.jpeg_between_rounds)
-
-
-def encoded(picture: np.ndarray, suffix: str, quality: int) -> bytes:
-    """The bytes of an image file: "jpg" of a quality, or "png"."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, {"jpg": "JPEG", "png": "PNG"}[suffix], quality=quality)
-    return buffer.getvalue()

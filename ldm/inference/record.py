@@ -80,7 +80,8 @@ class Hashes:
     """
 
     def __init__(self, known: dict | None = None):
-        self.known, self.fresh = known or {}, []        # {absolute path: (what `seen` says, hash)}
+        self.known = known or {}                        # {absolute path: (what `seen` says, hash)}
+        self.fresh: list[dict] = []
 
     @classmethod
     def read(cls, output) -> Hashes:
@@ -174,7 +175,8 @@ class Record:
         self.output, self.made_by = Path(output), made_by
         self.writer = Writer(self.output, digest(made_by))
         self.hashes = hashes or Hashes.read(output)
-        self.settings, self.results = {}, {}        # {id: made_by}, {name: {sha256: (identity, id)}}
+        self.settings: dict[str, dict] = {}         # {id: made_by}
+        self.results: dict[str, dict] = {}          # {name: {sha256: (identity, id)}}
         for line in read_lines(self.output / FOLDER / RESULTS):
             if isinstance(line.get("settings"), dict):
                 self.settings[str(line.get("id"))] = line["settings"]

@@ -1,14 +1,24 @@
-"""Rounds are data: what configs/infer/*.yaml may say, checked, and what it means for a schedule."""
-from typing import NamedTuple, Optional
+"""Rounds are data: what configs/infer/*.yaml may say, how it is checked, and what it means for a schedule.
+
+`read` gets the data from a file, `check` turns data into Settings, `load` does both.
+"""
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Mapping, NamedTuple, Optional, Sequence, Union
 
 from ldm import config as configs
 from ldm.diffusion import Schedule
 from ldm.diffusion.samplers import SAMPLERS
 from ldm.diffusion.schedule import SPACINGS
-from ldm.documents import short
+from ldm.documents import read_yaml, short
 from ldm.errors import UserError
+from ldm.files import kind_of
 from ldm.inference.color_transfer import MODES
 
+SHIPPED = (Path(__file__).parent / "shipped").resolve()     # configs/infer, in an installed package too
 DEFAULTS = {
     "sampler": "ddim",          # ddim | ddpm, and for few steps dpmpp_2m | unipc_2 | unipc_3
     "eta": 0.0,                 # of ddim: 0 is deterministic
@@ -40,7 +50,7 @@ class Round(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """A checked file of rounds."""
+    """Checked rounds; each of `rounds` has all keys of ROUND."""
 
     sampler: str
     eta: float
@@ -48,73 +58,148 @@ class Settings(NamedTuple):
     rounds: list
     pixels: str = "exact"
 
-    def steps(self, schedule):
+    def steps(self, schedule: Schedule) -> int:
         """Network steps of all rounds together."""
         return sum(r.start for r in self.for_schedule(schedule))
 
-    def for_schedule(self, schedule):
-        """[Round]: raises UserError where a round asks for steps that the schedule does not have."""
+    def for_schedule(self, schedule: Schedule) -> list[Round]:
+        """Raises UserError where a round asks for steps that the schedule does not have."""
         return [_round(options, schedule, i) for i, options in enumerate(self.rounds)]
 
+    @property
+    def uses_reference(self) -> bool:
+        """Whether the reference has an effect: a result from pure noise has none but by colour transfer."""
+        return self.rounds[0]["from"] != "noise" or any(r["color_transfer"] for r in self.rounds)
 
-def load(path, assignments=()):
-    """Settings from a YAML file; unknown keys, wrong types and impossible combinations are UserErrors."""
-    tree = configs.options(path, assignments, DEFAULTS)
-    settings = Settings(**{**tree, "rounds": [_merged(r, path) for r in tree["rounds"]]})
-    check_numbers(path, settings)
+    def tree(self) -> dict[str, Any]:
+        """Plain data for `check`, without what has its default value."""
+        own = {key: value for key, value in self._asdict().items() if value != DEFAULTS[key]}
+        return {**own, "rounds": [{key: value for key, value in r.items() if value != ROUND[key]}
+                                  for r in self.rounds]}
+
+
+Source = Union[str, "os.PathLike[str]", Mapping[str, Any], Settings]
+
+
+def load(source: Source, assignments: Sequence[str] = ()) -> Settings:
+    """Settings from a YAML file, the name of a shipped one such as "fast", plain data, or Settings.
+
+    assignments: texts such as "sampler=ddpm", "rounds.0.steps=8" and "rounds.*.guidance=3", where * stands
+    for every round. Unknown keys, wrong types and impossible combinations are UserErrors.
+    """
+    if isinstance(source, Settings):
+        return check(source.tree(), assignments=assignments) if assignments else source
+    if isinstance(source, Mapping):
+        return check(source, assignments=assignments)
+    path = find(source)
+    return check(read_yaml(path), path, assignments)
+
+
+def find(name: Union[str, "os.PathLike[str]"]) -> Path:
+    """The file of rounds at a path, or of a shipped one's name. Raises UserError if there is neither."""
+    if not isinstance(name, (str, os.PathLike)):
+        raise UserError("rounds", f"are {short(name)}",
+                        f"give a file, a mapping or one of {', '.join(names())}")
+    shipped = SHIPPED / f"{os.fspath(name)}.yaml"
+    if os.fspath(name) in names() and kind_of(name) != "file":
+        return shipped
+    if kind_of(name) is None:
+        raise UserError(name, "is not a file", f"give a file of rounds or one of {', '.join(names())}")
+    return Path(name)
+
+
+def names() -> list[str]:
+    """The names of the shipped rounds."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def assignments(options: Mapping[str, Any]) -> list[str]:
+    """Options by name as assignments for `load`: `guidance=2.5` is for every round, `sampler="ddpm"` for all
+    rounds together; dotted names are taken as they are."""
+    texts = []
+    for key, value in options.items():
+        try:
+            text = json.dumps(value, default=lambda x: x.item())            # numpy's numbers
+        except (TypeError, ValueError, AttributeError, RecursionError):
+            raise UserError(key, f"is {short(value)}", "give a number, a word, or a list of rounds") from None
+        texts.append(f"{f'rounds.*.{key}' if key in ROUND else key}={text}")
+    return texts
+
+
+def check(tree: Mapping[str, Any], where: object = "rounds", assignments: Sequence[str] = ()) -> Settings:
+    """Settings from plain data, as a YAML file or JSON has it. where: the subject of a UserError."""
+    if not isinstance(tree, Mapping) or not all(isinstance(key, str) for key in tree):
+        raise UserError(where, "is not a mapping of options", "write lines of the form `key: value`")
+    of_rounds = [text for text in assignments if text.startswith("rounds.")]
+    merged = configs.override(configs.merge(DEFAULTS, dict(tree), where),
+                              [text for text in assignments if text not in of_rounds])
+    rounds = _overridden([_merged(r, where) for r in merged["rounds"]], of_rounds)
+    settings = Settings(**{**merged, "rounds": rounds})
+    check_numbers(where, settings)
     words = [("sampler", settings.sampler, tuple(SAMPLERS)), ("pixels", settings.pixels, PIXELS)]
     words += [(f"rounds.{key}", r[key], allowed) for r in settings.rounds for key, allowed in WORDS.items()]
     for name, value, allowed in words:
         if value not in allowed:
-            raise UserError(path, f"'{name}' is {short(value)}",
-                            f"one of {', '.join(a for a in allowed if a)} is needed")
+            raise UserError(where, f"'{name}' is {short(value)}",
+                            f"choose one of {', '.join(a for a in allowed if a)}")
     if settings.pixels == "entry" and settings.jpeg_between_rounds:
-        raise UserError(path, "has both pixels: entry and jpeg_between_rounds",
+        raise UserError(where, "has both pixels: entry and jpeg_between_rounds",
                         "leave jpeg_between_rounds out: the entry's pixels have their own JPEGs")
     if not settings.rounds:
-        raise UserError(path, "has no rounds", "at least one is needed")
+        raise UserError(where, "has no rounds", "give at least one")
     for r in settings.rounds:
-        _check_start(r, path)
+        _check_start(r, where)
     if settings.rounds[0]["color_transfer"]:
-        raise UserError(path, "the first round has a color_transfer", "it starts at the reference itself")
+        raise UserError(where, "has a color_transfer in its first round",
+                        "remove it: this round starts at the reference itself")
     return settings
 
 
-def _merged(options, path):
-    if not isinstance(options, dict):
-        raise UserError(path, f"'rounds' holds {short(options)}", "a mapping for each round is needed")
-    return configs.merge(ROUND, options, path, "rounds.")
+def _merged(options, where):
+    if not isinstance(options, Mapping):
+        raise UserError(where, f"'rounds' holds {short(options)}", "give a mapping for each round")
+    return configs.merge(ROUND, dict(options), where, "rounds.")
 
 
-def check_numbers(path, settings):
-    """Refuse numbers out of range, and what is no number; `path` is the subject of the UserError."""
+def _overridden(rounds, assignments):
+    """The rounds with the values that texts such as "rounds.*.guidance=3" set."""
+    tree = {"rounds": {str(i): r for i, r in enumerate(rounds)}}
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        every = key.startswith("rounds.*.") and rounds
+        for name in ([key.replace("*", i, 1) for i in tree["rounds"]] if every else [key]):
+            tree = configs.override(tree, [f"{name}{equals}{value}"])
+    return list(tree["rounds"].values())
+
+
+def check_numbers(where: object, settings: Settings) -> None:
+    """Refuse numbers out of range, and what is no number. where: the subject of the UserError."""
     if not 0 <= settings.eta <= (settings.sampler == "ddim"):
-        raise UserError(path, f"'eta' is {settings.eta} and the sampler {short(settings.sampler)}",
-                        "0..1 is possible with ddim, 0 with all others")
+        raise UserError(where, f"'eta' is {settings.eta} and the sampler {short(settings.sampler)}",
+                        "choose 0 to 1 with ddim, 0 with all others")
     ranges = [("jpeg_between_rounds", settings.jpeg_between_rounds, 0, 100)]
     ranges += [(f"rounds.{key}", r[key], *RANGES[key]) for r in settings.rounds for key in RANGES]
     for name, value, least, most in ranges:
         if not least <= value <= most:
-            raise UserError(path, f"'{name}' is {value}", f"a number from {least} to {most} is needed")
+            raise UserError(where, f"'{name}' is {value}", f"give a number from {least} to {most}")
     if len(settings.rounds) > MOST_ROUNDS:
-        raise UserError(path, f"has {len(settings.rounds)} rounds", f"up to {MOST_ROUNDS} are possible")
+        raise UserError(where, f"has {len(settings.rounds)} rounds", f"give {MOST_ROUNDS} at most")
 
 
-def _check_start(r, path):
+def _check_start(r, where):
     """Refuse a round that does not say in exactly one way where it starts."""
     respaced, windowed = (any(r[key] != ROUND[key] for key in keys) for keys in STARTS)
+    remedy = "give either respacing and start, or strength and steps"
     if respaced == windowed:
-        raise UserError(path, f"a round has {'both' if respaced else 'no'} start",
-                        "give either respacing and start, or strength and steps")
+        raise UserError(where, f"has {'two starts' if respaced else 'no start'} in a round", remedy)
     if respaced and not r["respacing"] or windowed and not r["steps"]:
-        raise UserError(path, f"a round has no {'respacing' if respaced else 'steps'}",
-                        "give either respacing and start, or strength and steps")
+        raise UserError(where, f"has no {'respacing' if respaced else 'steps'} in a round", remedy)
     if r["respacing"] and r["spacing"] != "time":
-        raise UserError(path, f"a round has respacing and the spacing {r['spacing']}",
-                        "a spacing is possible with strength and steps")
+        raise UserError(where, f"has respacing and the spacing {r['spacing']} in a round",
+                        "use a spacing with strength and steps")
     if r["from"] == "noise" and r["color_transfer"]:
-        raise UserError(path, "a round from noise has a color_transfer",
-                        "it starts from no picture: leave color_transfer out")
+        raise UserError(where, "has a color_transfer in a round from noise",
+                        "leave color_transfer out: this round starts from no picture")
 
 
 def _round(options, schedule, number):
@@ -127,6 +212,6 @@ def _round(options, schedule, number):
         noise_index = None
     top = len(chain) - (noise_index == start)
     if not 1 <= start <= top:
-        raise UserError("rounds", f"round {number + 1} starts at {start}",
-                        f"1..{top} is possible in its chain")
+        raise UserError("rounds", f"start at {start} in round {number + 1}",
+                        f"choose 1 to {top} in its chain")
     return Round(chain, noise_index, start, options["guidance"], options["color_transfer"])

@@ -40,10 +40,11 @@ def devices(gpus):
     return [{**share, "CUDA_VISIBLE_DEVICES": device} for share, device in zip(cores(gpus), found)]
 
 
-def load(model, settings, seed, writer, memory_limit=None, precision="fp32"):
+def load(model, settings, seed, writer, memory_limit=None, precision="fp32", hashes=None):
     """What a worker begins with: the model -> make(batch, on_step), as job.make."""
     from ldm.inference import Pipeline
-    pipeline = Pipeline.load(model, settings, memory_limit=memory_limit, precision=precision)
+    pipeline = Pipeline.load(model, settings, memory_limit=memory_limit, precision=precision,
+                             hashes=hashes)
     return job.Halving(partial(job.make, pipeline=pipeline, seed=seed, writer=writer))
 
 

@@ -16,8 +16,9 @@ from ldm.diffusion import Schedule
 from ldm.diffusion.losses import training_loss
 from ldm.evaluation.networks import NIMA, FIDInception, SegFormer
 from ldm.evaluation.networks.nima import LAYOUTS
-from ldm.inference import Pipeline
+from ldm.inference.batch import Batch
 from ldm.inference.job import Halving
+from ldm.inference.refinement import Progress, Refinement
 from ldm.inference.rounds import ROUND, Settings
 from ldm.networks import UNet, blocks, checkpointing, precision
 from ldm.platform.cuda import memory as device_memory
@@ -102,14 +103,14 @@ def half_precision():
 def running_out_of_memory():
     """A pipeline with the memory that one image takes is given eight; only the stand-in's has an end."""
     settings = Settings("ddim", 0.0, 0, [{**ROUND, "strength": 0.5, "steps": 2, "guidance": 3.5}])
-    pipeline, sizes = Pipeline(small_unet(), small_autoencoder(), LINEAR, settings, (256, 192)), []
+    refinement, sizes = Refinement(small_unet(), small_autoencoder(), LINEAR, settings, (256, 192)), []
     rng = np.random.default_rng(3)
 
     def make(batch, on_step=lambda n: None):
         sizes.append(len(batch))
         masks = rng.integers(0, 29, (len(batch), 48, 64)).astype(np.uint8)
         pictures = rng.integers(0, 256, (len(batch), 192, 256, 3)).astype(np.uint8)
-        return list(pipeline(masks, pictures, batch)), []
+        return list(refinement.pictures(Batch(masks, pictures, batch, [0] * len(batch)))), []
 
     make("a")
     os.environ["STAND_IN_MEMORY"] = str(jt.get_mem_info().total_cuda_used + 2 ** 20)
@@ -119,19 +120,23 @@ def running_out_of_memory():
     print("images at a time:", *sizes)
 
 
-class Hungry(Pipeline):
-    """Takes 16 MB of the device for each image, and gives nothing."""
+class Hungry(Refinement):
+    """Takes 16 MB of the device for each image, and returns the names as pictures."""
+
+    settings = Settings("ddim", 0.0, 0, [{**ROUND, "strength": 0.5, "steps": 2, "from": "noise"}])
+    size, latent_size = (8, 8), (2, 2)
 
     def __init__(self):
         self.sizes = []
 
-    def check(self, *_):
-        pass
+    def run(self, batch):
+        self.sizes.append(len(batch.names))
+        jt.sync([jt.empty((2 ** 24,), "uint8") for _ in batch.names])
+        yield Progress(1, 1, 1, 1, lambda: None, batch.names)
 
-    def run(self, masks, references, names, *_):
-        self.sizes.append(len(names))
-        jt.sync([jt.empty((2 ** 24,), "uint8") for _ in names])
-        return names
+
+def unseen(names):
+    return Batch(np.zeros((len(names), 2, 2), np.uint8), None, names, [0] * len(names))
 
 
 def halving(expected):
@@ -139,7 +144,7 @@ def halving(expected):
     said, ended, pipeline, names = [], device_memory.ended, Hungry(), list("abcdefgh")
     device_memory.ended = lambda error: said.append(str(error)) or ended(error)
     try:
-        halved = Halving(lambda batch, on_step: (pipeline.pictures(None, None, batch, 0, None), []))
+        halved = Halving(lambda batch, on_step: (pipeline.pictures(unseen(batch)), []))
         made, _ = halved(names, on_step=lambda n: None)
     finally:
         device_memory.ended = ended

@@ -1,0 +1,162 @@
+"""The Python API: its pictures are those of tools/infer.py, its steps, variations and settings."""
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+from tiny import make_model, make_pairs, run_tool
+
+from ldm import Pipeline, images
+from ldm.errors import UserError
+from ldm.inference import provenance, rounds
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("api")
+    make_model(folder / "model")
+    make_pairs(folder / "in")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pipe(place):
+    return Pipeline.load(place / "model", place / "model/rounds.yaml")
+
+
+@pytest.fixture(scope="module")
+def files(place):
+    return str(place / "in/masks/m1.png"), str(place / "in/references/m1.jpg")
+
+
+def same(one, other):
+    return np.array_equal(np.asarray(one), np.asarray(other))
+
+
+def test_importing_the_package_loads_no_jittor():
+    code = "import sys, ldm; assert 'jittor' not in sys.modules and 'numpy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize("overrides", [[], ["pixels=entry"], ["sampler=ddpm", "rounds.*.guidance=1"]])
+def test_pictures_are_those_of_the_tool(place, pipe, overrides):
+    """Bit for bit; a JPEG of exact pixels loses something, so that those are compared as PNG."""
+    suffix = "jpg" if "pixels=entry" in overrides else "png"
+    out = place / f"out{len(overrides)}{suffix}"
+    done = run_tool("infer", "--model", place / "model", "--rounds", place / "model/rounds.yaml", "--masks",
+                    place / "in/masks", "--references", place / "in/references", "--output", out, "--seed", 5,
+                    "--format", suffix, "--batch-size", 3, *overrides)
+    assert done.returncode == 0, done.stderr
+    masks, styles = (sorted((place / "in" / name).iterdir()) for name in ("masks", "references"))
+    made = pipe.with_rounds(rounds.load(place / "model/rounds.yaml", overrides))(masks, styles, seed=5)
+    assert all(same(picture, images.read_image(out / f"{path.stem}.{suffix}"))
+               for picture, path in zip(made, masks))
+    told = provenance.read(out / f"m2.{suffix}")
+    assert told == (None if suffix == "jpg" else json.loads(made[2].info["iidm"]))
+
+
+def test_what_a_picture_says_makes_it_again(place, pipe, files, tmp_path):
+    image = pipe(*files, seed=9, name="lake")
+    for name in ("a.png", "b.JPG"):
+        Pipeline.save(image, tmp_path / name)
+        told = provenance.read(tmp_path / name)
+        assert told["seed"] == 9 and told["name"] == "lake" and told["size"] == [64, 48]
+        assert told["weights"].keys() == {"unet", "autoencoder"} and told["model"] == "model"
+    assert same(Image.open(tmp_path / "a.png"), image)
+    again = pipe.with_rounds(told["settings"])(*files, seed=told["seed"], name=told["name"])
+    assert same(again, image)
+
+
+def test_paths_images_and_arrays_of_any_size_are_equal(pipe, files):
+    mask, style = Image.open(files[0]), Image.open(files[1])
+    expected = pipe(*files)
+    for m in (mask, np.asarray(mask), np.asarray(mask).astype(np.int64), mask.resize((128, 96), 0)):
+        for s in (style, np.asarray(style)):
+            assert same(pipe(m, s, name="m1"), expected)
+    assert not same(pipe(mask, style), expected)                    # it is called "image"
+
+
+def test_variations_are_what_each_seed_makes(pipe, files):
+    four = pipe(*files, seed=range(4))
+    assert len(four) == 4 and same(four[2], pipe(*files, seed=2)) and not same(four[0], four[1])
+    assert pipe.grid(four).size == (4 * 64 + 5 * 6, 48 + 12) and pipe.grid(four, columns=2).size[1] == 114
+    assert [json.loads(image.info["iidm"])["seed"] for image in four] == [0, 1, 2, 3]
+
+
+def test_lists_give_lists(pipe, files):
+    one = pipe([files[0]], files[1])
+    assert isinstance(one, list) and same(one[0], pipe(*files))
+    made = pipe([files[0], files[0].replace("m1", "m2")], files[1], seed=[1, 2])
+    assert [json.loads(image.info["iidm"])["name"] for image in made] == ["m1", "m1", "m2", "m2"]
+    assert same(made[1], pipe(*files, seed=2))
+
+
+def test_steps_show_the_picture_and_end_with_it(pipe, files):
+    steps = list(pipe.steps(*files, seed=[0, 1]))
+    assert [(s.round, s.rounds, s.index, s.count) for s in steps] == [
+        (1, 2, 1, 3), (1, 2, 2, 3), (1, 2, 3, 3), (2, 2, 1, 2), (2, 2, 2, 2)]
+    assert pipe.step_count == 5 and [s.image is None for s in steps] == [True] * 4 + [False]
+    assert [same(*pair) for pair in zip(steps[-1].images, pipe(*files, seed=[0, 1]))] == [True, True]
+    previews = steps[2].previews()
+    assert len(previews) == 2 and previews[0].size == pipe.latent_size
+    assert same(previews[0], steps[2].preview())
+    assert (pipe.model.folder / "preview.yaml").exists()
+
+
+def test_a_loop_may_be_left(pipe, files):
+    for step in pipe.steps(*files):
+        break
+    assert step.image is None and same(pipe(*files), pipe(*files))
+
+
+def test_gradients_are_as_they_were_between_steps(pipe, files):
+    from ldm.backend import jt
+    for _ in pipe.steps(*files):
+        assert not jt.flags.no_grad
+
+
+def test_other_rounds_share_the_networks(pipe, files):
+    fast = pipe.with_rounds("fast", guidance=2.5, **{"rounds.0.steps": 2})
+    assert fast.refinement.unet is pipe.refinement.unet and fast.settings.rounds[2]["guidance"] == 2.5
+    assert fast.settings.rounds[0]["steps"] == 2 and pipe.settings.rounds[0]["guidance"] == 2.0
+    assert same(pipe.with_rounds(sampler="ddim")(*files), pipe(*files))
+    noise = pipe.with_rounds({"rounds": [{"respacing": "ddim50", "start": 4, "from": "noise"}]})
+    assert same(noise(files[0]), noise(*files))
+
+
+@pytest.mark.parametrize("arguments, options, subject, word", [
+    (("none.png", None), {}, "none.png", "cannot be read"),
+    ((0,), {"style": None}, "style", "missing"),
+    ((5, 1), {}, "mask", "is 5"),
+    ((np.zeros((48, 64)), 1), {}, "mask", "float64"),
+    ((np.full((48, 64), 29), 1), {}, "mask", "label 29"),
+    ((np.full((48, 64), 2 ** 40), 1), {}, "mask", "holds label"),
+    ((np.zeros((64, 48), np.uint8), 1), {}, "mask", "proportions"),
+    ((np.zeros((0, 64), np.uint8), 1), {}, "mask", "shape"),
+    ((np.zeros((2, 48, 64), np.uint8), 1), {}, "mask", "shape"),
+    ((0, np.zeros((48, 64, 3))), {}, "style", "float64"),
+    ((0, 3.5), {}, "style", "3.5"),
+    ((0, 1), {"seed": -1}, "seed", "whole number"), ((0, 1), {"seed": 1.5}, "seed", "whole number"),
+    ((0, 1), {"seed": "x"}, "seed", "whole number"), ((0, 1), {"seed": True}, "seed", "whole number"),
+    ((0, 1), {"seed": []}, "seed", "empty"), ((0, 1), {"seed": [1, 2 ** 31]}, "seed", "whole number"),
+    ((0, 1), {"name": 5}, "name", "text"), (([0, 0], [1, 1, 1]), {}, "mask", "list of 2"),
+    (([], 1), {}, "mask", "list of 0"), ((0, 1), {"fit": "stretch"}, "fit", "refuse"),
+    ((0, 1), {"ignore": [300000]}, "ignore", "300000"), ((0, 1), {"ignore": "x"}, "ignore", "x"),
+])
+def test_errors_name_what_is_wrong(pipe, files, arguments, options, subject, word):
+    inputs = [files[x] if type(x) is int and x < 2 else [files[y] for y in x] if isinstance(x, list) else x
+              for x in arguments]
+    with pytest.raises(UserError) as caught:
+        pipe(*inputs, **options)
+    assert str(caught.value).startswith(f"{subject}: ") and word in str(caught.value)
+
+
+def test_models_and_rounds_that_are_none(place):
+    for model, word in (("nothing", "model folder"), (place / "in", "config.yaml")):
+        with pytest.raises(UserError, match=word):
+            Pipeline.load(model)
+    with pytest.raises(UserError, match="quick"):
+        Pipeline.load(place / "model", "quick")
