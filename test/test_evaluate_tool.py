@@ -60,9 +60,9 @@ def test_without_weights_only_style_is_a_number(folders):
     assert lines["S"] == f"{expected:.4f}  contest_overflow, mean over pairs"
     assert lines["T"] == "n/a  Eq. 8, FID capped at 100; needs M, A, FID"
     assert lines["M"].startswith(f"n/a  {folders}/models/segformer holds no weights (a SegFormer b0-b5")
-    assert "(a NIMA such as NIMA_VGG16_ava-dc4e8265.pth; github.com/chaofengc/IQA-PyTorch" in lines["A"]
+    assert "(a NIMA; `python tools/get_weights.py nima` (59 MB) gets it)" in lines["A"]
     assert lines["A"].endswith(": no A and no T")
-    assert "pt_inception-2015-12-05-6726825d.pth; github.com/mseitzer/pytorch-fid" in lines["FID"]
+    assert "`python tools/get_weights.py fid-inception` (96 MB) gets it" in lines["FID"]
     assert "FD-seg" not in lines
 
 

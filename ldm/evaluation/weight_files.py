@@ -1,6 +1,6 @@
 """Weight files of the metrics: search path, origin, and which metrics are unavailable without them.
 
-Nothing is ever downloaded.
+Nothing is downloaded here; tools/get_weights.py does that.
 """
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import NamedTuple, Optional, Tuple
 
 from ldm import files
 from ldm.errors import UserError
+from ldm.weights import published
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".pkl", ".ckpt")
 
@@ -16,24 +17,19 @@ SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".pkl", ".ckpt")
 class Wanted(NamedTuple):
     """The weights of one network."""
     folders: Tuple[str, ...]    # in the models folder; the first that holds a file is used
-    file: str                   # its usual name or a description
-    where: str                  # its origin
+    file: str                   # a description
+    published: str              # its name in the list of published weights, "" if nobody publishes it
     without: str                # the metrics that are unavailable without it
 
 
 KINDS = {
-    "segformer": Wanted(
-        ("segformer", "demo-segmenter"), "a SegFormer b0-b5 of the contest's 29 classes",
-        "the contest's own is not public; github.com/Jittor/JSeg and github.com/NVlabs/SegFormer train one",
-        "no M, no FD-seg and no T"),
-    "nima": Wanted(
-        ("nima",), "a NIMA such as NIMA_VGG16_ava-dc4e8265.pth",
-        "github.com/chaofengc/IQA-PyTorch/releases/tag/v0.1-weights", "no A and no T"),
-    "inception": Wanted(
-        ("fid-inception",), "pt_inception-2015-12-05-6726825d.pth",
-        "github.com/mseitzer/pytorch-fid/releases/tag/fid_weights",
-        "no FID and no T; FD-seg, with the segmenter's features, replaces FID"),
+    "segformer": Wanted(("segformer", "demo-segmenter"), "a SegFormer b0-b5 of the contest's 29 classes", "",
+                        "no M, no FD-seg and no T"),
+    "nima": Wanted(("nima",), "a NIMA", "nima", "no A and no T"),
+    "inception": Wanted(("fid-inception",), "the FID's Inception", "fid-inception",
+                        "no FID and no T; FD-seg, with the segmenter's features, replaces FID"),
 }
+NOT_PUBLISHED = "the contest's own is not public; tools/train_segmenter.py trains one"
 
 
 def find(kind: str, path: Optional[files.Name] = None, models: files.Name = "models") -> Optional[Path]:
@@ -55,6 +51,7 @@ def find(kind: str, path: Optional[files.Name] = None, models: files.Name = "mod
 
 
 def missing(kind: str, models: files.Name = "models") -> str:
-    """The message for the user if `find` returns None: which file, its origin, what is unavailable."""
-    folders, file, where, without = KINDS[kind]
-    return f"{Path(models) / folders[0]} holds no weights ({file}; {where}): {without}"
+    """The message for the user if `find` returns None: which file, how to get it, what is unavailable."""
+    folders, file, name, without = KINDS[kind]
+    how = published.how_to_get(name) if name else NOT_PUBLISHED
+    return f"{Path(models) / folders[0]} holds no weights ({file}; {how}): {without}"

@@ -13,7 +13,7 @@ import zipfile
 from typing import BinaryIO, Iterator
 
 from ldm.errors import UserError
-from ldm.weights import names, pickles
+from ldm.weights import names, pickles, safetensors_file
 from ldm.weights.tensors import Array, Storage, Tensor, checked_sizes, element, stored_bytes
 
 JITTOR_END = b"HCAJSLHD"                                        # jt.save's last words, after a SHA-1
@@ -79,6 +79,18 @@ def tensors(file: BinaryIO, path, container: str | None = None) -> tuple[str, di
             raise UserError(path, f"holds {len(found)} tensors of {total / 1e9:.3g} GB in a file of "
                             f"{size / 1e9:.3g} GB", "a file whose tensors share little memory is needed")
     return kind, found
+
+
+def refuse_other_beginning(path, head: bytes) -> None:
+    """UserError unless `head`, the first bytes of a file, are those of published weights or of a zip file.
+
+    It is the first look at what a server sends: a web page, an archive, a text about an error. Pickles of
+    protocols 0 and 1, which are plain text, are not accepted here.
+    """
+    pickled = head[:1] == b"\x80" and b"\x02" <= head[1:2] <= b"\x05"
+    if not (pickled or head.startswith(ZIP) or safetensors_file.is_one(head)):
+        _refuse_by_name(path, head)
+        raise UserError(path, "is no file of weights", KINDS)
 
 
 def _refuse_by_name(path, head):
