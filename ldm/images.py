@@ -4,15 +4,18 @@ from __future__ import annotations
 import io
 import math
 from pathlib import Path
-from typing import NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Iterable, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from ldm.decoding import Decoded, decode, to_rgb
+from ldm.documents import short
 from ldm.errors import UserError
 from ldm.files import Name, kind_of, replacing
 from ldm.label_maps import classes
+from ldm.mask_colors import Table
+from ldm.mask_colors import load as load_colors
 
 SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 MAP_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")            # of lossless formats, for label maps
@@ -28,9 +31,33 @@ class Reading(NamedTuple):
     ignore: label values that are not classes and are read as "other".
     fit: for a label map whose aspect ratio differs from the requested size: "refuse" it, or "crop" it to
     the centre. With "crop" photographs are cropped too, otherwise they are stretched.
+    mask_colors: the classes of a label map's colours, see ldm.mask_colors; None: see label_maps.classes.
     """
     ignore: Tuple[int, ...] = ()
     fit: str = "refuse"
+    mask_colors: Optional[Table] = None
+
+    def tree(self) -> dict[str, Any]:
+        """Plain data, by which two readings are compared. It leaves out mask_colors if there are none."""
+        tree = self._asdict()
+        return tree if self.mask_colors else {key: tree[key] for key in ("ignore", "fit")}
+
+
+def reading(ignore: Iterable[Any] = (), fit: str = "refuse", mask_colors: Any = None,
+            names: Sequence[str] = ("ignore", "fit", "mask_colors")) -> Reading:
+    """A Reading from a user's values. names: what the UserErrors call them."""
+    if fit not in FITS:
+        raise UserError(names[1], f"is {short(fit)}", f"choose {' or '.join(FITS)}")
+    if not isinstance(ignore, Iterable):
+        raise UserError(names[0], f"is {short(ignore)}", "give a list of label values")
+    found = list(ignore)
+    for value in found:
+        if type(value) is not int or not 0 <= value < 2 ** 16:
+            raise UserError(names[0], f"is {short(value)}", "choose values from 0 to 65535")
+    if mask_colors is not None and found:
+        raise UserError(names[0], f"has no effect with {names[2]}", "leave one of them out")
+    table = None if mask_colors is None else load_colors(mask_colors)
+    return Reading(tuple(sorted(set(found))), fit, table)
 
 
 AS_IS = Reading()
@@ -79,7 +106,7 @@ def read_labels(path: Name, size: Optional[Size] = None, reading: Reading = AS_I
 def labels_of(decoded: Decoded, subject: Name, size: Optional[Size] = None,
               reading: Reading = AS_IS) -> np.ndarray:
     """As `read_labels`, from an image that is decoded already. subject: what a UserError names."""
-    image = Image.fromarray(classes(decoded, subject, reading.ignore))
+    image = Image.fromarray(classes(decoded, subject, reading.ignore, reading.mask_colors))
     if size is not None and reading.fit == "refuse" and not same_proportions(image.size, size):
         part = math.gcd(*size)
         raise UserError(subject, f"is {image.width} x {image.height} pixels, other proportions than "

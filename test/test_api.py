@@ -12,6 +12,7 @@ from tiny import make_model, make_pairs, run_tool
 from ldm import Pipeline, images
 from ldm.errors import UserError
 from ldm.inference import provenance, rounds
+from ldm.labels import COLORS
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,10 @@ def test_paths_images_and_arrays_of_any_size_are_equal(pipe, files):
         for s in (style, np.asarray(style)):
             assert same(pipe(m, s, name="m1"), expected)
     assert not same(pipe(mask, style), expected)                    # it is called "image"
+    colors = COLORS[np.asarray(mask)]
+    assert same(pipe(colors, style, name="m1", mask_colors="ours"), expected)
+    with pytest.raises(UserError, match="colours without a class"):
+        pipe(colors, style, mask_colors="voc")
 
 
 def test_variations_are_what_each_seed_makes(pipe, files):

@@ -3,23 +3,24 @@ from __future__ import annotations
 
 import argparse
 
-from ldm.errors import UserError
+from ldm import images
 from ldm.images import FITS, Reading
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add --ignore and --fit."""
+    """Add --ignore, --fit and --mask-colors."""
     parser.add_argument("--ignore", action="append", type=int, default=[], metavar="VALUE",
                         help="a label value that is not a class, such as 255; it is read as 'other'. Repeat "
                              "the option for more values")
     parser.add_argument("--fit", default="refuse", choices=FITS,
                         help="for masks with another aspect ratio than the model's pictures: refuse them, "
                              "or crop them and their photographs to the centre")
+    parser.add_argument("--mask-colors", metavar="FILE|ours|voc",
+                        help="masks are in these colours, exactly: a table of colours and classes (YAML, "
+                             "JSON or CSV, see data/README.md), the class colours, or the VOC colours in "
+                             "which SPADE draws label maps")
 
 
 def of(args: argparse.Namespace) -> Reading:
-    """The Reading that these options ask for. Raises UserError for an --ignore out of range."""
-    for value in args.ignore:
-        if not 0 <= value < 2 ** 16:
-            raise UserError("--ignore", f"is {value}", "choose a value from 0 to 65535")
-    return Reading(tuple(sorted(set(args.ignore))), args.fit)
+    """The Reading that these options ask for. Raises UserError for values that none can have."""
+    return images.reading(args.ignore, args.fit, args.mask_colors, ("--ignore", "--fit", "--mask-colors"))

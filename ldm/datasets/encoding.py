@@ -46,12 +46,14 @@ def hashes(pairs: Sequence[PathPair]) -> list[list[str]]:
 def index_of(folder: Path, pairs: Sequence[PathPair], autoencoder: Encoder, size: Size, shard_size: int,
              reading: Reading = images.AS_IS) -> dict[str, Any]:
     """The index of the cache in `folder`, or a new one. Raises UserError if it was made from other inputs."""
+    colors = [[list(row) for row in reading.mask_colors]] if reading.mask_colors else []
     fresh = {"version": VERSION, "autoencoder": fingerprint(autoencoder), "image_size": list(size),
              "shard_size": shard_size, "shards": {}, "pictures": hashes(pairs),
-             "reading": [list(reading.ignore), reading.fit]}
+             "reading": [list(reading.ignore), reading.fit, *colors]}
     index = read_index(folder) or fresh
     for key, what in (("autoencoder", "another autoencoder"), ("image_size", "another image size"),
-                      ("pictures", "other pictures"), ("reading", "another --ignore or --fit")):
+                      ("pictures", "other pictures"),
+                      ("reading", "another --ignore, --fit or --mask-colors")):
         if index[key] != fresh[key]:
             raise UserError(folder, f"holds latents of {what}{_first_other(index, fresh, key)}",
                             f"choose another folder, or remove {folder} to encode again")

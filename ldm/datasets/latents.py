@@ -24,7 +24,7 @@ KEYS = {
     "image_size": lambda v: isinstance(v, list) and len(v) == 2 and all(map(_is_number, v)),
     "pictures": lambda v: isinstance(v, list) and v and all(map(_is_picture, v)),
     "shard_size": lambda v: _is_number(v) and v > 0,
-    "reading": lambda v: isinstance(v, list) and len(v) == 2,
+    "reading": lambda v: isinstance(v, list) and len(v) in (2, 3),
     "shards": lambda v: isinstance(v, dict) and all(isinstance(x, str) for x in v.values()),
 }
 

@@ -73,18 +73,6 @@ def _name(name: Any, mask: Any) -> str:
     return name
 
 
-def reading(fit: str, ignore: Iterable[int]) -> Reading:
-    """How masks and styles are read; UserError for what is no way to read."""
-    if fit not in images.FITS:
-        raise UserError("fit", f"is {short(fit)}", f"choose {' or '.join(images.FITS)}")
-    if not isinstance(ignore, Iterable):
-        raise UserError("ignore", f"is {short(ignore)}", "give a list of label values")
-    for value in ignore:
-        if type(value) is not int or not 0 <= value < 2 ** 16:
-            raise UserError("ignore", f"holds {short(value)}", "give label values from 0 to 65535")
-    return Reading(tuple(sorted(set(ignore))), fit)
-
-
 def _is_path(source: Any) -> bool:
     return isinstance(source, (str, bytes, os.PathLike))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 import functools
 import json
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping, Optional, Sequence, Union
+from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence, Union
 
 import numpy as np
 from PIL import Image
@@ -27,7 +27,7 @@ from ldm.networks.precision import apply as apply_precision
 from ldm.weights.agreement import refuse_other_config
 
 MODELS = Path(__file__).resolve().parents[2] / "models"     # of a clone: a name there is enough
-Loaded = Union[Image.Image, list]
+Made = Union[Image.Image, List[Image.Image]]
 
 
 class Model:
@@ -163,24 +163,25 @@ class Pipeline:
         return type(self)(self.model, self.refinement.with_settings(settings))
 
     def __call__(self, mask: Any, style: Any = None, *, seed: Any = 0, name: Any = None,
-                 fit: str = "refuse", ignore: Sequence[int] = ()) -> Loaded:
+                 fit: str = "refuse", ignore: Sequence[int] = (), mask_colors: Any = None) -> Made:
         """Make one picture, or a list of them if a list of masks, styles or seeds is given.
 
         seed: a number, or several for variations of each mask. name: the second half of the seed; by default
-        the mask file's stem, or "image". fit, ignore: see images.Reading. The pictures are Pillow images
-        whose .info["iidm"] says what made them.
+        the mask file's stem, or "image". fit, ignore, mask_colors: how masks are read, as by the options of
+        the tools (images.reading). The pictures are Pillow images whose .info["iidm"] says what made them.
         """
         _, one = inputs.wishes(mask, style, seed, name)
         made: list[Image.Image] = []
-        for step in self.steps(mask, style, seed=seed, name=name, fit=fit, ignore=ignore):
+        for step in self.steps(mask, style, seed=seed, name=name, fit=fit, ignore=ignore,
+                               mask_colors=mask_colors):
             made = step.images or []
         return made[0] if one else made
 
     def steps(self, mask: Any, style: Any = None, *, seed: Any = 0, name: Any = None,
-              fit: str = "refuse", ignore: Sequence[int] = ()) -> Iterator[Step]:
+              fit: str = "refuse", ignore: Sequence[int] = (), mask_colors: Any = None) -> Iterator[Step]:
         """As a call, but step by step. Leaving the loop cancels the rest."""
         found, _ = inputs.wishes(mask, style, seed, name)
-        batch = inputs.batch(found, self.size, self.latent_size, inputs.reading(fit, ignore),
+        batch = inputs.batch(found, self.size, self.latent_size, images.reading(ignore, fit, mask_colors),
                              self.settings.uses_reference)
         return self._steps(found, batch)
 

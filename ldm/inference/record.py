@@ -140,7 +140,7 @@ def made_by(settings, model, seed: int, precision: str = "fp32", unet=None, read
     sha256 = hashes.of if hashes else lambda path: files.sha256(path, 32)
     config = configs.load(Path(model) / "config.yaml")
     return json.loads(json.dumps({
-        "version": VERSION, "seed": seed, "precision": precision, **settings._asdict(), **reading._asdict(),
+        "version": VERSION, "seed": seed, "precision": precision, **settings._asdict(), **reading.tree(),
         "weights": {"unet": sha256(unet or Path(model) / "unet.safetensors"),
                     "autoencoder": sha256(Path(model) / "autoencoder.safetensors")},
         "model": {key: config[key] for key in SECTIONS["unet"]}}))
