@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """A page in the browser: paint a mask, choose a style, and a landscape appears."""
 import asyncio
+import re
 import secrets
 import sys
 import threading
@@ -9,8 +10,15 @@ from pathlib import Path
 
 import cli
 
-from ldm.paint import process, server
-from ldm.paint.security import LOOPBACK
+from ldm import files
+from ldm.inference import job
+from ldm.platform import runtime
+
+try:
+    from ldm.paint import process, server
+    from ldm.paint.security import LOOPBACK
+except ModuleNotFoundError as e:
+    cli.fail(f"{e.name}: is not installed; start `bash tools/paint.sh`, or `pip install starlette uvicorn`")
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -25,7 +33,18 @@ def parse(argv):
     parser.add_argument("--token",
                         help="a secret that the page must know; made and printed where --host needs one")
     parser.add_argument("--no-browser", action="store_true", help="print the address and open nothing")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER",
+                        help="write each picture there, with all that it was made from; without it they live "
+                             "in memory, for an hour")
+    parser.add_argument("--precision", default="fp32", choices=runtime.PRECISIONS,
+                        help="as of tools/infer.py")
     args = parser.parse_args(argv)
+    runtime.check_precision(args.precision, "--precision")
+    if args.keep is not None:
+        job.refuse_inputs(args.keep, args.model)
+        files.check_writable(args.keep)
+    if args.token is not None and not re.fullmatch(r"[A-Za-z0-9_-]{8,128}", args.token):
+        parser.error("--token: is not a secret; give 8 to 128 letters, digits, _ and -")
     if not 0 <= args.port <= 65535:
         parser.error(f"--port: is {args.port}; choose 0 to 65535")
     if args.token is None and args.host not in LOOPBACK:
@@ -35,8 +54,8 @@ def parse(argv):
 
 def main(argv=None, command=process.WORKER):
     args = parse(argv)
-    options = server.Options(args.model, ROOT / "data/samples", ROOT / "configs/infer", args.host, args.port,
-                             args.token)
+    options = server.Options(args.model, ROOT / "data/samples", args.host, args.port,
+                             args.token, args.precision, args.keep)
     sock = server.listen(options.host, options.port)
     port = sock.getsockname()[1]
     if port != options.port and options.port:

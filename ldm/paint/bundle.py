@@ -30,8 +30,8 @@ def mask_png(mask: Mask, size: tuple[int, int], colored: bool = False) -> bytes:
     return uploads.png_bytes(Image.fromarray(labels.colorize(ids) if colored else ids))
 
 
-def pack(result: Result, size: tuple[int, int], model: str) -> bytes:
-    """The zip. The mask's file has the picture's name, which is the second half of the seed."""
+def contents(result: Result, size: tuple[int, int], model: str) -> dict[str, bytes]:
+    """{path in the bundle: bytes}. The mask's file has the picture's name, the second half of the seed."""
     about = result.about
     entry = about["rounds"]["pixels"] == "entry"            # it writes JPEG files only
     form, picture = ("jpg", result.jpg) if entry else ("png", result.png)
@@ -41,12 +41,16 @@ def pack(result: Result, size: tuple[int, int], model: str) -> bytes:
                            "style": style if result.reference else None}
     grey = uploads.reference(np.full((size[1], size[0], 3), 128, np.uint8))     # not looked at
     readme = README.format(format=form, command=command, name=about["name"], model=model)
-    files = {mask: mask_png(result.mask, size), style: (result.reference or grey).png,
-             f"picture.{form}": picture, "settings.yaml": presets.short_yaml(about["rounds"]).encode(),
-             "job.json": json.dumps(job, indent=1).encode(), "README.txt": readme.encode()}
+    return {mask: mask_png(result.mask, size), style: (result.reference or grey).png,
+            f"picture.{form}": picture, "settings.yaml": presets.short_yaml(about["rounds"]).encode(),
+            "job.json": json.dumps(job, indent=1).encode(), "README.txt": readme.encode()}
+
+
+def pack(result: Result, size: tuple[int, int], model: str) -> bytes:
+    """The bundle as a zip file."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        for name, data in files.items():
+        for name, data in contents(result, size, model).items():
             info = zipfile.ZipInfo(name)                    # dated 1980: equal results, equal bytes
             info.external_attr = 0o644 << 16
             archive.writestr(info, data)

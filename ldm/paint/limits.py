@@ -9,7 +9,6 @@ PIXELS = 40_000_000             # of an uploaded picture, known from its header
 STORE = 256 * 2 ** 20           # bytes of masks, references and results in memory
 OPEN_REQUESTS = 64              # answered at the same time; one stream is one request
 CONNECTIONS = 256               # open at the same time; an idle browser keeps up to 6
-HEADER_SECONDS = 30             # until a connection has sent its first request
 JOBS = 40                       # waiting and running
 ABANDONED_SECONDS = 10          # after the last stream or poll a job counts as left
 RESULT_SECONDS = 3600           # that a job and its results live

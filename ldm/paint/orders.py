@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 from ldm.errors import UserError
+from ldm.inference import rounds
 from ldm.inference.rounds import Settings
 from ldm.paint import limits, presets
 from ldm.paint.errors import Refusal, gone, of_user_error
@@ -30,16 +31,18 @@ def read(tree: dict[str, Any], store: Store, known: Presets) -> Order:
     variations = number(tree, "variations", 1, 1, limits.VARIATIONS)
     seed = number(tree, "seed", 0, 0, LARGEST_SEED - variations + 1)
     settings = rounds_of(tree.get("rounds", presets.WARM_UP), known)
-    rounds = presets.plain(settings)
-    if reference is None:
-        check_needs_none(rounds)
+    plain = presets.plain(settings)
+    if reference is None and settings.uses_reference:
+        raise Refusal(422, "reference", "is missing, and these rounds use one",
+                      "choose a style picture, or rounds from noise without colour transfer",
+                      code="no-reference")
     try:
         steps = known.steps(settings)
     except UserError as e:
         raise of_user_error(e) from None
-    seconds = known.seconds(rounds)
+    seconds = known.seconds(plain)
     return Order(word(tree, "client", CLIENT), mask, reference, seed, word(tree, "name", NAME, "image"),
-                 variations, rounds, known.named(rounds), steps,
+                 variations, plain, known.named(plain), steps,
                  None if seconds is None else seconds * variations)
 
 
@@ -76,15 +79,6 @@ def rounds_of(given: Any, known: Presets) -> Settings:
     if not isinstance(given, dict):
         raise Refusal(422, "rounds", "is not a preset nor a mapping", "send a preset's name or the rounds")
     try:
-        return presets.check(given, "rounds")
+        return rounds.check(given)
     except UserError as e:
         raise of_user_error(e) from None
-
-
-def check_needs_none(rounds: dict[str, Any]) -> None:
-    """Refuse rounds that need a style picture, where there is none."""
-    first, *later = rounds["rounds"]
-    if first["from"] != "noise" or any(item["color_transfer"] for item in later):
-        raise Refusal(422, "reference", "is missing, and these rounds use one",
-                      "choose a style picture, or rounds from noise without colour transfer",
-                      code="no-reference")

@@ -2,8 +2,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from pathlib import Path
 from typing import Any, Optional
 
 import yaml
@@ -14,31 +12,16 @@ from ldm.inference import estimate, rounds
 from ldm.inference.rounds import Settings
 from ldm.paint import limits
 
-NAMES = ("draft", "fast", "entry", "paper", "noise")        # configs/infer/NAME.yaml, those that are there
+NAMES = ("draft", "fast", "entry", "paper", "noise")        # of configs/infer, those that are there
 WARM_UP = "fast"
 
 
-def check(tree: dict[str, Any], where: str) -> Settings:
-    """Rounds from plain values, by the same checks as from a file. Raises UserError about `where`."""
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-        yaml.safe_dump(tree, file)
-        file.flush()
-        try:
-            return rounds.load(file.name)
-        except UserError as e:
-            raise UserError(where, *e.args[1:3]) from None
-
-
 class Presets:
-    """The presets of a model, and seconds of any rounds.
+    """The presets of a model, whose config is given, and seconds of any rounds."""
 
-    config: the model's. folder: of the files of rounds.
-    """
-
-    def __init__(self, config: dict[str, Any], folder: Path) -> None:
+    def __init__(self, config: dict[str, Any]) -> None:
         self.config, self.schedule = config, Schedule.named(config["schedule"])
-        self.settings = {name: rounds.load(folder / f"{name}.yaml") for name in NAMES
-                         if (folder / f"{name}.yaml").is_file()}
+        self.settings = {name: rounds.load(name) for name in NAMES if name in rounds.names()}
         self.measured: dict[str, float] = {}        # {rounds as JSON: seconds a picture}, the newest last
 
     def named(self, tree: dict[str, Any]) -> Optional[str]:
@@ -97,11 +80,8 @@ def key(tree: dict[str, Any]) -> str:
 
 def short_yaml(tree: dict[str, Any]) -> str:
     """The file of rounds: what differs from the defaults, a line a round."""
-    changed = {name: value for name, value in tree.items()
-               if name != "rounds" and value != rounds.DEFAULTS[name]}
-    lines = [yaml.safe_dump(changed, sort_keys=False)] if changed else []
-    lines.append("rounds:\n")
-    for item in tree["rounds"]:
-        told = {name: value for name, value in item.items() if value != rounds.ROUND[name]}
-        lines.append("  - " + yaml.safe_dump(told, sort_keys=False, default_flow_style=True, width=1000))
-    return "".join(lines)
+    short = settings_of(tree).tree()
+    lines = [yaml.safe_dump({name: value}) for name, value in short.items() if name != "rounds"]
+    dumped = [yaml.safe_dump(item, sort_keys=False, default_flow_style=True, width=1000)
+              for item in short["rounds"]]
+    return "".join([*lines, "rounds:\n", *(f"  - {line}" for line in dumped)])

@@ -7,7 +7,7 @@ import json
 import os
 import socket
 from pathlib import Path
-from typing import Any, Callable, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Iterator, Mapping, NamedTuple, Optional, Sequence
 
 import uvicorn
 
@@ -17,19 +17,20 @@ from ldm.errors import UserError
 from ldm.paint import limits, process, uploads
 from ldm.paint.app import Page, build
 from ldm.paint.classes import palette
+from ldm.paint.keep import Keeper
 from ldm.paint.pool import Pool
 from ldm.paint.presets import Presets
 from ldm.paint.security import LOOPBACK
 from ldm.paint.store import Mask, Store, identity
 
 PORTS_TRIED = 50
+FITTED = images.Reading(fit="crop")          # samples, where the model has other proportions
 
 
 class Options(NamedTuple):
-    """What the command line decides. samples, presets: folders."""
+    """What the command line decides. model, samples, keep: folders."""
     model: Path
     samples: Path
-    presets: Path
     host: str = "127.0.0.1"
     port: int = 7860
     token: Optional[str] = None
@@ -42,6 +43,7 @@ class Server(uvicorn.Server):
 
     stopping: asyncio.Event
     loop: asyncio.AbstractEventLoop
+    pool: Pool
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         self.loop.call_soon_threadsafe(self.stopping.set)
@@ -88,38 +90,53 @@ def model_facts(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def load_samples(folder: Path, size: tuple[int, int], store: Store) -> list[dict[str, str]]:
     """The samples into the store, where they stay -> their names and ids."""
-    pairs = json.loads((folder / "label_to_img.json").read_text())
     found = []
-    for mask_name, reference_name in sorted(pairs.items()):
-        ids = images.read_labels(folder / "masks" / mask_name, size).tobytes()
+    for mask_path, style_path in sample_files(folder):
+        ids = images.read_labels(mask_path, size, FITTED).tobytes()
         mask = Mask(identity(ids), ids)
-        reference = uploads.reference(images.read_image(folder / "references" / reference_name, size))
+        reference = uploads.reference(images.read_image(style_path, size, FITTED.fit))
         store.keep(mask)
         store.keep(reference)
-        found.append({"name": Path(mask_name).stem, "mask": mask.id, "reference": reference.id})
+        found.append({"name": mask_path.stem, "mask": mask.id, "reference": reference.id})
     return found
+
+
+def sample_files(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """The samples' masks and styles."""
+    pairs = json.loads((folder / "label_to_img.json").read_text())
+    for mask, style in sorted(pairs.items()):
+        yield (folder / "masks" / mask).resolve(), (folder / "references" / style).resolve()
+
+
+def prepared(options: Options, command: Sequence[str] = process.WORKER,
+             environments: Sequence[Mapping[str, str]] = ({},)) -> Server:
+    """The server, ready to `serve`. Call it in the event loop that will serve.
+
+    command: starts a model process, see ModelProcess; one for each of `environments`. Raises UserError.
+    """
+    config, facts = model_facts(options.model)
+    size, store = (facts["size"][0], facts["size"][1]), Store()
+    samples = load_samples(options.samples, size, store)
+    mask, style = next(sample_files(options.samples))
+    worker = {"parent": os.getpid(), "model": str(options.model.resolve()), "precision": options.precision,
+              "mask": str(mask), "style": str(style)}
+    keeper = options.keep and Keeper(options.keep, size, facts["name"])
+    pool = Pool([*command, json.dumps(worker)], environments, size, store, Presets(config),
+                keeper)
+    stopping = asyncio.Event()
+    server = Server(uvicorn.Config(
+        build(Page(pool, facts, samples, stopping), options.host, options.token), http="h11", ws="none",
+        loop="asyncio", lifespan="on", log_config=None, access_log=False, server_header=False,
+        proxy_headers=False, limit_concurrency=limits.CONNECTIONS, timeout_graceful_shutdown=1))
+    server.stopping, server.loop, server.pool = stopping, asyncio.get_running_loop(), pool
+    return server
 
 
 async def serve(options: Options, sock: socket.socket, ready: Callable[[], None],
                 command: Sequence[str] = process.WORKER,
                 environments: Sequence[Mapping[str, str]] = ({},)) -> None:
-    """Serve until Ctrl-C or SIGTERM.
-
-    ready: called once the address answers. command: starts a model process, see ModelProcess; one for
-    each of `environments`.
-    """
-    config, facts = model_facts(options.model)
-    size, store, stopping = (facts["size"][0], facts["size"][1]), Store(), asyncio.Event()
-    samples = load_samples(options.samples, size, store)
-    worker = {"parent": os.getpid(), "model": str(options.model.resolve()), "precision": options.precision,
-              "sample": samples[0]["name"], "samples": str(options.samples.resolve())}
-    pool = Pool([*command, json.dumps(worker)], environments, size, store, Presets(config, options.presets))
-    app = build(Page(pool, facts, samples, stopping), options.host, options.token)
-    server = Server(uvicorn.Config(
-        app, http="h11", ws="none", loop="asyncio", lifespan="on", log_config=None, access_log=False,
-        server_header=False, proxy_headers=False, limit_concurrency=limits.CONNECTIONS,
-        timeout_graceful_shutdown=1))
-    server.stopping, server.loop = stopping, asyncio.get_running_loop()
+    """Serve until Ctrl-C or SIGTERM. ready: called once the address answers. The others: see `prepared`."""
+    server = prepared(options, command, environments)
     asyncio.ensure_future(announce(server, ready))
     await server.serve(sockets=[sock])
 

@@ -16,13 +16,19 @@ import socket
 import sys
 import time
 import traceback
+from pathlib import Path
 from typing import Any, Callable, Protocol
 
+from ldm import config as configs
 from ldm.errors import UserError
 from ldm.paint import limits
 from ldm.paint.protocol import Pipe, parts
+from ldm.platform import runtime
 
 PR_SET_PDEATHSIG = 1
+MINUTES = 6                 # that Jittor and a model take to compile on two cores, at most
+COMPILING = ("First use of this model here: its operators are compiled now, 1 to 3 minutes on two cores, "
+             "once ...")
 INTERNAL = "stopped at an error of the program"
 
 
@@ -125,9 +131,16 @@ def start(load: Callable[[Pipe, dict[str, Any]], Painter], arguments: list[str])
 
 
 def load(pipe: Pipe, options: dict[str, Any]) -> Painter:
-    """The real one; it loads Jittor."""
-    from ldm.paint.painter import Painter as Real
-    return Real.load(pipe, options)
+    """The real painter. It loads Jittor, which may have to be compiled before."""
+    config = configs.load(Path(options["model"]) / "config.yaml", networks=("unet", "autoencoder"))
+    key = f"inference {config['unet']} {config['autoencoder']}"             # as tools/infer.py calls it
+    if not runtime.is_compiled(key):
+        pipe.send("compiling", minutes=MINUTES)
+    compiled = runtime.notice_compile(key, COMPILING)
+    from ldm.paint.painter import Painter as Real  # needs Jittor
+    painter = Real.load(pipe, options)
+    compiled()
+    return painter
 
 
 if __name__ == "__main__":

@@ -168,14 +168,20 @@ def compiled_core() -> Path | None:
         return None
 
 
+def is_compiled(name: str) -> bool:
+    """Has what `name` stands for been compiled on this machine?"""
+    prepare()
+    stamp, core = _stamp(name), compiled_core()
+    return bool(core and stamp.exists() and stamp.stat().st_mtime >= core.stat().st_mtime)
+
+
 def notice_compile(name: str, text: str) -> Callable[[], None]:
     """Print `text` to standard error if `name` has not been compiled on this machine. Returns a function to
     call once it has."""
-    prepare()
-    stamp, core = _stamp(name), compiled_core()
-    if not (core and stamp.exists() and stamp.stat().st_mtime >= core.stat().st_mtime):
+    if not is_compiled(name):
         check_compilers()                        # before Jittor fails with a page of traceback
         print(text, file=sys.stderr, flush=True)
+    stamp = _stamp(name)
 
     def done():
         with writing_cache():
