@@ -33,12 +33,12 @@ class Torch:
             self._child = subprocess.Popen([python, script], text=True, stdin=subprocess.PIPE,
                                            stdout=subprocess.PIPE)
         except OSError as e:
-            raise UserError(python, f"cannot be run ({e.strerror})", "a Python that has PyTorch is needed")
+            raise UserError(python, f"cannot be run ({e.strerror})", "give a Python that has PyTorch") from e
         try:
             self.version = self.ask(do="hello", device="cuda" if jt.flags.use_cuda else "cpu")["version"]
         except (OSError, ValueError):
-            raise UserError(python, "does not answer", "a Python that has NumPy and PyTorch, for a GPU where "
-                            "there is one, is needed")
+            raise UserError(python, "does not answer", "give a Python that has NumPy and PyTorch (for a GPU, "
+                            "if there is one)") from None
 
     def ask(self, **question):
         print(json.dumps(question), file=self._child.stdin, flush=True)

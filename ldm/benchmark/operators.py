@@ -56,8 +56,8 @@ class Operator(NamedTuple):
 def _operator(module, x, out):
     """The Operator of a module that is one, with its input and output; None for a module made of others."""
     if isinstance(module, (nn.Conv, Projection)):
-        O, I, kernel = module.weight.shape[:3]
-        return Operator("conv", I, O, *out.shape[2:], kernel=kernel)
+        C_out, C_in, kernel = module.weight.shape[:3]
+        return Operator("conv", C_in, C_out, *out.shape[2:], kernel=kernel)
     if isinstance(module, nn.Linear):
         return Operator("linear", module.in_features, module.out_features, 1, 1)
     if isinstance(module, (GroupNorm, SPADENorm)):

@@ -1,4 +1,6 @@
 """Where an image's time goes: the entry's way, the network taken apart, and with the fused operators."""
+from functools import partial
+
 import numpy as np
 
 from ldm import labels
@@ -147,7 +149,7 @@ def steps_table(ways, z, multiplications, repeats, peaks):
     results, times = {}, {name: [] for name in ways}
     for repeat in range(1 + repeats):               # at first operators are compiled
         for name, way in ways.items():
-            results[name], time = timed(lambda: step(way, z))
+            results[name], time = timed(partial(step, way, z))
             times[name] += [time] if repeat else []
         for peak in peaks.values():
             peak.measure()
@@ -185,7 +187,7 @@ def phases_table(config, image, repeats):
         times = {way: [] for way in ways}
         for repeat in range(1 + repeats):
             for way, autoencoder in ways.items():
-                time = timed(lambda: run(autoencoder))[1]
+                time = timed(partial(run, autoencoder))[1]
                 times[way] += [time] if repeat else []
         least = {way: best(of_way) for way, of_way in times.items()}
         rows.append({"phase": name, "plain, s": least["plain"].wall, "processor s": least["plain"].cpu,

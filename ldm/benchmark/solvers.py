@@ -152,7 +152,7 @@ def plotting():
     try:
         import matplotlib
     except ImportError:
-        raise UserError("matplotlib", "is not installed, and plots need it", "`pip install matplotlib`")
+        raise UserError("matplotlib", "is not installed", "run `pip install matplotlib`") from None
     matplotlib.use("Agg")
     from matplotlib import pyplot
     return pyplot

@@ -26,9 +26,9 @@ def cache_home() -> Path:
     try:
         return Path(json.loads(saved.read_text()).get("JITTOR_HOME", Path.home()))
     except OSError as e:
-        raise UserError(saved, f"cannot be read ({e.strerror or e})", REMEDY)
+        raise UserError(saved, f"cannot be read ({e.strerror or e})", REMEDY) from e
     except (ValueError, AttributeError, TypeError):
-        raise UserError(saved, "is not JSON as Jittor writes it", "delete it")
+        raise UserError(saved, "is not JSON as Jittor writes it", "delete it") from None
 
 
 def cache_folder() -> Path:
@@ -47,7 +47,7 @@ def writing_cache() -> Iterator[None]:
     try:
         yield
     except OSError as e:
-        raise UserError(cache_folder(), f"cannot be written ({e.strerror or e})", REMEDY)
+        raise UserError(cache_folder(), f"cannot be written ({e.strerror or e})", REMEDY) from e
 
 
 def check_cache() -> None:

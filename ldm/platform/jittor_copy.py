@@ -140,7 +140,7 @@ def _write(root: Path, patches: Sequence[Patch], place: Path) -> None:
     try:
         changed = _patched(root, patches)
     except OSError as e:
-        raise UserError(e.filename or root, f"cannot be read ({e.strerror or e})", REINSTALL)
+        raise UserError(e.filename or root, f"cannot be read ({e.strerror or e})", REINSTALL) from e
     fresh = place.with_name(f".{place.name}.{os.getpid()}.new")
     try:
         for name in _listing(root):

@@ -108,7 +108,7 @@ def numpy_version() -> tuple[int, ...]:
         version = importlib.metadata.version("numpy")
     except importlib.metadata.PackageNotFoundError:
         raise UserError("numpy", f"is not installed in {sys.executable}",
-                        "run `pip install -r requirements.txt`")
+                        "run `pip install -r requirements.txt`") from None
     return tuple(int(n) for n in re.findall(r"\d+", version)[:3])
 
 

@@ -112,7 +112,7 @@ def _draw_things(canvas, ground, plan, rng):
             if place is not None:
                 places.append((place[1], len(places), thing.kind, place[0]))
     places += _woods(canvas, plan, rng, len(places))
-    for z, number, kind, x in sorted(places, reverse=True):
+    for z, _, kind, x in sorted(places, reverse=True):
         mine = np.random.default_rng(rng.integers(2 ** 32, size=2))
         y = 0.0 if kind in ON_WATER else height(x, z)
         if kind == "tree":

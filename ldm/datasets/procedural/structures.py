@@ -27,8 +27,9 @@ def _pane(pen, left, right, low, high, color):
     if wide < 1.2:
         return
 
-    def rectangle(l, r, t, b, tone, **look):
-        canvas.polygon([(l, b), (l, t), (r, t), (r, b)], tone, pen.label, pen.z, **look)
+    def rectangle(left, right, top, bottom, tone, **look):
+        corners = [(left, bottom), (left, top), (right, top), (right, bottom)]
+        canvas.polygon(corners, tone, pen.label, pen.z, **look)
 
     if wide > 5:
         edge = max(0.14 * wide, 1.0)
@@ -197,7 +198,7 @@ def pier(canvas, rng, x, y, z):
     lean = rng.uniform(-0.15, 0.15) - 0.6 * x / z                # towards the middle of the picture
     base = canvas.palette["roof"] * 0.35 + canvas.palette["sand"] * 0.45
     steps = np.geomspace(end, z * 0.85, 16)
-    for k, (far, near) in enumerate(zip(steps, steps[1:])):
+    for far, near in zip(steps, steps[1:]):
         pen = Pen(canvas, "pier", near * 0.9)
         fx, nx = x + lean * (far - z), x + lean * (near - z)
         for side in (nx - half, nx + half):

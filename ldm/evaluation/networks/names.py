@@ -154,4 +154,4 @@ def segformer_size(state, subject):
                     patch=state[f"{encoder}patch_embeddings.0.proj.weight"].shape[2])
     except (KeyError, IndexError) as e:
         raise UserError(subject, f"is no SegFormer ({e} is missing)",
-                        "the names of the Hugging Face hub, NVlabs, JSeg or mmsegmentation are known")
+                        "the names of the Hugging Face hub, NVlabs, JSeg or mmsegmentation are known") from e

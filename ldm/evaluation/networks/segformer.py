@@ -91,11 +91,11 @@ class SelfAttention(nn.Module):
 
 class Attention(nn.Module):
     def __init__(self, channels, heads, reduction):
-        setattr(self, "self", SelfAttention(channels, heads, reduction))        # the name in the files
+        self.self = SelfAttention(channels, heads, reduction)        # the name in the files
         self.output = Named(dense=nn.Linear(channels, channels))
 
     def execute(self, x, size):
-        return self.output.dense(getattr(self, "self")(x, size))
+        return self.output.dense(self.self(x, size))
 
 
 class Named(nn.Module):

@@ -42,10 +42,10 @@ def blocked_shape(N, C, H, W, dtype):
     return (N, 1, H, W, C) if is_half(dtype) else (N, -(-C // B), H, W, B)
 
 
-def geometry(N, C, O, H, W, dtype, kernel=1, stride=1, relu=False):
+def geometry(N, C_in, C_out, H, W, dtype, kernel=1, stride=1, relu=False):
     """What iidm::Geometry reads. Winograd's algorithm computes tiles of 4 x 4: not where many are cut."""
     tiled = -(-H // 4) * -(-W // 4) * 16
-    return {"batch": N, "in_channels": C, "out_channels": O, "height": H, "width": W, "kernel": kernel,
+    return {"batch": N, "in_channels": C_in, "out_channels": C_out, "height": H, "width": W, "kernel": kernel,
             "stride": stride, "block": 0 if is_half(dtype) else block_size(),
             "sum": 0, "relu": relu, "wide": 0,
             "winograd": kernel == 3 and stride == 1 and not is_half(dtype) and tiled <= 1.25 * H * W}
@@ -97,12 +97,12 @@ class Convolve(jt.Function):
         self.stride, self.relu = stride, relu
 
     def execute(self, x, weight, bias):
-        O, I, k = weight.shape[:3]
+        C_out, C_in, k = weight.shape[:3]
         N, _, H, W, _ = x.shape
         dtype = str(x.dtype)
         self.x, self.weight, self.fixed = x.detach(), weight.detach(), x.is_stop_grad()
-        self.data = geometry(N, I, O, H, W, dtype, k, self.stride, self.relu)
-        y = code(blocked_shape(N, O, H // self.stride, W // self.stride, dtype), [x, weight, bias],
+        self.data = geometry(N, C_in, C_out, H, W, dtype, k, self.stride, self.relu)
+        y = code(blocked_shape(N, C_out, H // self.stride, W // self.stride, dtype), [x, weight, bias],
                  self.HEADERS, "iidm::forward(data, in0_p, in1_p, in2_p, out0_p);", self.data, dtype)
         self.y = y.detach() if self.relu else None
         return y

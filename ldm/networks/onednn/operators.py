@@ -103,19 +103,19 @@ class Convolution:
     """
 
     def __init__(self, weight, bias, height, width, block, winograd=True, stride=1):
-        O, I, kernel = weight.shape[:3]
+        C_out, C_in, kernel = weight.shape[:3]
         if kernel not in (1, 3) or stride not in (1, 2) or height % stride or width % stride:
             _refuse("(kernel, stride, height, width)", (kernel, stride, height, width),
                     "a kernel of 1 or 3, and a stride of 1 or 2 that divides the sides,")
-        _check("bias", bias, (O,))
-        filled = weight.reshape(O, I, kernel, kernel)
-        if O % block or I % block:
-            filled = jt.zeros((O + -O % block, I + -I % block, kernel, kernel))
-            filled[:O, :I] = weight
+        _check("bias", bias, (C_out,))
+        filled = weight.reshape(C_out, C_in, kernel, kernel)
+        if C_out % block or C_in % block:
+            filled = jt.zeros((C_out + -C_out % block, C_in + -C_in % block, kernel, kernel))
+            filled[:C_out, :C_in] = weight
         self._data = {"batch": 1, "in_channels": filled.shape[1], "out_channels": filled.shape[0],
                       "height": height, "width": width, "kernel": kernel, "stride": stride, "block": block,
                       "sum": 0, "relu": 0, "wide": 0, "winograd": winograd and kernel == 3 and stride == 1}
-        self._bias = jt.concat([bias, jt.zeros(-O % block)]) if O % block else bias
+        self._bias = jt.concat([bias, jt.zeros(-C_out % block)]) if C_out % block else bias
         self._weight = pack(filled, self._data)
 
     @property

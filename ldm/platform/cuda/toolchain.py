@@ -96,7 +96,7 @@ def write(tree, place):
             place.rename(old)
         fresh.rename(place)
     except OSError as e:
-        raise UserError(place, f"cannot be written ({e.strerror or e})", "set HOME to a writable folder")
+        raise UserError(place, f"cannot be written ({e.strerror or e})", "choose a writable HOME") from e
     finally:
         for rest in (fresh, old):
             shutil.rmtree(rest, ignore_errors=True)
@@ -110,7 +110,7 @@ def remove(place):
     try:
         shutil.rmtree(place)
     except OSError as e:
-        raise UserError(place, f"cannot be removed ({e.strerror or e})", "it must be writable")
+        raise UserError(place, f"cannot be removed ({e.strerror or e})", "make it writable") from e
     return True
 
 
@@ -124,7 +124,7 @@ def record(place):
     except FileNotFoundError:
         return None
     except (OSError, ValueError):
-        raise UserError(place / RECORD, "is not as it was written", "run `python tools/setup_cuda.py` again")
+        raise UserError(place / RECORD, "is damaged", "run `python tools/setup_cuda.py` again") from None
     for name in ("libcudart.so", *(f"lib{name}.so" for name in CUDNN_LIBRARIES)):
         if not (place / "lib64" / name).is_file():
             raise UserError(place / "lib64" / name, "leads nowhere: CUDA or cuDNN was moved or removed",

@@ -8,8 +8,8 @@ import subprocess
 def describe() -> dict[str, str]:
     """{what: its name or version} of the loaded Jittor's device; what cannot be asked is left out."""
     loaded, found = ctypes.CDLL(None), smi()
-    for name, function, thousand in (("CUDA", "cudaRuntimeGetVersion", True),
-                                     ("driver's CUDA", "cudaDriverGetVersion", True)):
+    for name, function in (("CUDA", "cudaRuntimeGetVersion"),
+                           ("driver's CUDA", "cudaDriverGetVersion")):
         version = ctypes.c_int()
         if hasattr(loaded, function) and not getattr(loaded, function)(ctypes.byref(version)):
             found[name] = f"{version.value // 1000}.{version.value % 1000 // 10}"
