@@ -46,7 +46,7 @@ def error(name, count, top=60000, bottom=2000):
     return np.abs(after[1] - solution(z, top, bottom)).max()
 
 
-@pytest.mark.parametrize("name, order", [("ddim", 1), ("dpmpp_2m", 2), ("unipc_2", 3), ("unipc_3", 4)])
+@pytest.mark.parametrize("name, order", [("ddim", 1), ("heun", 2), ("dpmpp_2m", 2), ("unipc_2", 3), ("unipc_3", 4)])
 def test_order_of_convergence(name, order):
     """UniPC's corrector raises its predictor's order by one."""
     errors = [error(name, count) for count in (41, 81, 161)]
@@ -59,7 +59,7 @@ def test_few_steps_are_better_than_ddims_many(name):
     assert error(name, 21) < error("ddim", 161)
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("name", ["heun", *SOLVERS])
 def test_a_known_image_is_recovered(name):
     """Where every prediction is the same clean latent, no solver may extrapolate."""
     rng = np.random.default_rng(1)
@@ -98,6 +98,18 @@ def test_one_prediction_a_step_no_noise_the_same_twice(name):
         made.append(latents(name, counted, s, np.array([0.3, -2.0]), 7, noise)[0])
         assert visited == s.timesteps[::-1].tolist()
     assert np.array_equal(*made)
+
+
+def test_heun_predicts_at_both_ends_of_a_step():
+    """But not at the clean latent, where the last step ends."""
+    def counted(z, t):
+        visited.append(t)
+        return model(z, t)
+
+    model, s, visited = noise_of_gaussian(LINEAR), LINEAR.window(0.5, 4, "karras"), []
+    latents("heun", counted, s, np.array([0.3, -2.0]), 4)
+    t = s.timesteps
+    assert visited == [t[3], t[2], t[2], t[1], t[1], t[0], t[0]]
 
 
 def test_2m_is_that_of_the_other_notation():

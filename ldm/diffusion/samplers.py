@@ -10,6 +10,7 @@ from typing import Iterator
 
 import numpy as np
 
+from ldm.diffusion.heun import heun
 from ldm.diffusion.multistep import dpmpp_2m, unipc
 from ldm.diffusion.protocols import Array, Denoiser, Noise, Sampler, Step, no_noise
 from ldm.diffusion.schedule import Schedule
@@ -48,5 +49,5 @@ def ddim(model: Denoiser, schedule: Schedule, z: Array, start: int, noise: Noise
         yield Step(i, z)
 
 
-SAMPLERS: dict[str, Sampler] = {"ddpm": ddpm, "ddim": ddim, "dpmpp_2m": dpmpp_2m,
+SAMPLERS: dict[str, Sampler] = {"ddpm": ddpm, "ddim": ddim, "heun": heun, "dpmpp_2m": dpmpp_2m,
                                 "unipc_2": partial(unipc, order=2), "unipc_3": partial(unipc, order=3)}

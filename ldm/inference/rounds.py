@@ -20,7 +20,7 @@ from ldm.inference.color_transfer import MODES
 
 SHIPPED = (Path(__file__).parent / "shipped").resolve()     # configs/infer, in an installed package too
 DEFAULTS = {
-    "sampler": "ddim",          # ddim | ddpm, and for few steps dpmpp_2m | unipc_2 | unipc_3
+    "sampler": "ddim",          # ddim | ddpm, and for few steps heun | dpmpp_2m | unipc_2 | unipc_3
     "eta": 0.0,                 # of ddim: 0 is deterministic
     "pixels": "exact",          # exact | entry: truncated, and JPEG 75 wherever the entry writes a file
     "jpeg_between_rounds": 0,   # with exact: quality 1..100 of one JPEG between two rounds; 0 is none
