@@ -4,6 +4,7 @@ from typing import Any
 from ldm.platform import compile_hook, runtime
 
 Var = Any               # a jittor.Var; Jittor has no type annotations
-jt = runtime.load()
+Module = Any            # a jittor.nn.Module
+jt: Any = runtime.load()
 compile_hook.install(jt)
 nn = jt.nn

@@ -46,7 +46,8 @@ def error(name, count, top=60000, bottom=2000):
     return np.abs(after[1] - solution(z, top, bottom)).max()
 
 
-@pytest.mark.parametrize("name, order", [("ddim", 1), ("heun", 2), ("dpmpp_2m", 2), ("unipc_2", 3), ("unipc_3", 4)])
+@pytest.mark.parametrize("name, order", [("ddim", 1), ("heun", 2), ("dpmpp_2m", 2), ("unipc_2", 3),
+                                         ("unipc_3", 4)])
 def test_order_of_convergence(name, order):
     """UniPC's corrector raises its predictor's order by one."""
     errors = [error(name, count) for count in (41, 81, 161)]

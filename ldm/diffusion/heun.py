@@ -1,4 +1,4 @@
-"""Heun's method for the diffusion ODE: second order by a second prediction in each step. It needs no Jittor."""
+"""Heun's method for the diffusion ODE: order 2 by a second prediction in each step. It needs no Jittor."""
 from __future__ import annotations
 
 from typing import Iterator
@@ -10,11 +10,11 @@ from ldm.diffusion.schedule import Schedule
 
 def heun(model: Denoiser, schedule: Schedule, z: Array, start: int, noise: Noise = no_noise,
          eta: float = 0.0) -> Iterator[Step]:
-    """Algorithm 1 of Karras et al. 2022 (arXiv 2206.00364) without churn, order 2. `noise` and `eta` are ignored.
+    """Algorithm 1 of Karras et al. 2022 (arXiv 2206.00364) without churn, order 2. It ignores `noise`, `eta`.
 
-    In x = z / alpha and s = sigma / alpha the ODE is dx = eps ds. The step is repeated from its start with the
-    mean of the predictions at its two ends. It predicts twice a step, but for the last step, which ends at the
-    clean latent: no prediction exists there, and the step is of first order.
+    In x = z / alpha and s = sigma / alpha the ODE is dx = eps ds. The step is repeated from its start with
+    the mean of the predictions at its two ends: two predictions a step. The last step ends at the clean
+    latent, where there is no prediction. So it is of first order, with one prediction.
     """
     levels = Levels(schedule)
     for i in reversed(range(start)):

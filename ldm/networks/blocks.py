@@ -1,7 +1,11 @@
 """Pieces that both networks are made of."""
+from __future__ import annotations
+
+from typing import Optional, Sequence
+
 import numpy as np
 
-from ldm.backend import jt, nn
+from ldm.backend import Module, Var, jt, nn
 from ldm.networks import cuda
 from ldm.networks.dropout import Dropout
 
@@ -11,7 +15,7 @@ def _mean(x):
     return x.mean(-1, keepdims=True).mean(-2, keepdims=True)
 
 
-def normalize(x, groups, eps):
+def normalize(x: Var, groups: int, eps: float) -> Var:
     """Group-normalise N x C x H x W without an affine map: each group of channels to mean 0 and variance 1.
 
     The framework's E[x^2] - E[x]^2 loses all digits once |mean| >> std (2.6 off at a ratio of 1000). Here a
@@ -27,7 +31,8 @@ def normalize(x, groups, eps):
     return ((centred - mean) * jt.rsqrt(variance + eps)).reshape(N, C, H, W)
 
 
-def modulated(x, groups, eps, gain, offset, emb=None, silu=False):
+def modulated(x: Var, groups: int, eps: float, gain: Var, offset: Var, emb: Optional[Var] = None,
+              silu: bool = False) -> Var:
     """act((norm(x) gain + offset) (1 + scale) + shift): what stands between two convolutions, in fp32.
 
     gain and offset are maps of x's shape, or 1 where they are the same; emb is N x 2C, the timestep's scale
@@ -45,47 +50,47 @@ def modulated(x, groups, eps, gain, offset, emb=None, silu=False):
 class GroupNorm(nn.Module):
     """Group normalisation with a learned scale and shift a channel, and what follows it (see `modulated`)."""
 
-    def __init__(self, channels, groups, eps=1e-5):
+    def __init__(self, channels: int, groups: int, eps: float = 1e-5) -> None:
         self.groups, self.eps = groups, eps
         self.weight = jt.ones(channels)
         self.bias = jt.zeros(channels)
 
-    def execute(self, x, emb=None, silu=False):
+    def execute(self, x: Var, emb: Optional[Var] = None, silu: bool = False) -> Var:
         channel = (1, -1, 1, 1)
         return modulated(x, self.groups, self.eps, self.weight.reshape(channel), self.bias.reshape(channel),
                          emb, silu)
 
 
 class SiLU(nn.Module):
-    def execute(self, x):
+    def execute(self, x: Var) -> Var:
         return x * jt.sigmoid(x)
 
 
-def zero(module):
+def zero(module: Module) -> Module:
     """Zero `module`'s parameters in place and return it (`p.detach().zero_()` would not change them)."""
     for p in module.parameters():
         p.assign(jt.zeros_like(p))
     return module
 
 
-def upsample(x):
+def upsample(x: Var) -> Var:
     """N x C x H x W -> N x C x 2H x 2W, nearest."""
     N, C, H, W = x.shape
     return x.reindex([N, C, 2 * H, 2 * W], ["i0", "i1", "i2/2", "i3/2"])
 
 
-def downsample(x):
+def downsample(x: Var) -> Var:
     """N x C x H x W -> N x C x H/2 x W/2, mean of each 2 x 2."""
     N, C, H, W = x.shape
     return x.reshape(N, C, H // 2, 2, W // 2, 2).mean((3, 5))
 
 
-def join(a, b):
+def join(a: Var, b: Var) -> Var:
     """The channels of a, then those of b."""
     return jt.concat([a, b], dim=1)
 
 
-def timestep_embedding(t, dim, max_period=10000):
+def timestep_embedding(t: Sequence[int], dim: int, max_period: int = 10000) -> np.ndarray:
     """Timesteps (N integers) -> N x dim float32 [cos | sin], computed in float64 numpy: the framework's CPU
     operators are built with -Ofast and are off by up to 1.2e-4 here."""
     half = dim // 2
@@ -100,7 +105,8 @@ class ResBlock(nn.Module):
     The SiLU layers stand for the places that they have in the entry's state-dict names; norms compute them.
     """
 
-    def __init__(self, channels, out_channels, emb_channels, groups, dropout, down=False):
+    def __init__(self, channels: int, out_channels: int, emb_channels: int, groups: int, dropout: float,
+                 down: bool = False) -> None:
         self._resample = downsample if down else None
         self.in_layers = nn.Sequential(GroupNorm(channels, groups), SiLU(),
                                        nn.Conv(channels, out_channels, 3, padding=1))
@@ -110,7 +116,7 @@ class ResBlock(nn.Module):
         self.skip_connection = (nn.Conv(channels, out_channels, 1) if channels != out_channels
                                 else nn.Identity())
 
-    def execute(self, x, emb):
+    def execute(self, x: Var, emb: Var) -> Var:
         h = self.in_layers[0](x, silu=True)
         if self._resample:
             h, x = self._resample(h), self._resample(x)

@@ -1,8 +1,12 @@
-"""Gradient checkpointing: blocks keep their inputs alone, and are computed again in the backward pass.
+"""Gradient checkpointing: blocks keep only their inputs, and are computed again in the backward pass.
 
-Costs one more forward pass; what a training step keeps is then one activation a block, not some dozen.
+It costs one more forward pass. A training step then keeps one activation a block, not a dozen.
 """
-from ldm.backend import jt
+from __future__ import annotations
+
+from typing import Callable, Sequence
+
+from ldm.backend import Module, Var, jt
 from ldm.errors import UserError
 from ldm.networks import autoencoder, dropout
 from ldm.networks.attention import AttentionBlock
@@ -14,13 +18,14 @@ BLOCKS = (ResBlock, AttentionBlock, autoencoder.Block, autoencoder.Attention)
 
 
 class Recomputed(jt.Function):
-    """One pass of block(*inputs), of Vars to a Var. Called with `parameters` after the inputs: Jittor hands
-    gradients to arguments alone. Both computations drop the same activations: ldm/networks/dropout.py."""
+    """One pass of block(*inputs), of Vars to a Var. It is called with `parameters` after the inputs, since
+    Jittor gives gradients only to arguments. Both computations drop the same activations (see dropout.py)."""
 
-    def __init__(self, block, parameters, dropouts):
+    def __init__(self, block: Callable[..., Var], parameters: Sequence[Var],
+                 dropouts: Sequence[dropout.Dropout]) -> None:
         self.block, self.parameters, self.dropouts = block, parameters, dropouts
 
-    def execute(self, *arguments):
+    def execute(self, *arguments: Var) -> Var:
         inputs = arguments[:len(arguments) - len(self.parameters)]
         self.fixed = [x.is_stop_grad() for x in inputs]
         self.inputs = [x.detach() for x in inputs]
@@ -28,7 +33,7 @@ class Recomputed(jt.Function):
         with jt.no_grad():
             return self.block(*self.inputs)
 
-    def grad(self, above):
+    def grad(self, above: Var) -> Var:
         """Without retain_graph=False and the detached results every recomputed graph would stay alive."""
         with jt.enable_grad(), dropout.using(self.dropouts, self.keys):
             inputs = [x.clone() for x in self.inputs]
@@ -39,7 +44,7 @@ class Recomputed(jt.Function):
         return [None if fixed else next(own) for fixed in self.fixed] + list(own)
 
 
-def recomputing(module, block):
+def recomputing(module: Module, block: Callable[..., Var]) -> Callable[..., Var]:
     """`block`, a pass of `module`, as a function that saves memory where gradients are wanted."""
     parameters, dropouts = module.parameters(), dropout.layers(module)
 
@@ -50,22 +55,21 @@ def recomputing(module, block):
     return run
 
 
-def apply(network, kind):
+def apply(network: Module, kind: str) -> None:
     """Let the blocks of `network` be recomputed in its backward passes ("blocks"), or nothing ("none").
 
-    A SPADE block's modulations belong to what is recomputed: in training they are handed on as the map of
-    which they are made.
+    A SPADE block's modulations are recomputed too: in training the block gets the label map in their place.
     """
     if kind not in CHECKPOINTING:
-        raise UserError("checkpointing", f"is {kind!r}", f"one of {', '.join(CHECKPOINTING)} is needed")
+        raise UserError("checkpointing", f"is {kind!r}", f"choose {' or '.join(CHECKPOINTING)}")
     for module in network.modules() if kind == "blocks" else ():
         if isinstance(module, SPADEResBlock):
             _defer_modulations(module)
         elif isinstance(module, BLOCKS):
-            module.execute = recomputing(module, module.execute)
+            module.execute = recomputing(module, module.execute)        # type: ignore[method-assign]
 
 
-def _defer_modulations(block):
+def _defer_modulations(block: Module) -> None:
     execute, modulations = block.execute, block.modulations
     run = recomputing(block, lambda x, emb, one_hot: execute(x, emb, modulations(one_hot)))
     block.modulations = lambda one_hot: modulations(one_hot) if jt.flags.no_grad else one_hot

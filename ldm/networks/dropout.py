@@ -3,16 +3,19 @@
 The framework's draws from one global stream, when the graph is executed: no two computations of a block see
 the same mask, and no resumed run continues the stream.
 """
+from __future__ import annotations
+
 import contextlib
+from typing import Any, ContextManager, Iterator, Sequence
 
 import numpy as np
 
-from ldm.backend import jt, nn
+from ldm.backend import Module, Var, jt, nn
 
 WORD = 0x7fffffff           # hashes are integers of 31 bits
 
 
-def mix(x):
+def mix(x: Any) -> Any:
     """A hash of each integer in 0..WORD, in int64; works on numpy arrays and Vars."""
     for _ in range(2):
         x = (x ^ (x >> 16)) * 0x45d9f3b & WORD
@@ -22,13 +25,13 @@ def mix(x):
 class Dropout(nn.Module):
     """Sets a share `p` of the activations to 0 and divides the others by 1 - p; does nothing without keys."""
 
-    def __init__(self, p):
+    def __init__(self, p: float) -> None:
         self.p, self._keys = p, None
 
-    def drops(self):
+    def drops(self) -> bool:
         return self._keys is not None and self.p > 0
 
-    def execute(self, x):
+    def execute(self, x: Var) -> Var:
         if not self.drops():
             return x
         positions = jt.arange(x.numel() // x.shape[0]).int64()
@@ -37,13 +40,13 @@ class Dropout(nn.Module):
         return x * kept * (1 / (1 - self.p))
 
 
-def layers(network):
+def layers(network: Module) -> list[Dropout]:
     """The layers of `network` that can drop anything."""
     return [m for m in network.modules() if isinstance(m, Dropout) and m.p > 0]
 
 
 @contextlib.contextmanager
-def using(dropouts, keys):
+def using(dropouts: Sequence[Dropout], keys: Sequence[Var]) -> Iterator[None]:
     """While this is open each of these layers has its Var of keys, or None, of the list `keys`."""
     before = [layer._keys for layer in dropouts]
     for layer, own in zip(dropouts, keys):
@@ -55,8 +58,9 @@ def using(dropouts, keys):
             layer._keys = own
 
 
-def keyed(network, keys):
+def keyed(network: Module, keys: np.ndarray) -> ContextManager[None]:
     """A context in which dropout is on in `network`, with these keys: N integers in 0..WORD, one an item."""
-    found, keys = layers(network), np.asarray(keys, np.int64)
+    found = layers(network)
+    keys = np.asarray(keys, np.int64)
     return using(found, [jt.array((mix(keys) + mix(np.int64(i + 1))) & WORD).int64()
                          for i in range(len(found))])

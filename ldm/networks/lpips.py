@@ -1,5 +1,9 @@
 """LPIPS: the distance of two images as the eye judges it, by the features of VGG16 (Zhang et al. 2018)."""
-from ldm.backend import jt, nn
+from __future__ import annotations
+
+from typing import Iterator
+
+from ldm.backend import Var, jt, nn
 
 # The convolutions of VGG16 by their places in torchvision's list, in five stages; what leaves a stage counts.
 PLACES = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
@@ -17,7 +21,7 @@ class LPIPS(nn.Module):
     Parameters: `conv<place>.{weight,bias}` and `lin<l>` of so many channels.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         channels = 3
         for depth, (places, width) in enumerate(zip(PLACES, WIDTHS)):
             for place in places:
@@ -25,7 +29,7 @@ class LPIPS(nn.Module):
                 channels = width
             setattr(self, f"lin{depth}", jt.ones(width))
 
-    def execute(self, x, y):
+    def execute(self, x: Var, y: Var) -> Var:
         N = x.shape[0]
         distance = 0
         for depth, f in enumerate(self.stages(jt.concat([x, y]))):
@@ -34,7 +38,7 @@ class LPIPS(nn.Module):
             distance += (weight * (f[:N] - f[N:]).sqr()).sum(1).mean((1, 2))
         return distance
 
-    def stages(self, x):
+    def stages(self, x: Var) -> Iterator[Var]:
         """Yield what leaves the five stages: N x width x H / 2^l x W / 2^l."""
         x = (x - jt.array(SHIFT).reshape(1, 3, 1, 1)) / jt.array(SCALE).reshape(1, 3, 1, 1)
         for depth, places in enumerate(PLACES):

@@ -1,11 +1,13 @@
-"""How a network computes: in blocks of channels where the CPU can train so, and in less than fp32:
-convolutions and attention in fp16 or bf16, or products of fp32 numbers in TF32.
+"""How a network computes: in blocks of channels on the CPU, and with fewer bits than fp32: convolutions and
+attention in fp16 or bf16, or products of fp32 numbers in TF32.
 
 Convolutions round their inputs and weights where they use them, so that what is kept between blocks takes
-half the memory. Norms, modulation, the timestep, softmax and what a network returns stay fp32, and so do the
-parameters, unless they are for inference alone.
+half the memory. Norms, modulation, the timestep, softmax and what a network returns stay fp32. So do the
+parameters, unless they are only for inference.
 """
-from ldm.backend import jt, nn
+from __future__ import annotations
+
+from ldm.backend import Module, jt, nn
 from ldm.errors import UserError
 from ldm.networks.attention import Projection
 from ldm.networks.onednn import training
@@ -14,9 +16,9 @@ DTYPES = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16", "fp16": "flo
 BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}        # of a number between blocks
 
 
-def apply(network, kind, inference=False):
-    """Let `network` compute in this precision, on a CPU in blocks where that can be (in fp32 for training
-    alone). `inference`: its weights are rounded once, in place.
+def apply(network: Module, kind: str, inference: bool = False) -> None:
+    """Let `network` compute in this precision; on a CPU in blocks where it can (in fp32 only for training).
+    inference: its weights are rounded once, in place. UserError for bf16 where the CPU cannot compute it.
 
     TF32 is a switch of the whole process.
     """
@@ -24,7 +26,7 @@ def apply(network, kind, inference=False):
     if (kind == "bf16" or kind == "fp32" and not inference) and training.apply(network, kind, inference):
         return
     if kind == "bf16" and not jt.flags.use_cuda:
-        raise UserError("precision", "is bf16, which the CPU has for widths of whole blocks alone",
+        raise UserError("precision", "is bf16, which the CPU computes only for widths of whole blocks",
                         "use fp32, or multiples of 16 channels in each norm and attention head")
     if DTYPES[kind] == "float32":
         return
@@ -33,7 +35,7 @@ def apply(network, kind, inference=False):
             if inference:
                 for parameter in (layer.weight, layer.bias):
                     parameter.assign(parameter.cast(DTYPES[kind]))
-            layer.execute = _rounding(layer, DTYPES[kind])
+            layer.execute = _rounding(layer, DTYPES[kind])      # type: ignore[method-assign]
 
 
 def _rounding(layer, dtype):

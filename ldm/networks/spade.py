@@ -1,10 +1,14 @@
 """SPADE: the label map enters as a scale and a shift for each position of a normalised activation."""
-from ldm.backend import jt, nn
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from ldm.backend import Var, jt, nn
 from ldm.networks.blocks import SiLU, modulated, upsample, zero
 from ldm.networks.dropout import Dropout
 
 
-def fold(tree):
+def fold(tree: Any) -> Any:
     """Of maps that are constant inside, such as the empty map's modulations, in nested sequences: the first,
     an inner and the last row and column of each, 3 x 3. Their third and fourth axis are rows and columns."""
     if not isinstance(tree, jt.Var):
@@ -23,28 +27,28 @@ class SPADENorm(nn.Module):
     `downsampling` is the factor between the map's size and that of x.
     """
 
-    def __init__(self, channels, num_classes, downsampling, hidden, groups):
+    def __init__(self, channels: int, num_classes: int, downsampling: int, hidden: int, groups: int) -> None:
         self.downsampling, self.groups = downsampling, groups
         self.mlp_shared = nn.Sequential(nn.Conv(num_classes, hidden, 3, padding=1), nn.ReLU())
         self.mlp_gamma = nn.Conv(hidden, channels, 3, padding=1)
         self.mlp_beta = nn.Conv(hidden, channels, 3, padding=1)
 
-    def modulation(self, one_hot):
+    def modulation(self, one_hot: Var) -> tuple[Var, Var]:
         """N x classes x H x W -> (1 + gamma, beta), each N x C x H/d x W/d: depends on neither z nor t."""
         d = self.downsampling
         h = self.mlp_shared[0](one_hot[:, :, ::d, ::d])    # nearest: the upper left label of each d x d
         h = self.mlp_shared[1](h.float32())                # comparing bfloat16 with 0 does not compile
         return 1 + self.mlp_gamma(h), self.mlp_beta(h)
 
-    def execute(self, x, modulation, emb=None):
+    def execute(self, x: Var, modulation: tuple[Var, Var], emb: Optional[Var] = None) -> Var:
         return modulated(x, self.groups, 1e-5, *modulation, emb, silu=True)
 
 
 class SPADEResBlock(nn.Module):
     """Residual block of the middle and the decoder: both its norms are modulated by the label map."""
 
-    def __init__(self, channels, out_channels, emb_channels, num_classes, downsampling, hidden, groups,
-                 dropout, up=False):
+    def __init__(self, channels: int, out_channels: int, emb_channels: int, num_classes: int,
+                 downsampling: int, hidden: int, groups: int, dropout: float, up: bool = False) -> None:
         self._resample = upsample if up else None
         self.in_norm = SPADENorm(channels, num_classes, downsampling, hidden, groups)
         self.in_layers = nn.Sequential(SiLU(), nn.Conv(channels, out_channels, 3, padding=1))
@@ -56,10 +60,10 @@ class SPADEResBlock(nn.Module):
         self.skip_connection = (nn.Conv(channels, out_channels, 1) if channels != out_channels
                                 else nn.Identity())
 
-    def modulations(self, one_hot):
+    def modulations(self, one_hot: Var) -> tuple[Var, Var]:
         return self.in_norm.modulation(one_hot), self.out_norm.modulation(one_hot)
 
-    def execute(self, x, emb, modulations):
+    def execute(self, x: Var, emb: Var, modulations: tuple[Var, Var]) -> Var:
         first, second = modulations
         h = self.in_norm(x, first)
         if self._resample:

@@ -4,7 +4,11 @@ The encoder never sees the label map, and the map reaches the rest through SPADE
 alone, so the network has three verbs: `modulate` once an image, `encode` once a step, `decode` for
 each of guidance's two passes.
 """
-from ldm.backend import jt, nn
+from __future__ import annotations
+
+from typing import Any, Sequence
+
+from ldm.backend import Module, Var, jt, nn
 from ldm.networks import cuda
 from ldm.networks.attention import AttentionBlock
 from ldm.networks.blocks import GroupNorm, ResBlock, SiLU, join, timestep_embedding, zero
@@ -19,9 +23,11 @@ class UNet(nn.Module):
     the mean level away. State-dict names are the entry's.
     """
 
-    def __init__(self, num_classes=29, channels=256, channel_mult=(1, 1, 2, 3, 4), num_res_blocks=2,
-                 attention_downsampling=(4, 8, 16), head_channels=64, learn_sigma=True, dropout=0.0,
-                 spade_channels=128, norm_groups=32):
+    def __init__(self, num_classes: int = 29, channels: int = 256,
+                 channel_mult: Sequence[int] = (1, 1, 2, 3, 4), num_res_blocks: int = 2,
+                 attention_downsampling: Sequence[int] = (4, 8, 16), head_channels: int = 64,
+                 learn_sigma: bool = True, dropout: float = 0.0, spade_channels: int = 128,
+                 norm_groups: int = 32) -> None:
         self.num_classes, self.channels, self.learn_sigma = num_classes, channels, learn_sigma
         self.downsampling = 2 ** (len(channel_mult) - 1)
         self._join = join
@@ -63,21 +69,21 @@ class UNet(nn.Module):
         self.out = nn.Sequential(GroupNorm(c, norm_groups), SiLU(),
                                  zero(nn.Conv(c, 6 if learn_sigma else 3, 3, padding=1)))
 
-    def decoder_layers(self):
+    def decoder_layers(self) -> list[list[Module]]:
         """The layers after the encoder, in order, block by block."""
         return [list(self.middle_block)] + [list(block) for block in self.output_blocks]
 
-    def modulate(self, one_hot):
+    def modulate(self, one_hot: Var) -> list[tuple[Var, Var]]:
         """One-hot map N x classes x h x w, latent-sized -> every SPADE block's modulations, in order."""
         return [layer.modulations(one_hot) for block in self.decoder_layers() for layer in block
                 if isinstance(layer, SPADEResBlock)]
 
-    def modulate_empty(self, height, width):
+    def modulate_empty(self, height: int, width: int) -> list[Any]:
         """The modulations of the empty map, of batch 1; on a GPU folded, as only their border differs."""
         whole = self.modulate(jt.zeros((1, self.num_classes, height, width)))
         return fold(whole) if cuda.usable() else whole
 
-    def encode(self, z, t):
+    def encode(self, z: Var, t: Sequence[int]) -> tuple[list[Var], Var]:
         """z N x 3 x h x w, t N integers of the original 0..999 scale -> (skips, emb)."""
         emb = self.time_embed(jt.array(timestep_embedding(t, self.channels)))
         h, skips = z, []
@@ -87,17 +93,17 @@ class UNet(nn.Module):
             skips.append(h)
         return skips, emb
 
-    def decode(self, skips, emb, modulations):
+    def decode(self, skips: Sequence[Var], emb: Var, modulations: Sequence[Any]) -> Var:
         """-> N x 6 (eps, variance values) or N x 3 x h x w. Modulations of batch 1 serve every image."""
-        skips, modulations = list(skips), iter(modulations)
+        skips, each = list(skips), iter(modulations)
         h = skips[-1]
         for i, block in enumerate(self.decoder_layers()):
             if i > 0:
                 h = self._join(h, skips.pop())
             for layer in block:
-                h = layer(h, emb, next(modulations)) if isinstance(layer, SPADEResBlock) else layer(h)
+                h = layer(h, emb, next(each)) if isinstance(layer, SPADEResBlock) else layer(h)
         norm, _, conv = self.out
         return conv(norm(h, silu=True)).float32()
 
-    def execute(self, z, t, one_hot):
+    def execute(self, z: Var, t: Sequence[int], one_hot: Var) -> Var:
         return self.decode(*self.encode(z, t), self.modulate(one_hot))

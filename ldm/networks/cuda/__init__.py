@@ -1,7 +1,10 @@
 """An operator of our own for inference on a GPU: what is between two convolutions, in three kernels."""
-from pathlib import Path
+from __future__ import annotations
 
-from ldm.backend import jt
+from pathlib import Path
+from typing import Optional
+
+from ldm.backend import Var, jt
 
 HEADER = '#include <type_traits>\n#include "helper_cuda.h"\n' \
     + Path(__file__).with_name("normalization.h").read_text()
@@ -19,12 +22,12 @@ iidm::normalize(launch, iidm::THREADS, in0_p, in1_p, in2_p, in3_p, out0_p, out1_
 """
 
 
-def usable():
+def usable() -> bool:
     """Is this a pass without gradients on a GPU? The operator has none."""
     return jt.flags.use_cuda and jt.flags.no_grad
 
 
-def modulated(x, groups, eps, gain, offset, emb, silu):
+def modulated(x: Var, groups: int, eps: float, gain: Var, offset: Var, emb: Optional[Var], silu: bool) -> Var:
     """As blocks.modulated, without a gradient. The maps may be folded: h and w 1 or 3, first, inside, last.
 
     The result has x's dtype: what follows is a convolution, which would round to that.

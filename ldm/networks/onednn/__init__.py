@@ -1,4 +1,7 @@
 """Inference on the CPU by oneDNN: activations in blocks of channels, weights packed once, fused operators."""
+from __future__ import annotations
+
+from ldm.backend import Module
 from ldm.networks.onednn.autoencoder import BlockedAutoencoder
 from ldm.networks.onednn.layers import translatable
 from ldm.networks.onednn.unet import BlockedUNet
@@ -7,7 +10,7 @@ from ldm.networks.unet import UNet
 __all__ = ["BlockedAutoencoder", "BlockedUNet", "for_inference"]
 
 
-def for_inference(network, height, width, winograd=True):
+def for_inference(network: Module, height: int, width: int, winograd: bool = True) -> Module:
     """A UNet or Autoencoder in blocks, for inputs of this size, where the machine and the widths allow it;
     else the network itself, which has the same verbs. `winograd` as in operators.Convolution."""
     if getattr(network, "_in_blocks", False) or not translatable(network):

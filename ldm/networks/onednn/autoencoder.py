@@ -1,25 +1,31 @@
-"""The autoencoder's verbs for inference on the CPU; as BlockedUNet."""
-from ldm.backend import jt
+"""The autoencoder's methods for inference on the CPU (see `BlockedUNet`)."""
+from __future__ import annotations
+
+from typing import Callable
+
+from ldm.backend import Module, Var, jt
 from ldm.networks.onednn.layers import Attention, Norm, Translator, upsample
 from ldm.networks.onednn.operators import from_blocks, to_blocks
+
+Layer = Callable[[Var], Var]
 
 
 class Block:
     """An autoencoder.Block."""
 
-    def __init__(self, plain, translator):
+    def __init__(self, plain: Module, translator: Translator) -> None:
         self.norm1, self.conv1 = Norm(plain.norm1, translator), translator.convolution(plain.conv1)
         self.norm2, self.conv2 = Norm(plain.norm2, translator), translator.convolution(plain.conv2)
         self.skip = translator.convolution(plain.nin_shortcut) if plain._widens else None
 
-    def __call__(self, x):
+    def __call__(self, x: Var) -> Var:
         h = self.conv1(self.norm1(x))
         return self.conv2(self.norm2(h), residual=self.skip(x) if self.skip else x)
 
 
-def level(plain, translator):
+def level(plain: Module, translator: Translator) -> list[Layer]:
     """The layers of an autoencoder.Level."""
-    layers = [Block(block, translator) for block in plain.block]
+    layers: list[Layer] = [Block(block, translator) for block in plain.block]
     if "downsample" in plain.__dict__:
         layers.append(translator.convolution(plain.downsample.conv, stride=2))
         translator.resize(0.5)
@@ -29,7 +35,7 @@ def level(plain, translator):
     return layers
 
 
-def middle(plain, translator):
+def middle(plain: Module, translator: Translator) -> list[Layer]:
     return [Block(plain.block_1, translator), Attention(plain.attn_1, translator),
             Block(plain.block_2, translator)]
 
@@ -37,31 +43,32 @@ def middle(plain, translator):
 class BlockedAutoencoder:
     """`encode` and `decode` of an Autoencoder for images of one size, one image at a time."""
 
-    def __init__(self, plain, height, width, winograd=True):
+    def __init__(self, plain: Module, height: int, width: int, winograd: bool = True) -> None:
         self.factor, self._quantize = plain.factor, plain.quantize
         encoder, decoder = plain.encoder, plain.decoder
         with jt.no_grad():
             translator = Translator(height, width, winograd)
             self._block = translator.block
-            self._encoder = [translator.convolution(encoder.conv_in)]
+            self._encoder: list[Layer] = [translator.convolution(encoder.conv_in)]
             for part in encoder.down:
                 self._encoder += level(part, translator)
             self._encoder += [*middle(encoder.mid, translator), Norm(encoder.norm_out, translator),
                               translator.convolution(encoder.conv_out),
                               translator.convolution(plain.quant_conv)]
-            self._decoder = [translator.convolution(plain.post_quant_conv),
-                             translator.convolution(decoder.conv_in), *middle(decoder.mid, translator)]
+            self._decoder: list[Layer] = [translator.convolution(plain.post_quant_conv),
+                                          translator.convolution(decoder.conv_in),
+                                          *middle(decoder.mid, translator)]
             for part in list(decoder.up)[::-1]:
                 self._decoder += level(part, translator)
             self._decoder += [Norm(decoder.norm_out, translator), translator.convolution(decoder.conv_out)]
         self._channels = plain.quant_conv.weight.shape[0], decoder.conv_out.weight.shape[0]
         self.bytes = translator.bytes               # of packed weights
 
-    def encode(self, images):
+    def encode(self, images: Var) -> Var:
         """N x 3 x H x W in -1..1 -> latents before quantisation."""
         return self._through(self._encoder, images, self._channels[0])
 
-    def decode(self, latents):
+    def decode(self, latents: Var) -> Var:
         """Quantise, then decode: -> N x 3 x H x W, about -1..1."""
         return self._through(self._decoder, self._quantize(latents)[0], self._channels[1])
 

@@ -2,47 +2,52 @@
 blocks of B channels, in bf16 one block of them all, which is what oneDNN's AMX kernels want.
 
 What a Function keeps for its gradient is detached: Jittor would keep the whole graph alive with it."""
-from ldm.backend import jt
+from __future__ import annotations
+
+from typing import Any
+
+from ldm.backend import Var, jt
 from ldm.networks.onednn.operators import block_size, code
 
 NUMBER = {"float32": "float", "bfloat16": "iidm::bf16"}
 LAYOUT = "iidm::Layout{in%d_shape0, in%d_shape1, in%d_shape2, in%d_shape3, in%d_shape4}"
 
 
-def layout(i):
+def layout(i: int) -> str:
     return LAYOUT % ((i,) * 5)
 
 
-def given(i, dtype):
+def given(i: int, dtype: str) -> str:
     """The C++ expression of input i's numbers."""
     return f"(const {NUMBER[dtype]}*)in{i}_p"
 
 
-def made(i, dtype):
+def made(i: int, dtype: str) -> str:
     """The C++ expression of output i's numbers."""
     return f"({NUMBER[dtype]}*)out{i}_p"
 
 
-def kernel(dtype):
+def kernel(dtype: str) -> str:
     """The first parameters of a kernel's template: the numbers' type, channels at a time."""
     return f"{NUMBER[dtype]}, {block_size()}"
 
 
-def is_half(dtype):
+def is_half(dtype: str) -> bool:
     return dtype == "bfloat16"
 
 
-def channels_of(x):
+def channels_of(x: Var) -> int:
     return x.shape[1] * x.shape[4]
 
 
-def blocked_shape(N, C, H, W, dtype):
+def blocked_shape(N: int, C: int, H: int, W: int, dtype: str) -> tuple[int, ...]:
     """The shape of an activation of C channels, filled up to whole blocks in fp32."""
     B = block_size()
     return (N, 1, H, W, C) if is_half(dtype) else (N, -(-C // B), H, W, B)
 
 
-def geometry(N, C_in, C_out, H, W, dtype, kernel=1, stride=1, relu=False):
+def geometry(N: int, C_in: int, C_out: int, H: int, W: int, dtype: str, kernel: int = 1, stride: int = 1,
+             relu: bool = False) -> dict[str, Any]:
     """What iidm::Geometry reads. Winograd's algorithm computes tiles of 4 x 4: not where many are cut."""
     tiled = -(-H // 4) * -(-W // 4) * 16
     return {"batch": N, "in_channels": C_in, "out_channels": C_out, "height": H, "width": W, "kernel": kernel,
@@ -52,7 +57,7 @@ def geometry(N, C_in, C_out, H, W, dtype, kernel=1, stride=1, relu=False):
 
 
 def _rearranged(x, channels, dtype, inwards):
-    N, H, W = x.shape[0], *x.shape[2:4]
+    N, _, H, W = x.shape[:4]
     data = {**geometry(N, channels, channels, H, W, dtype), "inwards": inwards}
     shape = blocked_shape(N, channels, H, W, dtype) if inwards else (N, channels, H, W)
     return code(shape, [x], "layout.h convolution.h gradients.h",
@@ -62,28 +67,28 @@ def _rearranged(x, channels, dtype, inwards):
 class Enter(jt.Function):
     """N x C x H x W fp32 -> in blocks, in `dtype`."""
 
-    def __init__(self, dtype):
+    def __init__(self, dtype: str) -> None:
         self.dtype = dtype
 
-    def execute(self, x):
+    def execute(self, x: Var) -> Var:
         self.channels = x.shape[1]
         return _rearranged(x, self.channels, self.dtype, True)
 
-    def grad(self, dy):
+    def grad(self, dy: Var) -> Var:
         return _rearranged(dy, self.channels, self.dtype, False)
 
 
 class Leave(jt.Function):
     """The first `channels` in blocks -> N x channels x H x W fp32."""
 
-    def __init__(self, channels):
+    def __init__(self, channels: int) -> None:
         self.channels = channels
 
-    def execute(self, x):
+    def execute(self, x: Var) -> Var:
         self.dtype = str(x.dtype)
         return _rearranged(x, self.channels, self.dtype, False)
 
-    def grad(self, dy):
+    def grad(self, dy: Var) -> Var:
         return _rearranged(dy, self.channels, self.dtype, True)
 
 
@@ -93,10 +98,10 @@ class Convolve(jt.Function):
 
     HEADERS = "layout.h convolution.h gradients.h"
 
-    def __init__(self, stride=1, relu=False):
+    def __init__(self, stride: int = 1, relu: bool = False) -> None:
         self.stride, self.relu = stride, relu
 
-    def execute(self, x, weight, bias):
+    def execute(self, x: Var, weight: Var, bias: Var) -> Var:
         C_out, C_in, k = weight.shape[:3]
         N, _, H, W, _ = x.shape
         dtype = str(x.dtype)
@@ -107,7 +112,7 @@ class Convolve(jt.Function):
         self.y = y.detach() if self.relu else None
         return y
 
-    def grad(self, dy):
+    def grad(self, dy: Var) -> Var:
         if self.relu:
             dy = passed(self.y, dy)
         data = {**self.data, "relu": 0}
@@ -120,7 +125,7 @@ class Convolve(jt.Function):
         return dx, dw, db
 
 
-def passed(y, dy):
+def passed(y: Var, dy: Var) -> Var:
     """dy where y > 0, else 0."""
     call = f"iidm::passed({given(0, str(y.dtype))}, {given(1, str(y.dtype))}, " \
            f"{made(0, str(y.dtype))}, in0->num);"
@@ -134,16 +139,16 @@ class Normalize(jt.Function):
 
     HEADERS = "layout.h norm_training.h"
 
-    def __init__(self, groups, eps, silu):
+    def __init__(self, groups: int, eps: float, silu: bool) -> None:
         self.data = {"groups": groups, "eps": eps, "silu": silu}
 
-    def kernel(self, dtype):
+    def kernel(self, dtype: str) -> str:
         return f"{kernel(dtype)}, {str(self.maps).lower()}"
 
-    def layouts(self):
+    def layouts(self) -> str:
         return f"{layout(0)}, {layout(1 if self.maps else 0)}"
 
-    def execute(self, x, affine, emb):
+    def execute(self, x: Var, affine: Var, emb: Var) -> Var:
         self.x, self.affine, self.emb = x.detach(), affine.detach(), emb.detach()
         dtype = str(x.dtype)
         self.maps = affine.ndim == 5
@@ -154,7 +159,7 @@ class Normalize(jt.Function):
         self.stats = stats.detach()
         return y
 
-    def grad(self, dy):
+    def grad(self, dy: Var) -> Var:
         dtype = str(self.x.dtype)
         call = (f"iidm::backward<{self.kernel(dtype)}>({given(0, dtype)}, in1_p, in2_p, in3_p, "
                 f"{given(4, dtype)}, {made(0, dtype)}, out1_p, out2_p, {self.layouts()}, "
@@ -169,10 +174,10 @@ class Attend(jt.Function):
 
     HEADERS = "attention.h layout.h attention_training.h"
 
-    def __init__(self, heads):
+    def __init__(self, heads: int) -> None:
         self.heads = heads
 
-    def execute(self, qkv):
+    def execute(self, qkv: Var) -> Var:
         N, K, H, W, B = qkv.shape
         self.qkv, dtype = qkv.detach(), str(qkv.dtype)
         self.shape = (N, K, H, W, B // 3) if is_half(dtype) else (N, K // 3, H, W, B)
@@ -183,7 +188,7 @@ class Attend(jt.Function):
                 f"{layout(0)}, {self.result}, data[\"heads\"]);")
         return code(self.shape, [qkv], self.HEADERS, call, {"heads": self.heads}, qkv.dtype)
 
-    def grad(self, dy):
+    def grad(self, dy: Var) -> Var:
         dtype = str(self.qkv.dtype)
         call = (f"iidm::attend_backward<{kernel(dtype)}>({given(0, dtype)}, {given(1, dtype)}, "
                 f"{made(0, dtype)}, {layout(0)}, {self.result}, data[\"heads\"]);")
@@ -204,27 +209,27 @@ def _resized(x, factor, twice):
 class Upsample(jt.Function):
     """Twice the height and the width, nearest."""
 
-    def execute(self, x):
+    def execute(self, x: Var) -> Var:
         return _resized(x, 1, True)
 
-    def grad(self, dy):
+    def grad(self, dy: Var) -> Var:
         return _resized(dy, 1, False)
 
 
 class Downsample(jt.Function):
     """Half the height and the width, mean of each 2 x 2."""
 
-    def execute(self, x):
+    def execute(self, x: Var) -> Var:
         return _resized(x, 0.25, False)
 
-    def grad(self, dy):
+    def grad(self, dy: Var) -> Var:
         return _resized(dy, 0.25, True)
 
 
 class Join(jt.Function):
     """The channels of a, then those of b."""
 
-    def execute(self, a, b):
+    def execute(self, a: Var, b: Var) -> Var:
         self.shapes = a.shape, b.shape
         (N, K, H, W, B), other, self.dtype = a.shape, b.shape, str(a.dtype)
         half = is_half(self.dtype)
@@ -235,7 +240,7 @@ class Join(jt.Function):
                 f"{made(0, self.dtype)}, data[\"count\"], data[\"n\"], data[\"m\"]);")
         return code(shape, [a, b], "layout.h moving.h", call, self.data, self.dtype)
 
-    def grad(self, dy):
+    def grad(self, dy: Var) -> Var:
         call = (f"iidm::parted({given(0, self.dtype)}, {made(0, self.dtype)}, "
                 f"{made(1, self.dtype)}, data[\"count\"], data[\"n\"], data[\"m\"]);")
         return code(list(self.shapes), [dy], "layout.h moving.h", call, self.data, [self.dtype] * 2)

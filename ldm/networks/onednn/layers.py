@@ -1,12 +1,16 @@
 """The networks' layers as functions on blocks, translated one by one from plain ones."""
-from ldm.backend import jt, nn
+from __future__ import annotations
+
+from typing import Any, Callable, Optional
+
+from ldm.backend import Module, Var, jt, nn
 from ldm.networks.attention import AttentionBlock
 from ldm.networks.blocks import GroupNorm, ResBlock
 from ldm.networks.onednn.operators import Convolution, attend, available, block_size, normalize
 from ldm.networks.spade import SPADENorm, SPADEResBlock
 
 
-def translatable(network):
+def translatable(network: Module) -> bool:
     """Does Jittor compute with oneDNN here, and do all norms' and attention heads' channels fill blocks?"""
     if not available():
         return False
@@ -21,13 +25,13 @@ def translatable(network):
     return all(width % block_size() == 0 for width in widths)
 
 
-def upsample(x):
+def upsample(x: Var) -> Var:
     """Twice the height and the width, nearest."""
     _, blocks, H, W, B = x.shape
     return x.reindex([1, blocks, 2 * H, 2 * W, B], ["i0", "i1", "i2/2", "i3/2", "i4"])
 
 
-def downsample(x):
+def downsample(x: Var) -> Var:
     """Half the height and the width, mean of each 2 x 2."""
     _, blocks, H, W, B = x.shape
     return x.reshape(1, blocks, H // 2, 2, W // 2, 2, B).mean((3, 5))
@@ -36,49 +40,50 @@ def downsample(x):
 class Translator:
     """Makes functions on blocks of plain layers, for maps whose size it follows through the network."""
 
-    def __init__(self, height, width, winograd):
+    def __init__(self, height: int, width: int, winograd: bool) -> None:
         self.height, self.width, self.winograd, self.block = height, width, winograd, block_size()
-        self.bytes, self.linears, self.emb_size = 0, [], 0
+        self.bytes, self.emb_size = 0, 0
+        self.linears: list[Module] = []
 
-    def layer(self, plain):
+    def layer(self, plain: Module) -> Callable[..., Var]:
         for kind, translation in ((ResBlock, Residual), (SPADEResBlock, SPADEResidual),
                                   (AttentionBlock, Attention)):
             if isinstance(plain, kind):
                 return translation(plain, self)
         return self.convolution(plain)
 
-    def convolution(self, plain, stride=1):
+    def convolution(self, plain: Module, stride: int = 1) -> Convolution:
         return self.packed(plain.weight, plain.bias, stride)
 
-    def packed(self, weight, bias, stride=1):
+    def packed(self, weight: Var, bias: Var, stride: int = 1) -> Convolution:
         made = Convolution(weight, bias, self.height, self.width, self.block, self.winograd, stride)
         self.bytes += made.bytes
         return made
 
-    def skip(self, plain):
+    def skip(self, plain: Module) -> Optional[Convolution]:
         """A residual block's skip connection; None for the identity."""
         return self.convolution(plain.skip_connection) if isinstance(plain.skip_connection, nn.Conv) else None
 
-    def affine(self, norm):
+    def affine(self, norm: Module) -> tuple[Var, Var]:
         """A GroupNorm's weight and bias as folded maps."""
         shape = (1, -1, 1, 1, self.block)
         return norm.weight.reshape(shape), norm.bias.reshape(shape)
 
-    def embedding(self, linear):
+    def embedding(self, linear: Module) -> int:
         """Where the output of a block's projection of the timestep stands in that of all together."""
         first = self.emb_size
         self.linears.append(linear)
         self.emb_size += linear.weight.shape[0]
         return first
 
-    def resize(self, factor):
+    def resize(self, factor: float) -> None:
         self.height, self.width = int(self.height * factor), int(self.width * factor)
 
 
 class Residual:
     """A ResBlock: 1 x C/B x H x W x B and the projections of the timestep -> the next activation."""
 
-    def __init__(self, plain, translator):
+    def __init__(self, plain: Module, translator: Translator) -> None:
         norms = plain.in_layers[0], plain.out_layers[0]
         self.groups, self.eps = norms[0].groups, norms[0].eps
         self.affines = [translator.affine(norm) for norm in norms]
@@ -87,15 +92,15 @@ class Residual:
             translator.resize(0.5)
         self.translate(plain, plain.in_layers[2], plain.out_layers[3], translator)
 
-    def translate(self, plain, in_conv, out_conv, translator):
+    def translate(self, plain: Module, in_conv: Module, out_conv: Module, translator: Translator) -> None:
         self.in_conv, self.out_conv = translator.convolution(in_conv), translator.convolution(out_conv)
         self.emb, self.skip = translator.embedding(plain.emb_layers[1]), translator.skip(plain)
         self.no_emb = jt.zeros((1, 2 * in_conv.weight.shape[1]))
 
-    def __call__(self, x, emb):
+    def __call__(self, x: Var, emb: Var) -> Var:
         return self.run(x, emb, *self.affines)
 
-    def run(self, x, emb, first, second):
+    def run(self, x: Var, emb: Var, first: tuple[Any, Any], second: tuple[Any, Any]) -> Var:
         h = normalize(x, *first, self.no_emb, self.groups, self.eps)
         if self.resample:
             h, x = self.resample(h), self.resample(x)
@@ -106,7 +111,7 @@ class Residual:
 class SPADEResidual(Residual):
     """A SPADEResBlock: as above, with the label map's modulations for weights and biases."""
 
-    def __init__(self, plain, translator):
+    def __init__(self, plain: Module, translator: Translator) -> None:
         self.groups, self.eps = plain.in_norm.groups, 1e-5
         self.resample = upsample if plain._resample else None
         self.in_norm = SPADE(plain.in_norm, translator)
@@ -115,22 +120,22 @@ class SPADEResidual(Residual):
         self.out_norm = SPADE(plain.out_norm, translator)
         self.translate(plain, plain.in_layers[1], plain.out_layers[2], translator)
 
-    def modulations(self, one_hot):
+    def modulations(self, one_hot: Var) -> tuple[Var, Var]:
         return self.in_norm(one_hot), self.out_norm(one_hot)
 
-    def __call__(self, x, emb, modulations):
+    def __call__(self, x: Var, emb: Var, modulations: tuple[Any, Any]) -> Var:  # type: ignore[override]
         return self.run(x, emb, *modulations)
 
 
 class SPADE:
     """SPADENorm.modulation: one-hot map of the latent's size -> (1 + gamma, beta) in blocks."""
 
-    def __init__(self, plain, translator):
+    def __init__(self, plain: Module, translator: Translator) -> None:
         self.downsampling = plain.downsampling
         self.shared, self.gamma, self.beta = (translator.convolution(layer) for layer in
                                               (plain.mlp_shared[0], plain.mlp_gamma, plain.mlp_beta))
 
-    def __call__(self, one_hot):
+    def __call__(self, one_hot: Var) -> tuple[Var, Var]:
         d = self.downsampling
         h = nn.relu(self.shared(one_hot[:, :, ::d, ::d]))
         return (1 + self.gamma(h)).sync(), self.beta(h).sync()
@@ -139,19 +144,19 @@ class SPADE:
 class Norm:
     """A GroupNorm, with the SiLU after it unless `silu` says that there is none."""
 
-    def __init__(self, plain, translator, silu=True):
+    def __init__(self, plain: Module, translator: Translator, silu: bool = True) -> None:
         self.affine, self.silu = translator.affine(plain), silu
         self.groups, self.eps = plain.groups, plain.eps
         self.no_emb = jt.zeros((1, 2 * plain.weight.shape[0]))
 
-    def __call__(self, x):
+    def __call__(self, x: Var) -> Var:
         return normalize(x, *self.affine, self.no_emb, self.groups, self.eps, silu=self.silu)
 
 
 class Attention:
     """An AttentionBlock, or the autoencoder's, whose q, k and v are convolutions of their own."""
 
-    def __init__(self, plain, translator):
+    def __init__(self, plain: Module, translator: Translator) -> None:
         self.norm = Norm(plain.norm, translator, silu=False)
         if isinstance(plain, AttentionBlock):
             self.heads, self.qkv = plain._heads, translator.convolution(plain.qkv)
@@ -161,5 +166,5 @@ class Attention:
                                                         jt.concat([conv.bias for conv in parts]))
         self.proj_out = translator.convolution(plain.proj_out)
 
-    def __call__(self, x):
+    def __call__(self, x: Var) -> Var:
         return self.proj_out(attend(self.qkv(self.norm(x)), self.heads), residual=x)

@@ -1,9 +1,12 @@
 """The operators. Activations are 1 x C/B x H x W x B, in blocks of B channels, as oneDNN's kernels want."""
+from __future__ import annotations
+
 import ctypes
 import functools
 from pathlib import Path
+from typing import Any, Optional, Sequence
 
-from ldm.backend import jt
+from ldm.backend import Var, jt
 from ldm.platform import onednn
 
 SOURCES = {path.name: path.read_text() for path in Path(__file__).parent.glob("*.h")}
@@ -15,7 +18,7 @@ def _folder():
     return onednn.folder()
 
 
-def available():
+def available() -> bool:
     """True where Jittor computes on the CPU with oneDNN."""
     return not jt.flags.use_cuda and jt.compile_extern.use_mkl and onednn.in_cache() is not None
 
@@ -25,12 +28,12 @@ def _isa():
     return ctypes.CDLL(str(_folder() / "lib/libmkldnn.so")).dnnl_get_effective_cpu_isa()
 
 
-def block_size():
+def block_size() -> int:
     """Channels in a block: as many fp32 numbers as a vector register of this processor holds."""
     return 16 if _isa() & AVX512 else 8
 
 
-def has_bf16():
+def has_bf16() -> bool:
     """Does this processor multiply bf16 numbers (AVX512_BF16, AMX)?"""
     return available() and bool(_isa() & BF16)
 
@@ -42,7 +45,8 @@ def _flags():
     return {f"FLAGS: -I{_folder() / 'include'} -L{lib} -lmkldnn -Wl,-rpath,{lib} ": 1}
 
 
-def code(shape, inputs, headers, source, data, dtype="float32"):
+def code(shape: Any, inputs: Sequence[Var], headers: str, source: str, data: dict[str, Any],
+         dtype: Any = "float32") -> Any:
     """An operator: `source` with `headers` before it and `data`'s numbers in `data`. One output or, with a
     list of shapes and of dtypes, several."""
     with jt.flag_scope(compile_options=_flags()):
@@ -64,7 +68,7 @@ def _check(what, x, shape):
                 "float32 of " + " x ".join("any" if s is None else str(s) for s in shape))
 
 
-def to_blocks(x, block):
+def to_blocks(x: Var, block: int) -> Var:
     """1 x C x H x W -> 1 x C/B x H x W x B, C filled up with zeros to a multiple of B. Other shapes are a
     ValueError, here as in all operators."""
     _check("to_blocks' input", x, (1, None, None, None))
@@ -74,7 +78,7 @@ def to_blocks(x, block):
     return x.reshape(1, -1, block, H, W).transpose(0, 1, 3, 4, 2)
 
 
-def from_blocks(x, channels):
+def from_blocks(x: Var, channels: int) -> Var:
     """The first `channels` of 1 x C/B x H x W x B -> 1 x channels x H x W."""
     _check("from_blocks' input", x, (1, None, None, None, None))
     if not 1 <= channels <= x.shape[1] * x.shape[4]:
@@ -83,7 +87,7 @@ def from_blocks(x, channels):
     return x.transpose(0, 1, 4, 2, 3).reshape(1, blocks * B, H, W)[:, :channels]
 
 
-def pack(weight, data):
+def pack(weight: Var, data: dict[str, Any]) -> Var:
     """Weights O x I x k x k in the layout that oneDNN wants for a convolution of `data` (iidm::Geometry)."""
     size = 1
     for _ in range(2):                      # first how much it takes, then the weights
@@ -102,7 +106,8 @@ class Convolution:
     1e-6 of the result instead of 2.5e-7.
     """
 
-    def __init__(self, weight, bias, height, width, block, winograd=True, stride=1):
+    def __init__(self, weight: Var, bias: Var, height: int, width: int, block: int, winograd: bool = True,
+                 stride: int = 1) -> None:
         C_out, C_in, kernel = weight.shape[:3]
         if kernel not in (1, 3) or stride not in (1, 2) or height % stride or width % stride:
             _refuse("(kernel, stride, height, width)", (kernel, stride, height, width),
@@ -119,10 +124,10 @@ class Convolution:
         self._weight = pack(filled, self._data)
 
     @property
-    def bytes(self):
+    def bytes(self) -> int:
         return 4 * self._weight.numel()
 
-    def __call__(self, x, residual=None):
+    def __call__(self, x: Var, residual: Optional[Var] = None) -> Var:
         """x convolved, plus `residual` if there is one. Only maps of the size that it was made for."""
         data = self._data
         H, W, B, stride = data["height"], data["width"], data["block"], data["stride"]
@@ -135,7 +140,8 @@ class Convolution:
                     {**data, "sum": residual is not None})
 
 
-def normalize(x, gain, offset, emb, groups, eps, first=0, silu=True):
+def normalize(x: Var, gain: Var, offset: Var, emb: Var, groups: int, eps: float, first: int = 0,
+              silu: bool = True) -> Var:
     """act((norm(x) gain + offset) (1 + scale) + shift): group normalisation, modulation, timestep, SiLU.
 
     gain and offset are 1 x C/B x h x w x B, of x's size or folded (h and w 1 or 3: first, inside, last);
@@ -160,7 +166,7 @@ def normalize(x, gain, offset, emb, groups, eps, first=0, silu=True):
                 {"groups": groups, "eps": eps, "first": first, "silu": silu})
 
 
-def attend(qkv, heads):
+def attend(qkv: Var, heads: int) -> Var:
     """1 x 3C/B x H x W x B, each head's q, k and v side by side -> softmax(q k^T / sqrt(c)) v, C channels."""
     _check("qkv", qkv, (1, None, None, None, None))
     _, blocks, H, W, B = qkv.shape

@@ -1,4 +1,7 @@
 """Convolutions for inference on training's layouts: weights are packed once, in the activations' type."""
+from __future__ import annotations
+
+from ldm.backend import Var
 from ldm.networks.onednn.gradients import blocked_shape, geometry
 from ldm.networks.onednn.operators import code, pack
 
@@ -7,12 +10,13 @@ class Packed:
     """As gradients.Convolve, without gradients. The plain weights are given up at its first use, after which
     maps keep their size. `wide`: the result is fp32."""
 
-    def __init__(self, weight, bias, stride=1, relu=False, wide=False):
+    def __init__(self, weight: Var, bias: Var, stride: int = 1, relu: bool = False,
+                 wide: bool = False) -> None:
         self._weight, self._bias, self._packed = weight, bias, None
         self._out, self._in, self._kernel = weight.shape[:3]
         self._stride, self._relu, self._wide = stride, relu, wide
 
-    def __call__(self, x):
+    def __call__(self, x: Var) -> Var:
         N, _, H, W, _ = x.shape
         dtype = str(x.dtype)
         data = {**geometry(N, self._in, self._out, H, W, dtype, self._kernel, self._stride, self._relu),

@@ -1,8 +1,10 @@
 """Training on the CPU by oneDNN, and inference in bf16: the layers of a plain network compute in blocks of
 channels, with the same parameters and, but for rounding, the same gradients."""
-from typing import NamedTuple
+from __future__ import annotations
 
-from ldm.backend import jt, nn
+from typing import Any, Callable, NamedTuple, Sequence
+
+from ldm.backend import Module, Var, jt, nn
 from ldm.networks import autoencoder
 from ldm.networks.attention import AttentionBlock, Projection
 from ldm.networks.blocks import GroupNorm, ResBlock
@@ -32,7 +34,7 @@ class How(NamedTuple):
     packed: bool
 
 
-def apply(network, kind, packed=False):
+def apply(network: Module, kind: str, packed: bool = False) -> bool:
     """Let a UNet, an Autoencoder or a convolution compute in blocks, in fp32 or bf16, where the machine and
     the widths allow it. -> whether they do. What enters and leaves it is as before. packed: for inference
     alone; the convolutions have no parameters then."""
@@ -49,7 +51,7 @@ def apply(network, kind, packed=False):
     return True
 
 
-def last_layers(network):
+def last_layers(network: Module) -> list[Module]:
     """The convolutions whose results are plain again."""
     if isinstance(network, UNet):
         return [network.out[2]]
@@ -58,12 +60,13 @@ def last_layers(network):
     return [network]
 
 
-def entering(x, dtype):
+def entering(x: Var, dtype: str) -> Var:
     """A network's input, N x C x H x W, in blocks; what is in blocks already as it is."""
     return Enter(dtype)(x.float32()) if x.ndim == 4 else x
 
 
-def convolve(layers, parameters, how, **options):
+def convolve(layers: Sequence[Module], parameters: Callable[[], tuple[Var, Var]], how: How,
+             **options: Any) -> Callable[[Var], Var]:
     """A function of activations in blocks; parameters() -> plain weight, bias, made of those of `layers`."""
     if how.packed:
         made = Packed(*parameters(), **options)
@@ -73,7 +76,7 @@ def convolve(layers, parameters, how, **options):
     return lambda x: Convolve(**options)(x, *parameters())
 
 
-def of_layer(layer, how, **options):
+def of_layer(layer: Module, how: How, **options: Any) -> Callable[[Var], Var]:
     """The same with the parameters of an nn.Conv or a Projection, whose weight is O x I x 1."""
     def parameters():
         return layer.weight.unsqueeze(-1) if layer.weight.ndim == 3 else layer.weight, layer.bias
@@ -81,14 +84,14 @@ def of_layer(layer, how, **options):
     return convolve([layer], parameters, how, stride=stride, **options)
 
 
-def convolution(layer, how):
+def convolution(layer: Module, how: How) -> None:
     if layer.weight is None:            # it is packed as a part of another one
         return
     run = of_layer(layer, how)
     layer.execute = lambda x: run(entering(x, how.dtype))
 
 
-def leaving(layer, how):
+def leaving(layer: Module, how: How) -> None:
     """A convolution whose result is plain; in bf16 it is not rounded where no gradient goes back."""
     channels, wide = layer.weight.shape[0], how.packed and how.dtype == "bfloat16"
     run = of_layer(layer, how, **({"wide": True} if wide else {}))
@@ -99,18 +102,18 @@ def leaving(layer, how):
     layer.execute = execute
 
 
-def group_norm(layer, how):
+def group_norm(layer: Module, how: How) -> None:
     def execute(x, emb=None, silu=False):
         given = jt.stack([layer.weight, layer.bias])
         return Normalize(layer.groups, layer.eps, silu)(x, given, no_emb(x) if emb is None else emb)
     layer.execute = execute
 
 
-def no_emb(x):
+def no_emb(x: Var) -> Var:
     return jt.zeros((x.shape[0], 2 * channels_of(x))).stop_grad()
 
 
-def spade_norm(layer, how):
+def spade_norm(layer: Module, how: How) -> None:
     """Both maps are one convolution; the 1 of 1 + gamma is in its bias."""
     gamma, beta = layer.mlp_gamma, layer.mlp_beta
 
@@ -127,11 +130,11 @@ def spade_norm(layer, how):
     layer.modulation, layer.execute = modulation, execute
 
 
-def attention(layer, how):
+def attention(layer: Module, how: How) -> None:
     layer.execute = lambda x: x + layer.proj_out(Attend(layer._heads)(layer.qkv(layer.norm(x))))
 
 
-def autoencoder_attention(layer, how):
+def autoencoder_attention(layer: Module, how: How) -> None:
     """q, k and v are one convolution."""
     parts = layer.q, layer.k, layer.v
 
@@ -141,16 +144,16 @@ def autoencoder_attention(layer, how):
     layer.execute = lambda x: x + layer.proj_out(Attend(1)(qkv(layer.norm(x))))
 
 
-def halving(layer, how):
+def halving(layer: Module, how: How) -> None:
     """Its convolution pads by itself."""
     layer.execute = lambda x: layer.conv(x)
 
 
-def doubling(layer, how):
+def doubling(layer: Module, how: How) -> None:
     layer.execute = lambda x: layer.conv(Upsample()(x))
 
 
-def dropping(layer, how):
+def dropping(layer: Module, how: How) -> None:
     """The same activations as in the plain network."""
     plain = layer.execute
 
@@ -162,17 +165,17 @@ def dropping(layer, how):
     layer.execute = execute
 
 
-def resampling(layer, how):
+def resampling(layer: Module, how: How) -> None:
     if layer._resample:
         kind = Downsample if isinstance(layer, ResBlock) else Upsample
         layer._resample = lambda x: kind()(x)
 
 
-def joining(network, how):
+def joining(network: Module, how: How) -> None:
     network._join = lambda a, b: Join()(a, b)
 
 
-def linear(layer, how):
+def linear(layer: Module, how: How) -> None:
     """For inference each image by itself, so that no rounding depends on the batch."""
     plain = layer.execute
     if how.packed:

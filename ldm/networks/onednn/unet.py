@@ -1,6 +1,10 @@
 """The U-Net's verbs for inference on the CPU: the same numbers from the same weights, which it holds packed;
 the plain network may be deleted."""
-from ldm.backend import jt, nn
+from __future__ import annotations
+
+from typing import Any, Sequence
+
+from ldm.backend import Module, Var, jt, nn
 from ldm.networks.blocks import timestep_embedding
 from ldm.networks.onednn.layers import Norm, Residual, SPADEResidual, Translator
 from ldm.networks.onednn.operators import from_blocks, to_blocks
@@ -14,7 +18,7 @@ class BlockedUNet:
     other is in blocks, a list with an item for each image. `winograd` as in Convolution.
     """
 
-    def __init__(self, unet, height, width, winograd=True):
+    def __init__(self, unet: Module, height: int, width: int, winograd: bool = True) -> None:
         self.learn_sigma, self._num_classes = unet.learn_sigma, unet.num_classes
         self._channels, self._time_embed = unet.channels, unet.time_embed
         with jt.no_grad():
@@ -29,17 +33,17 @@ class BlockedUNet:
                 *((linear.weight, linear.bias) for linear in translator.linears)))
         self.bytes = translator.bytes               # of packed weights
 
-    def modulate(self, one_hot):
+    def modulate(self, one_hot: Var) -> list[Any]:
         """One-hot maps N x classes x h x w -> for each image every SPADE block's modulations, in order."""
         return [[layer.modulations(to_blocks(one_hot[n:n + 1], self._block))
                  for block in self._decoder for layer in block if isinstance(layer, SPADEResidual)]
                 for n in range(one_hot.shape[0])]
 
-    def modulate_empty(self, height, width):
+    def modulate_empty(self, height: int, width: int) -> list[Any]:
         """The modulations of the empty map, for every image: folded to 3 x 3, as only the border differs."""
         return fold(self.modulate(jt.zeros((1, self._num_classes, height, width))))
 
-    def encode(self, z, t):
+    def encode(self, z: Var, t: Sequence[int]) -> tuple[list[list[Var]], list[Var]]:
         """z N x 3 x h x w, t N integers of the original 0..999 scale -> (skips, embs)."""
         embs = [self._embed(i) for i in t]
         return [self._encode(to_blocks(z[n:n + 1], self._block), emb) for n, emb in enumerate(embs)], embs
@@ -57,10 +61,10 @@ class BlockedUNet:
             skips.append(h)
         return skips
 
-    def decode(self, skips, embs, modulations):
+    def decode(self, skips: Sequence[Sequence[Var]], embs: Sequence[Var], modulations: Sequence[Any]) -> Var:
         """-> N x 6 (eps, variance values) or N x 3 x h x w. Modulations of one map serve every image."""
         if len(modulations) == 1:
-            modulations = modulations * len(skips)
+            modulations = list(modulations) * len(skips)
         return jt.concat([self._decode(*image) for image in zip(skips, embs, modulations)])
 
     def _decode(self, skips, emb, modulations):
