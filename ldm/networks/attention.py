@@ -9,8 +9,8 @@ LARGE_PRODUCT = 200_000     # multiplications
 
 
 def bmm(a: Var, b: Var) -> Var:
-    """B x n x m times B x m x k. On CPU the framework's own is a plain loop of 1 GMAC/s: where an item is
-    large enough to pay for the call, each goes to oneDNN by itself."""
+    """B x n x m times B x m x k. On a CPU Jittor's own is a plain loop of 1 GMAC/s. Where an item is large
+    enough to pay for the call, oneDNN computes each by itself."""
     if jt.flags.use_cuda or a.shape[1] * a.shape[2] * b.shape[2] < LARGE_PRODUCT:
         return nn.bmm(a, b)
     return jt.stack([nn.matmul(a[i], b[i]) for i in range(a.shape[0])])
@@ -43,7 +43,7 @@ class Projection(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """The U-Net's self-attention; q, k and v of each head lie side by side (the entry's legacy order)."""
+    """The U-Net's self-attention; q, k and v of each head are side by side (the entry's legacy order)."""
 
     def __init__(self, channels: int, head_channels: int, groups: int) -> None:
         self._heads = channels // head_channels

@@ -148,9 +148,9 @@ class Quantizer(nn.Module):
         return book[codes].reshape(N, H, W, D).transpose(0, 3, 1, 2), codes.reshape(N, H, W)
 
     def straight_through(self, z: Var) -> tuple[Var, Var, Var]:
-        """For training: (entries with z's gradient, codebook loss, indices). The loss of van den
-        Oord et al. 2017, beta 0.25: latents are drawn to the entries at a quarter of the weight with
-        which entries are to latents."""
+        """For training: -> (entries with z's gradient, codebook loss, indices). The loss is that of van den
+        Oord et al. 2017 with beta 0.25: entries move to latents, and latents to entries at a quarter of
+        that weight."""
         z_q, codes = self(z)
         loss = (z_q - z.detach()).sqr().mean() + 0.25 * (z_q.detach() - z).sqr().mean()
         return z + (z_q - z).detach(), loss, codes
@@ -195,12 +195,12 @@ class Autoencoder(nn.Module):
         return self.decode_quantized(self.quantize(latents)[0])
 
     def decode_quantized(self, latents: Var) -> Var:
-        """Decode latents that are codebook entries already, or on purpose are not."""
+        """Decode latents as they are: codebook entries already, or not quantised on purpose."""
         return self.decoder(self.post_quant_conv(latents))
 
     def rescale(self, mean: np.ndarray, std: float) -> None:
-        """Shift and scale the latents, z -> (z - mean) / std with one std for all channels, by folding that
-        into the layers around them: no reconstruction changes, nor which codebook entry is nearest."""
+        """Shift and scale the latents, z -> (z - mean) / std, with one std for all channels. It changes the layers
+        around them, so that every reconstruction and every nearest codebook entry stays the same."""
         c = (1, -1, 1, 1)
         shift = jt.array(mean)
         into, out = self.quant_conv, self.post_quant_conv

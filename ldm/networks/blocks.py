@@ -11,17 +11,17 @@ from ldm.networks.dropout import Dropout
 
 
 def _mean(x):
-    """Over the last two axes, row by row: one sum of 100,000 numbers, as at full size, is 1e-5 off."""
+    """The mean over the last two axes, row by row: one sum of 100,000 numbers has an error of 1e-5."""
     return x.mean(-1, keepdims=True).mean(-2, keepdims=True)
 
 
 def normalize(x: Var, groups: int, eps: float) -> Var:
     """Group-normalise N x C x H x W without an affine map: each group of channels to mean 0 and variance 1.
 
-    The framework's E[x^2] - E[x]^2 loses all digits once |mean| >> std (2.6 off at a ratio of 1000). Here a
-    first pass finds the mean, whose own rounding error the second one corrects: both moments are taken of
-    what is left after it. The result does not depend on the shift, so no gradient has to pass through it.
-    All is fp32 whatever the dtype of x, the result too.
+    Jittor's E[x^2] - E[x]^2 loses all digits where |mean| >> std (an error of 2.6 at a ratio of 1000). Here
+    a first pass finds the mean and subtracts it. The second pass takes both moments of the rest, which also
+    corrects the first pass' rounding error. The result does not depend on what was subtracted, so no
+    gradient passes through it. All is computed in fp32, whatever the dtype of x. The result is fp32.
     """
     N, C, H, W = x.shape
     grouped = x.float32().reshape(N, groups, -1, W)
@@ -33,10 +33,10 @@ def normalize(x: Var, groups: int, eps: float) -> Var:
 
 def modulated(x: Var, groups: int, eps: float, gain: Var, offset: Var, emb: Optional[Var] = None,
               silu: bool = False) -> Var:
-    """act((norm(x) gain + offset) (1 + scale) + shift): what stands between two convolutions, in fp32.
+    """act((norm(x) gain + offset) (1 + scale) + shift): what is between two convolutions, in fp32.
 
-    gain and offset are maps of x's shape, or 1 where they are the same; emb is N x 2C, the timestep's scale
-    and shift of each channel; act is SiLU or nothing.
+    gain and offset are maps of x's shape, or of size 1 along axes where they are constant. emb is N x 2C, the
+    timestep's scale and shift of each channel. act is SiLU, or nothing.
     """
     if cuda.usable():
         return cuda.modulated(x, groups, eps, gain, offset, emb, silu)
@@ -91,8 +91,8 @@ def join(a: Var, b: Var) -> Var:
 
 
 def timestep_embedding(t: Sequence[int], dim: int, max_period: int = 10000) -> np.ndarray:
-    """Timesteps (N integers) -> N x dim float32 [cos | sin], computed in float64 numpy: the framework's CPU
-    operators are built with -Ofast and are off by up to 1.2e-4 here."""
+    """Timesteps (N integers) -> N x dim float32 [cos | sin], computed by numpy in float64: Jittor's CPU
+    operators are compiled with -Ofast and have errors up to 1.2e-4 here."""
     half = dim // 2
     frequencies = np.exp(-np.log(max_period) * np.arange(half) / half)
     angles = np.asarray(t, np.float64)[:, None] * frequencies
@@ -102,7 +102,7 @@ def timestep_embedding(t: Sequence[int], dim: int, max_period: int = 10000) -> n
 class ResBlock(nn.Module):
     """Residual block of the encoder (guided-diffusion): plain GroupNorm, timestep by scale and shift.
 
-    The SiLU layers stand for the places that they have in the entry's state-dict names; norms compute them.
+    The SiLU layers only keep their places in the entry's state-dict names; the norms compute them.
     """
 
     def __init__(self, channels: int, out_channels: int, emb_channels: int, groups: int, dropout: float,

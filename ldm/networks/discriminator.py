@@ -18,8 +18,8 @@ def conv(channels: int, out_channels: int, stride: int) -> Module:
 class PatchDiscriminator(nn.Module):
     """Images N x 3 x H x W of 24 pixels a side or more -> a logit a patch, N x 1 x (H/8 - 2) x (W/8 - 2).
 
-    Normalised over groups of channels instead of over the batch: a batch may be computed in parts, and real
-    and made images are looked at apart. `channels` is a multiple of 8.
+    It normalises over groups of channels instead of over the batch, because a batch may be computed in parts,
+    and real and generated images are judged separately. `channels` is a multiple of 8.
     """
 
     def __init__(self, channels: int = 64) -> None:

@@ -1,7 +1,7 @@
 """Dropout whose masks are a function of an item's key: the same in every pass, process and micro-batch.
 
-The framework's draws from one global stream, when the graph is executed: no two computations of a block see
-the same mask, and no resumed run continues the stream.
+Jittor's own draws from one global stream when the graph is executed. So two computations of a block see two
+masks, and a continued run does not continue the stream.
 """
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def layers(network: Module) -> list[Dropout]:
 
 @contextlib.contextmanager
 def using(dropouts: Sequence[Dropout], keys: Sequence[Var]) -> Iterator[None]:
-    """While this is open each of these layers has its Var of keys, or None, of the list `keys`."""
+    """Within this context each of these layers uses its own item of `keys`: a Var, or None for no dropout."""
     before = [layer._keys for layer in dropouts]
     for layer, own in zip(dropouts, keys):
         layer._keys = own

@@ -9,8 +9,8 @@ from ldm.networks.dropout import Dropout
 
 
 def fold(tree: Any) -> Any:
-    """Of maps that are constant inside, such as the empty map's modulations, in nested sequences: the first,
-    an inner and the last row and column of each, 3 x 3. Their third and fourth axis are rows and columns."""
+    """Nested sequences of maps that are constant inside, such as the empty map's modulations -> the first, an
+    inner and the last row and column of each, 3 x 3. The third axis is rows, the fourth columns."""
     if not isinstance(tree, jt.Var):
         return [fold(branch) for branch in tree]
     for dim in (2, 3):
@@ -21,8 +21,8 @@ def fold(tree: Any) -> Any:
 
 
 class SPADENorm(nn.Module):
-    """norm(x) (1 + gamma(m)) + beta(m), gamma and beta from two convolutions over the label map m, and the
-    SiLU that follows it in every block, after the timestep's scale and shift where these are given.
+    """SiLU of norm(x) (1 + gamma(m)) + beta(m) (Park et al. 2019). gamma and beta are convolutions of the label
+    map m. The timestep's scale and shift, where given, come before the SiLU.
 
     `downsampling` is the factor between the map's size and that of x.
     """
@@ -34,7 +34,7 @@ class SPADENorm(nn.Module):
         self.mlp_beta = nn.Conv(hidden, channels, 3, padding=1)
 
     def modulation(self, one_hot: Var) -> tuple[Var, Var]:
-        """N x classes x H x W -> (1 + gamma, beta), each N x C x H/d x W/d: depends on neither z nor t."""
+        """N x classes x H x W -> (1 + gamma, beta), each N x C x H/d x W/d. They depend on neither z nor t."""
         d = self.downsampling
         h = self.mlp_shared[0](one_hot[:, :, ::d, ::d])    # nearest: the upper left label of each d x d
         h = self.mlp_shared[1](h.float32())                # comparing bfloat16 with 0 does not compile

@@ -1,8 +1,7 @@
 """The noise predictor: guided-diffusion's U-Net with SPADE in the middle and the decoder.
 
-The encoder never sees the label map, and the map reaches the rest through SPADE's scale and shift
-alone, so the network has three verbs: `modulate` once an image, `encode` once a step, `decode` for
-each of guidance's two passes.
+The encoder never sees the label map. The rest sees it only through SPADE's scale and shift. So the network
+has three methods: `modulate` once an image, `encode` once a step, `decode` for each of guidance's two passes.
 """
 from __future__ import annotations
 
@@ -18,9 +17,9 @@ from ldm.networks.spade import SPADEResBlock, fold
 class UNet(nn.Module):
     """eps (with `learn_sigma` also the variance's position in its range) from z_t, t and a one-hot label map.
 
-    `attention_downsampling` lists the factors between the latent's size and those at which there is
-    attention. `norm_groups` is for small networks: a group should hold several channels, or its norm takes
-    the mean level away. State-dict names are the entry's.
+    attention_downsampling: attention is at these factors below the latent's size. norm_groups: for small
+    networks; a group should hold several channels, or its norm takes the mean level away. State-dict names
+    are the entry's.
     """
 
     def __init__(self, num_classes: int = 29, channels: int = 256,
@@ -79,7 +78,7 @@ class UNet(nn.Module):
                 if isinstance(layer, SPADEResBlock)]
 
     def modulate_empty(self, height: int, width: int) -> list[Any]:
-        """The modulations of the empty map, of batch 1; on a GPU folded, as only their border differs."""
+        """The modulations of the empty map, of batch 1; folded on a GPU, since only their border differs."""
         whole = self.modulate(jt.zeros((1, self.num_classes, height, width)))
         return fold(whole) if cuda.usable() else whole
 

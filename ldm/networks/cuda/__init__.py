@@ -9,7 +9,7 @@ from ldm.backend import Var, jt
 HEADER = '#include <type_traits>\n#include "helper_cuda.h"\n' \
     + Path(__file__).with_name("normalization.h").read_text()
 PART = 8192                 # numbers of a group that a block of threads takes the moments of
-# A launch that fails says so to cudaGetLastError alone, which Jittor does not ask.
+# Only cudaGetLastError tells of a launch that failed, and Jittor does not call it.
 LAUNCH = """
 auto launch = [](auto kernel, int x, int y, int z, int threads, auto... arguments) {
     kernel<<<dim3(x, y, z), threads>>>(arguments...);
@@ -28,9 +28,9 @@ def usable() -> bool:
 
 
 def modulated(x: Var, groups: int, eps: float, gain: Var, offset: Var, emb: Optional[Var], silu: bool) -> Var:
-    """As blocks.modulated, without a gradient. The maps may be folded: h and w 1 or 3, first, inside, last.
+    """As blocks.modulated, without a gradient. The maps may be folded: h and w are 1, or 3 (first, inside, last).
 
-    The result has x's dtype: what follows is a convolution, which would round to that.
+    The result has x's dtype, since the convolution that follows would round to it.
     """
     N, C, H, W = x.shape
     parts = -(-(C // groups * H * W) // PART)

@@ -12,7 +12,7 @@ __all__ = ["BlockedAutoencoder", "BlockedUNet", "for_inference"]
 
 def for_inference(network: Module, height: int, width: int, winograd: bool = True) -> Module:
     """A UNet or Autoencoder in blocks, for inputs of this size, where the machine and the widths allow it;
-    else the network itself, which has the same verbs. `winograd` as in operators.Convolution."""
+    else the network itself, which has the same methods. `winograd` as in operators.Convolution."""
     if getattr(network, "_in_blocks", False) or not translatable(network):
         return network
     blocked = BlockedUNet if isinstance(network, UNet) else BlockedAutoencoder

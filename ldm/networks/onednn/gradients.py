@@ -1,7 +1,7 @@
 """The operators of training, with their gradients. Activations of a batch are N x K x H x W x B: in fp32 K
-blocks of B channels, in bf16 one block of them all, which is what oneDNN's AMX kernels want.
+blocks of B channels, in bf16 one block of all channels, the layout of oneDNN's AMX kernels.
 
-What a Function keeps for its gradient is detached: Jittor would keep the whole graph alive with it."""
+What a Function keeps for its gradient is detached. Otherwise Jittor would keep the whole graph in memory."""
 from __future__ import annotations
 
 from typing import Any

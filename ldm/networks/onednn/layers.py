@@ -70,7 +70,7 @@ class Translator:
         return norm.weight.reshape(shape), norm.bias.reshape(shape)
 
     def embedding(self, linear: Module) -> int:
-        """Where the output of a block's projection of the timestep stands in that of all together."""
+        """-> where a block's projection of the timestep begins in the product of them all."""
         first = self.emb_size
         self.linears.append(linear)
         self.emb_size += linear.weight.shape[0]

@@ -14,7 +14,7 @@ AVX512, BF16 = 0x20, 0x80  # bits of dnnl_get_effective_cpu_isa
 
 
 def _folder():
-    """Where Jittor has its oneDNN from."""
+    """The folder of Jittor's oneDNN."""
     return onednn.folder()
 
 
@@ -60,8 +60,8 @@ def _refuse(what, found, wanted):
 
 
 def _check(what, x, shape):
-    """Raise a ValueError unless `x` is float32 of `shape`, in which None is any size from 1 on: the code that
-    it goes to trusts sizes, and would read and write beyond the array."""
+    """Raise a ValueError unless `x` is float32 of `shape`, where None is any size from 1 on. The native
+    code trusts these sizes: with wrong ones it would read and write beyond the array."""
     right = len(x.shape) == len(shape) and all(n >= 1 and s in (None, n) for n, s in zip(x.shape, shape))
     if not right or str(x.dtype) != "float32":
         _refuse(f"the shape of {what}, {x.dtype},", x.shape,
@@ -69,8 +69,8 @@ def _check(what, x, shape):
 
 
 def to_blocks(x: Var, block: int) -> Var:
-    """1 x C x H x W -> 1 x C/B x H x W x B, C filled up with zeros to a multiple of B. Other shapes are a
-    ValueError, here as in all operators."""
+    """1 x C x H x W -> 1 x C/B x H x W x B, C filled up with zeros to a multiple of B. All operators raise
+    a ValueError for other shapes."""
     _check("to_blocks' input", x, (1, None, None, None))
     _, C, H, W = x.shape
     if C % block:
@@ -128,7 +128,7 @@ class Convolution:
         return 4 * self._weight.numel()
 
     def __call__(self, x: Var, residual: Optional[Var] = None) -> Var:
-        """x convolved, plus `residual` if there is one. Only maps of the size that it was made for."""
+        """x convolved, plus `residual` if there is one. x must have the size that the weights were packed for."""
         data = self._data
         H, W, B, stride = data["height"], data["width"], data["block"], data["stride"]
         _check("a convolution's input", x, (1, data["in_channels"] // B, H, W, B))

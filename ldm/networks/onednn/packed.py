@@ -7,8 +7,8 @@ from ldm.networks.onednn.operators import code, pack
 
 
 class Packed:
-    """As gradients.Convolve, without gradients. The plain weights are given up at its first use, after which
-    maps keep their size. `wide`: the result is fp32."""
+    """As gradients.Convolve, without gradients. The plain weights are dropped at its first use; from then on
+    all maps have the same size. wide: the result is fp32."""
 
     def __init__(self, weight: Var, bias: Var, stride: int = 1, relu: bool = False,
                  wide: bool = False) -> None:

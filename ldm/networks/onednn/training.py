@@ -29,15 +29,15 @@ DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
 
 
 class How(NamedTuple):
-    """dtype: of activations. packed: for inference, with weights that are packed once and then given up."""
+    """dtype: of activations. packed: for inference, with weights that are packed once and then dropped."""
     dtype: str
     packed: bool
 
 
 def apply(network: Module, kind: str, packed: bool = False) -> bool:
     """Let a UNet, an Autoencoder or a convolution compute in blocks, in fp32 or bf16, where the machine and
-    the widths allow it. -> whether they do. What enters and leaves it is as before. packed: for inference
-    alone; the convolutions have no parameters then."""
+    the widths allow it. -> whether it does. Its inputs and outputs stay plain. packed: only for inference;
+    the convolutions have no parameters then."""
     if not translatable(network):
         return False
     how, last = How(DTYPES[kind], packed), last_layers(network)
@@ -61,7 +61,7 @@ def last_layers(network: Module) -> list[Module]:
 
 
 def entering(x: Var, dtype: str) -> Var:
-    """A network's input, N x C x H x W, in blocks; what is in blocks already as it is."""
+    """A network's input N x C x H x W -> in blocks. What is in blocks already is returned unchanged."""
     return Enter(dtype)(x.float32()) if x.ndim == 4 else x
 
 

@@ -1,5 +1,5 @@
-"""The U-Net's verbs for inference on the CPU: the same numbers from the same weights, which it holds packed;
-the plain network may be deleted."""
+"""The U-Net's methods for inference on the CPU: the same numbers from the same weights, which are packed
+here. The plain network may be deleted."""
 from __future__ import annotations
 
 from typing import Any, Sequence
@@ -14,8 +14,8 @@ from ldm.networks.spade import fold
 class BlockedUNet:
     """`modulate`, `encode` and `decode` of a UNet for latents of one size.
 
-    Images go through one by one, so that a result does not depend on its batch. What the verbs hand to each
-    other is in blocks, a list with an item for each image. `winograd` as in Convolution.
+    Images are computed one by one, so that a result does not depend on its batch. What one method gives to the
+    next is in blocks, a list with an item for each image. `winograd` as in Convolution.
     """
 
     def __init__(self, unet: Module, height: int, width: int, winograd: bool = True) -> None:
