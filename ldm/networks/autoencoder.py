@@ -199,8 +199,8 @@ class Autoencoder(nn.Module):
         return self.decoder(self.post_quant_conv(latents))
 
     def rescale(self, mean: np.ndarray, std: float) -> None:
-        """Shift and scale the latents, z -> (z - mean) / std, with one std for all channels. It changes the layers
-        around them, so that every reconstruction and every nearest codebook entry stays the same."""
+        """Shift and scale the latents, z -> (z - mean) / std, with one std for all channels. It changes the
+        layers around them, so that every reconstruction and every nearest codebook entry stays the same."""
         c = (1, -1, 1, 1)
         shift = jt.array(mean)
         into, out = self.quant_conv, self.post_quant_conv

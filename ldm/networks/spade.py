@@ -21,8 +21,8 @@ def fold(tree: Any) -> Any:
 
 
 class SPADENorm(nn.Module):
-    """SiLU of norm(x) (1 + gamma(m)) + beta(m) (Park et al. 2019). gamma and beta are convolutions of the label
-    map m. The timestep's scale and shift, where given, come before the SiLU.
+    """SiLU of norm(x) (1 + gamma(m)) + beta(m) (Park et al. 2019). gamma and beta are convolutions of the
+    label map m. The timestep's scale and shift, where given, come before the SiLU.
 
     `downsampling` is the factor between the map's size and that of x.
     """
@@ -34,7 +34,8 @@ class SPADENorm(nn.Module):
         self.mlp_beta = nn.Conv(hidden, channels, 3, padding=1)
 
     def modulation(self, one_hot: Var) -> tuple[Var, Var]:
-        """N x classes x H x W -> (1 + gamma, beta), each N x C x H/d x W/d. They depend on neither z nor t."""
+        """N x classes x H x W -> (1 + gamma, beta), each N x C x H/d x W/d. They depend on neither z nor
+        t."""
         d = self.downsampling
         h = self.mlp_shared[0](one_hot[:, :, ::d, ::d])    # nearest: the upper left label of each d x d
         h = self.mlp_shared[1](h.float32())                # comparing bfloat16 with 0 does not compile

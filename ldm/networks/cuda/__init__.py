@@ -28,7 +28,8 @@ def usable() -> bool:
 
 
 def modulated(x: Var, groups: int, eps: float, gain: Var, offset: Var, emb: Optional[Var], silu: bool) -> Var:
-    """As blocks.modulated, without a gradient. The maps may be folded: h and w are 1, or 3 (first, inside, last).
+    """As blocks.modulated, without a gradient. The maps may be folded: h and w are 1, or 3 (first, inside,
+    last).
 
     The result has x's dtype, since the convolution that follows would round to it.
     """

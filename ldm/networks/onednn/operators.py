@@ -128,7 +128,8 @@ class Convolution:
         return 4 * self._weight.numel()
 
     def __call__(self, x: Var, residual: Optional[Var] = None) -> Var:
-        """x convolved, plus `residual` if there is one. x must have the size that the weights were packed for."""
+        """x convolved, plus `residual` if there is one. x must have the size that the weights were packed
+        for."""
         data = self._data
         H, W, B, stride = data["height"], data["width"], data["block"], data["stride"]
         _check("a convolution's input", x, (1, data["in_channels"] // B, H, W, B))

@@ -14,8 +14,8 @@ from ldm.networks.spade import fold
 class BlockedUNet:
     """`modulate`, `encode` and `decode` of a UNet for latents of one size.
 
-    Images are computed one by one, so that a result does not depend on its batch. What one method gives to the
-    next is in blocks, a list with an item for each image. `winograd` as in Convolution.
+    Images are computed one by one, so that a result does not depend on its batch. What one method gives to
+    the next is in blocks, a list with an item for each image. `winograd` as in Convolution.
     """
 
     def __init__(self, unet: Module, height: int, width: int, winograd: bool = True) -> None:
