@@ -1,7 +1,9 @@
 """What moves: boats, ships, people, and what belongs to none of the contest's classes."""
+from __future__ import annotations
+
 import numpy as np
 
-from ldm.datasets.procedural.objects import Pen
+from ldm.datasets.procedural.objects import Canvas, Pen
 
 SKIN = (0.72, 0.55, 0.45)
 
@@ -14,7 +16,7 @@ def _parts(pen, column, row, tall, turn=1):
     return part
 
 
-def boat(canvas, rng, x, y, z):
+def boat(canvas: Canvas, rng: np.random.Generator, x: float, y: float, z: float) -> None:
     """A rowing boat or a small yacht."""
     pen = Pen(canvas, "boat", z)
     long = canvas.size(rng.uniform(5, 9), z)
@@ -48,7 +50,7 @@ def _sails(part, rng):
     part([(0.05, 0.2), (0.05, 0.18), (-0.44, 0.2), (-0.44, 0.22)], "roof", 0.5)
 
 
-def ship(canvas, rng, x, y, z):
+def ship(canvas: Canvas, rng: np.random.Generator, x: float, y: float, z: float) -> None:
     """A steamer with decks and funnels, or a three-master."""
     pen, view = Pen(canvas, "ship", z), canvas.view
     long = np.clip(canvas.size(rng.uniform(55, 85), z), 0.13 * view.width, 0.42 * view.width)
@@ -109,7 +111,7 @@ def _rigging(part, rng):
                       (a - 0.95 * w, high - 0.004)], "roof", 0.3)
 
 
-def person(canvas, rng, x, y, z):
+def person(canvas: Canvas, rng: np.random.Generator, x: float, y: float, z: float) -> None:
     """Somebody who stands or walks: shoes, trousers or skirt, coat, arms, head and hair."""
     palette, pen = canvas.palette, Pen(canvas, "person", z)
     tall = max(canvas.size(rng.uniform(1.6, 1.85), z), 22 * canvas.scale)
@@ -141,7 +143,7 @@ def person(canvas, rng, x, y, z):
          0.6)
 
 
-def bale(canvas, rng, x, y, z):
+def bale(canvas: Canvas, rng: np.random.Generator, x: float, y: float, z: float) -> None:
     """A round bale of straw."""
     pen = Pen(canvas, "other", z)
     radius = max(canvas.size(0.9, z), 7 * canvas.scale)
@@ -156,7 +158,7 @@ def bale(canvas, rng, x, y, z):
              sink=0.15)
 
 
-def turbine(canvas, rng, x, y, z):
+def turbine(canvas: Canvas, rng: np.random.Generator, x: float, y: float, z: float) -> None:
     """A wind turbine, as tall as it looks from afar."""
     pen, tall = Pen(canvas, "other", z), canvas.view.height * rng.uniform(0.2, 0.32)
     thin = 0.55 * canvas.thin / tall
@@ -172,7 +174,7 @@ def turbine(canvas, rng, x, y, z):
     part([(-1.6 * top, 0.985), (-1.6 * top, 1.015), (1.6 * top, 1.015), (1.6 * top, 0.985)], "wall", 0.8)
 
 
-def balloon(canvas, rng, x, y, z):
+def balloon(canvas: Canvas, rng: np.random.Generator, x: float, y: float, z: float) -> None:
     """A striped hot-air balloon in the sky."""
     pen = Pen(canvas, "other", z)
     radius = canvas.view.width * rng.uniform(0.022, 0.05)
@@ -190,7 +192,7 @@ def balloon(canvas, rng, x, y, z):
              "dark", 0.4)
 
 
-def tent(canvas, rng, x, y, z):
+def tent(canvas: Canvas, rng: np.random.Generator, x: float, y: float, z: float) -> None:
     """A ridge tent, its entrance towards the camera."""
     pen = Pen(canvas, "other", z)
     size = max(canvas.size(2.2, z), 16 * canvas.scale)

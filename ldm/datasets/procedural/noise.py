@@ -1,4 +1,6 @@
 """Fractal noise: periodic tiles made once, from octaves of resized white noise, then only looked up."""
+from __future__ import annotations
+
 import functools
 
 import cv2
@@ -31,7 +33,7 @@ def _octave(rng, cells, form):
 
 
 @functools.lru_cache(maxsize=None)
-def tile(kind):
+def tile(kind: str) -> np.ndarray:
     """The SIDE x SIDE float32 tile of a kind, of zero mean and unit deviation; the same in every process."""
     first, last, gain, form = KINDS[kind]
     rng = np.random.default_rng([list(KINDS).index(kind), 29])
@@ -51,7 +53,7 @@ def tile(kind):
 
 
 @functools.lru_cache(maxsize=None)
-def relief(kind):
+def relief(kind: str) -> np.ndarray:
     """SIDE x SIDE x 2: the tile of a kind, and how much it rises to the right and downwards (unit deviation):
     the light on it as a relief."""
     heights = cv2.GaussianBlur(np.tile(tile(kind), (2, 2)), (0, 0), 0.8)[:SIDE, :SIDE]
@@ -59,7 +61,7 @@ def relief(kind):
     return np.stack([tile(kind), rise / rise.std()], axis=2)
 
 
-def sample(kind, u, v, offset, lit=False):
+def sample(kind: str, u: np.ndarray, v: np.ndarray, offset: np.ndarray, lit: bool = False) -> np.ndarray:
     """Noise at the points (u, v), arrays in texels, shifted by `offset` = (du, dv); float32.
 
     `lit` gives both values of `relief`, in a last dimension of 2."""
@@ -77,7 +79,7 @@ def _wrap(coordinate):
     return turns
 
 
-def crop(kind, height, width, offset, lit=False):
+def crop(kind: str, height: int, width: int, offset: np.ndarray, lit: bool = False) -> np.ndarray:
     """height x width texels of a tile, unscaled, starting at `offset` = (column, row); the tile repeats.
 
     `lit` gives its slopes, the second value of `relief`."""

@@ -1,20 +1,29 @@
 """The canvas that things are drawn on with their label, hidden by nearer ground; trees, bushes and stones."""
+from __future__ import annotations
+
+from typing import Optional, Sequence
+
 import cv2
 import numpy as np
 
 from ldm.datasets.procedural import noise
+from ldm.datasets.procedural.palette import Palette
 from ldm.datasets.procedural.shade import haze_share, illuminate
 from ldm.datasets.procedural.stamps import COUNT, SIDES, stamps
-from ldm.datasets.procedural.terrain import LABEL
+from ldm.datasets.procedural.terrain import LABEL, Surface, View
 
 SHIFT = 4                                        # bits after the point in OpenCV's coordinates
 THINNEST = 2.2                                   # pixels: the least width of posts, rails, masts
 
 
+Point = Sequence[float]           # (column, row) in pixels, or (x, y) or (x, y, z) in the world
+
+
 class Canvas:
     """Picture and label map together: whatever is drawn goes into both through one mask."""
 
-    def __init__(self, image, labels, surface, view, palette, sun, sunny):
+    def __init__(self, image: np.ndarray, labels: np.ndarray, surface: Surface, view: View, palette: Palette,
+                 sun: np.ndarray, sunny: float) -> None:
         """`sun`: unit vector towards it; `sunny`: 0..1, how dark the shadows are."""
         self.image, self.labels, self.surface = image, labels, surface
         self.view, self.palette, self.sun, self.sunny = view, palette, sun, sunny
@@ -22,17 +31,17 @@ class Canvas:
         self.depth = surface.z.copy()
         self.thin = max(THINNEST * self.scale, 1.0)
 
-    def color(self, base, light, z):
+    def color(self, base: str | np.ndarray, light: float, z: float) -> np.ndarray:
         """A face of albedo `base` (a palette field or RGB) under `light` 0..1, seen through the air."""
         albedo = self.palette[base] if isinstance(base, str) else np.asarray(base, np.float32)
         lit = albedo * illuminate(self.palette, np.float32(light))
         return lit + haze_share(np.float32(z), self.palette) * (self.palette["haze"] - lit)
 
-    def size(self, metres, z):
+    def size(self, metres: float, z: float) -> float:
         """Metres at depth z in pixels."""
         return self.view.focal * metres * self.view.metre / z
 
-    def stamp(self, cover, color, label, top, left, z):
+    def stamp(self, cover: np.ndarray, color: np.ndarray, label: str, top: int, left: int, z: float) -> None:
         """Lay `color` (RGB, or height x width x 3) over the picture by `cover` (float 0..1), its corner at
         (top, left), but not where the ground is nearer than z; pixels half covered take the label."""
         y0, x0 = max(top, 0), max(left, 0)
@@ -49,7 +58,8 @@ class Canvas:
         self.labels[here][solid] = LABEL[label]
         self.depth[here][solid] = z
 
-    def polygon(self, points, color, label, z, grain=0.04, sink=0.0, side=0.0, courses=0.0):
+    def polygon(self, points: Sequence[Point], color: np.ndarray, label: str, z: float, grain: float = 0.04,
+                sink: float = 0.0, side: float = 0.0, courses: float = 0.0) -> None:
         """Fill a polygon of (column, row) points, edges smoothed.
 
         `grain` is the strength of its unevenness, `sink` how much darker its lower edge is, `side` how much
@@ -82,7 +92,7 @@ class Canvas:
         cv2.fillPoly(mask, [fixed], 255, cv2.LINE_AA, SHIFT)
         return mask.astype(np.float32) / 255, low
 
-    def shadow(self, x, y, z, wide, tall):
+    def shadow(self, x: float, y: float, z: float, wide: float, tall: float) -> None:
         """Darken the bare ground under the shadow of something that is `wide` and `tall` (in the world's
         unit) and has its foot at (x, y, z)."""
         sun = self.sun.tolist()
@@ -102,15 +112,15 @@ class Canvas:
         part = mask[y0 - low[1]:, x0 - low[0]:][:ground.shape[0], :ground.shape[1]] * bare
         self.image[here] *= (1 - 0.55 * self.sunny * part)[..., None]
 
-    def bar(self, start, end, width, color, label, z):
+    def bar(self, start: Point, end: Point, width: float, color: np.ndarray, label: str, z: float) -> None:
         """A straight beam between two (column, row) points, at least as wide as a label can be read."""
-        start, end = np.asarray(start, float), np.asarray(end, float)
-        along = end - start
+        a, b = np.asarray(start, float), np.asarray(end, float)
+        along = b - a
         length = max(np.hypot(*along), 1e-6)
         side = np.array([-along[1], along[0]]) / length * max(width, self.thin) / 2
-        self.polygon([start + side, end + side, end - side, start - side], color, label, z)
+        self.polygon([a + side, b + side, b - side, a - side], color, label, z)
 
-    def place(self, column, fall):
+    def place(self, column: float, fall: float) -> Optional[tuple[float, float]]:
         """(x, z) at a column of the picture (0..1) and a depth given as fall."""
         z = self.view.depth_of(fall)
         x = (column * self.view.width - self.view.centre) / self.view.focal * z
@@ -122,29 +132,30 @@ class Pen:
 
     Further options are those of Canvas.polygon."""
 
-    def __init__(self, canvas, label, z):
+    def __init__(self, canvas: Canvas, label: str, z: float) -> None:
         self.canvas, self.label, self.z = canvas, label, z
 
-    def project(self, point):
+    def project(self, point: Point) -> tuple[float, float]:
         """World point -> (column, row)."""
         return self.canvas.view.project(point[0], point[1], point[2] if len(point) == 3 else self.z)
 
-    def face(self, points, base, light, **surface):
+    def face(self, points: Sequence[Point], base: str | np.ndarray, light: float, **surface: float) -> None:
         """A face of world points."""
         self.flat([self.project(p) for p in points], base, light, **surface)
 
-    def bar(self, start, end, metres, base, light):
+    def bar(self, start: Point, end: Point, metres: float, base: np.ndarray, light: float) -> None:
         """A beam `metres` thick."""
         color = self.canvas.color(base, light, self.z)
         width = self.canvas.size(metres, self.z)
         self.canvas.bar(self.project(start), self.project(end), width, color, self.label, self.z)
 
-    def flat(self, points, base, light, **surface):
+    def flat(self, points: Sequence[Point], base: str | np.ndarray, light: float, **surface: float) -> None:
         """A face given in pixels."""
         self.canvas.polygon(points, self.canvas.color(base, light, self.z), self.label, self.z, **surface)
 
 
-def draw_stamp(canvas, rng, kind, label, base, x, y, z, metres, wide=1.0):
+def draw_stamp(canvas: Canvas, rng: np.random.Generator, kind: str, label: str, base: np.ndarray, x: float,
+               y: float, z: float, metres: float, wide: float = 1.0) -> None:
     """Draw a stamp of a height in metres with its foot at (x, y, z)."""
     tall = int(round(canvas.size(metres, z)))
     if tall < 4 or tall > 1.2 * canvas.view.height:
@@ -170,13 +181,15 @@ def _sharpened(rng, cover, shade):
     return np.clip(2.5 * (cover - 0.5 + 0.16 * leaves) + 0.5, 0, 1) * (cover > 0.02), shade + 0.10 * leaves
 
 
-def tree(canvas, rng, x, y, z, kind, metres):
+def tree(canvas: Canvas, rng: np.random.Generator, x: float, y: float, z: float, kind: str,
+         metres: float) -> None:
     """A tree of one of the kinds stamps.TREES, with its shadow."""
     canvas.shadow(x, y, z, 0.42 * metres * canvas.view.metre, 0.8 * metres * canvas.view.metre)
     crown(canvas, rng, x, y, z, kind, metres)
 
 
-def crown(canvas, rng, x, y, z, kind, metres):
+def crown(canvas: Canvas, rng: np.random.Generator, x: float, y: float, z: float, kind: str,
+          metres: float) -> None:
     """A tree among others, without a shadow of its own."""
     share = rng.uniform(0, 0.7)
     base = (canvas.palette["foliage"] * (1 - share) + canvas.palette["bloom"] * share) * rng.uniform(0.85,
@@ -186,7 +199,7 @@ def crown(canvas, rng, x, y, z, kind, metres):
     draw_stamp(canvas, rng, kind, "tree", base, x, y, z, metres, rng.uniform(0.85, 1.2))
 
 
-def shrub(canvas, rng, x, y, z):
+def shrub(canvas: Canvas, rng: np.random.Generator, x: float, y: float, z: float) -> None:
     """A bush as wide as it is tall, or wider."""
     share, metres, wide = rng.uniform(0, 0.6), rng.uniform(0.7, 1.8), rng.uniform(1.2, 1.8)
     base = canvas.palette["grass"] * (1 - share) + canvas.palette["bloom"] * share
@@ -194,7 +207,7 @@ def shrub(canvas, rng, x, y, z):
     draw_stamp(canvas, rng, "bush", "plant", base, x, y, z, metres, wide)
 
 
-def stone(canvas, rng, x, y, z):
+def stone(canvas: Canvas, rng: np.random.Generator, x: float, y: float, z: float) -> None:
     """A boulder."""
     metres, wide = rng.uniform(0.5, 2.2), rng.uniform(1.1, 1.7)
     canvas.shadow(x, y, z, wide * 0.8 * metres * canvas.view.metre, 0.4 * metres * canvas.view.metre)

@@ -1,4 +1,6 @@
 """Palettes: the light, the air and the materials of a scene, which decide its colours whatever it shows."""
+from __future__ import annotations
+
 import dataclasses
 
 import numpy as np
@@ -86,7 +88,7 @@ class Palette:
         return self.colors[field]
 
 
-def make_palette(name, rng):
+def make_palette(name: str, rng: np.random.Generator) -> Palette:
     """The palette `name`, its colours a little off those of the table, as no two evenings are the same."""
     text, sun_height, haze, snow, stars, clouds = TABLE[name]
     codes = text.split()
@@ -98,7 +100,7 @@ def make_palette(name, rng):
                    snow, stars, clouds)
 
 
-def grade(image, palette, strength=0.22):
+def grade(image: np.ndarray, palette: Palette, strength: float = 0.22) -> np.ndarray:
     """Draw a picture (float32 RGB) towards the palette's three tones by brightness, as films are toned."""
     luma = np.clip(image @ np.array([0.299, 0.587, 0.114], np.float32), 0, 1)
     steps = np.linspace(0, 1, 256)[:, None]

@@ -1,6 +1,10 @@
 """Compositions: what stands where in a scene, as data, before any pixel is made."""
+from __future__ import annotations
+
 import dataclasses
 import typing
+
+import numpy as np
 
 from ldm.datasets.procedural.terrain import Basin, Cliff, Forest, Layer, Way
 
@@ -70,7 +74,7 @@ def _way(rng, label, width, **options):
                rng.uniform(0.35, 0.75), rng.uniform(0, 6.28), **options)
 
 
-def mountain_lake(rng):
+def mountain_lake(rng: np.random.Generator) -> Plan:
     near, far = rng.uniform(0.62, 0.95), rng.uniform(0.03, 0.07)
     kind = _pick(rng, "lake", "lake", "lake", "water")
     plan = Plan(rng.uniform(0.38, 0.52), rng.uniform(6, 12), "grass", relief=_mountains(rng),
@@ -87,7 +91,7 @@ def mountain_lake(rng):
     return plan
 
 
-def sea_coast(rng):
+def sea_coast(rng: np.random.Generator) -> Plan:
     near = rng.uniform(0.35, 0.75)
     plan = Plan(rng.uniform(0.35, 0.5), rng.uniform(5, 10),
                 _pick(rng, "sand", "sand", "sand", "grass", "rock", "land"),
@@ -104,7 +108,7 @@ def sea_coast(rng):
     return plan
 
 
-def river_valley(rng):
+def river_valley(rng: np.random.Generator) -> Plan:
     plan = Plan(rng.uniform(0.35, 0.5), rng.uniform(6, 12), _pick(rng, "grass", "grass", "land", "field"),
                 relief=_mountains(rng, shape="valley"),
                 ways=[_way(rng, "river", rng.uniform(0.5, 1.2), start=0.02)],
@@ -119,7 +123,7 @@ def river_valley(rng):
     return plan
 
 
-def farmland(rng):
+def farmland(rng: np.random.Generator) -> Plan:
     plan = Plan(rng.uniform(0.32, 0.5), rng.uniform(4, 9), "grass", relief=_hills(rng, 3),
                 fields=(rng.uniform(1.5, 5), 60), ways=[_way(rng, "road", rng.uniform(0.5, 0.9))],
                 forests=[Forest(rng.uniform(0.1, 0.3), 9, 120)], swell=rng.uniform(0.1, 0.3))
@@ -131,7 +135,7 @@ def farmland(rng):
     return plan
 
 
-def village(rng):
+def village(rng: np.random.Generator) -> Plan:
     plan = Plan(rng.uniform(0.36, 0.5), rng.uniform(4, 8), _pick(rng, "grass", "land", "earth"),
                 relief=_mountains(rng, (0.1, 0.25)),
                 ways=[_way(rng, _pick(rng, "path", "road"), rng.uniform(0.5, 0.8))],
@@ -142,7 +146,7 @@ def village(rng):
     return plan
 
 
-def forest_path(rng):
+def forest_path(rng: np.random.Generator) -> Plan:
     plan = Plan(rng.uniform(0.4, 0.55), rng.uniform(2.2, 4), _pick(rng, "grass", "earth", "plant"),
                 ways=[_way(rng, "path", rng.uniform(0.6, 1.1))], forests=[Forest(0.97, 9, 120, 16)],
                 patches=[(_pick(rng, "plant", "earth", "grass"), 0.4, 1.8)], swell=0.1)
@@ -156,7 +160,7 @@ def forest_path(rng):
     return plan
 
 
-def gorge(rng):
+def gorge(rng: np.random.Generator) -> Plan:
     distance = rng.uniform(7, 14)
     column = rng.uniform(0.35, 0.65)
     plan = Plan(rng.uniform(0.45, 0.6), rng.uniform(4, 9), _pick(rng, "grass", "earth", "plant"),
@@ -172,7 +176,7 @@ def gorge(rng):
     return plan
 
 
-def highland(rng):
+def highland(rng: np.random.Generator) -> Plan:
     ground = _pick(rng, "grass", "land", "earth", "rock", "plant")
     plan = Plan(rng.uniform(0.35, 0.5), rng.uniform(5, 12), ground,
                 relief=_mountains(rng, (0.15, 0.32)) + _hills(rng, 3),
@@ -187,7 +191,7 @@ def highland(rng):
     return plan
 
 
-def harbour(rng):
+def harbour(rng: np.random.Generator) -> Plan:
     near = rng.uniform(0.75, 1.05)
     plan = Plan(rng.uniform(0.38, 0.48), rng.uniform(6, 11), _pick(rng, "land", "earth", "grass", "sand"),
                 basins=[Basin(_pick(rng, "sea", "sea", "water"), near, rng.uniform(0.035, 0.06),
@@ -200,7 +204,7 @@ def harbour(rng):
     return plan
 
 
-def bridge_river(rng):
+def bridge_river(rng: np.random.Generator) -> Plan:
     plan = Plan(rng.uniform(0.36, 0.48), rng.uniform(7, 12), _pick(rng, "grass", "earth", "sand"),
                 relief=_pick(rng, _mountains, _hills)(rng), ways=[_way(rng, "river", rng.uniform(1.2, 2.2))],
                 forests=[Forest(rng.uniform(0.4, 0.8), 5, 120)],
@@ -210,7 +214,7 @@ def bridge_river(rng):
     return plan
 
 
-def desert(rng):
+def desert(rng: np.random.Generator) -> Plan:
     plan = Plan(rng.uniform(0.32, 0.48), rng.uniform(4, 9), _pick(rng, "sand", "sand", "land"), "clear",
                 relief=_pick(rng, _hills(rng, 2, (0.02, 0.06)), []) + [
                     Layer("rock", rng.uniform(60, 200), rng.uniform(0.06, 0.2), rng.uniform(1.5, 4), 0.2,
@@ -224,7 +228,7 @@ def desert(rng):
     return plan
 
 
-def terrace(rng):
+def terrace(rng: np.random.Generator) -> Plan:
     """A look-out: a railing or wall before water, a garden, a town on the other shore."""
     kind = _pick(rng, "lake", "sea", "water", "river")
     near = rng.uniform(0.5, 0.7)
@@ -244,7 +248,7 @@ COMPOSITIONS = (mountain_lake, sea_coast, river_valley, farmland, village, fores
                 harbour, bridge_river, desert, terrace)
 
 
-def make_plan(rng):
+def make_plan(rng: np.random.Generator) -> Plan:
     """A composition drawn from COMPOSITIONS with its numbers."""
     plan = _pick(rng, *COMPOSITIONS)(rng)
     if _chance(rng, 0.06):

@@ -1,4 +1,6 @@
 """One scene from two numbers: plan, ground, sky, things, mirror, tone."""
+from __future__ import annotations
+
 import cv2
 import numpy as np
 
@@ -29,12 +31,12 @@ def _generator(seed, index, stream):
     return np.random.default_rng([seed, index, stream])
 
 
-def palette_name(seed, index):
+def palette_name(seed: int, index: int) -> str:
     """Name of the palette of scene (seed, index); drawn apart from what the scene shows."""
     return NAMES[int(_generator(seed, index, 0).integers(len(NAMES)))]
 
 
-def make_scene(seed, index, size=SIZE):
+def make_scene(seed: int, index: int, size: tuple[int, int] = SIZE) -> tuple[np.ndarray, np.ndarray]:
     """Scene `index` of the series `seed`, from these two alone: (image H x W x 3 RGB, labels H x W), uint8.
 
     `size` = (width, height) in pixels; the same composition is drawn at every size, small ones being faster.
@@ -44,7 +46,7 @@ def make_scene(seed, index, size=SIZE):
     rng = _generator(seed, index, 2)
     plan = make_plan(rng)
     view = View(size[0], size[1], plan.horizon, rng.uniform(0.42, 0.58), 1 / plan.metres,
-                focus=plan.cliff and plan.cliff.distance)
+                focus=plan.cliff.distance if plan.cliff else None)
     clouds = palette.clouds or plan.clouds
     sun_place, shown, sun = _place_sun(view, palette, clouds, rng)
     ground = Ground(view, rng).build(plan)

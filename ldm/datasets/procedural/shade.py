@@ -1,9 +1,15 @@
 """What covers the ground, pixel by pixel: its label, its colour in light and haze."""
+from __future__ import annotations
+
+from typing import Any
+
 import cv2
 import numpy as np
 
 from ldm.datasets.procedural import noise
-from ldm.datasets.procedural.terrain import LABEL, smoothstep
+from ldm.datasets.procedural.palette import Palette
+from ldm.datasets.procedural.plan import Plan
+from ldm.datasets.procedural.terrain import LABEL, Surface, View, smoothstep
 
 # label -> (colours of the palette and their shares; strengths of the coarse texture, of the fine texture, of
 # the light on its unevenness, of upright blades)
@@ -28,7 +34,7 @@ SNOWY = {"mountain": 1.0, "rock": 0.45, "tree": 0.35, "hill": 0.7, "earth": 0.5,
          "road": 0.3}                            # how much of the snow that falls stays
 
 
-def label_ground(surface, view, plan, rng):
+def label_ground(surface: Surface, view: View, plan: Plan, rng: np.random.Generator) -> np.ndarray:
     """The label of every pixel of sky, ground and water: height x width uint8."""
     fall = view.nearest / surface.z
     labels = surface.owner.copy()
@@ -51,13 +57,13 @@ def label_ground(surface, view, plan, rng):
     return labels
 
 
-def illuminate(palette, light):
+def illuminate(palette: Palette, light: Any) -> np.ndarray:
     """RGB factor of a surface under `light` 0..1 of the sun's full strength."""
     return palette["ambient"] * np.float32(0.64) + light * (palette["light"] * np.float32(0.93))
 
 
-def haze_share(z, palette):
-    """Share of the air's colour in what is seen at depth z."""
+def haze_share(z: Any, palette: Palette) -> Any:
+    """The share of the air's colour in what is seen at depth z, a number or an array."""
     density, power = np.float32(-palette.haze_density), np.float32(0.8)
     if np.ndim(z) == 0:                          # a depth alone is computed in float64, as a plain number
         return float(1 - np.exp(float(density) * (float(min(z, 500)) / 300) ** float(power)))
@@ -68,8 +74,9 @@ class Textures:
     """Noise at the surface's points: broad, coarse (a few metres), fine (some pixels, fainter far away),
     relief (light and shade of the coarse and the fine one, for a sun at the side `sunny`), upright blades."""
 
-    def __init__(self, surface, view, sunny, rng):
+    def __init__(self, surface: Surface, view: View, sunny: float, rng: np.random.Generator) -> None:
         z = np.minimum(surface.z, 1e4)
+        rows, columns = z.shape
 
         def look(kind, scale, settles, lit=False):
             """`scale` texels a unit near the camera; far away one or two a pixel: more would be noise."""
@@ -81,10 +88,10 @@ class Textures:
         near = np.clip(6 / z, 0.1, 1).astype(np.float32)
         self.broad = np.tanh(look("smooth", 45, 12) * 0.8)
         coarse, place = look("rough", 170, 6, True), rng.uniform(0, noise.SIDE, 2)
-        self.coarse, self.fine = coarse[..., 0], noise.crop("leaves", *z.shape, place) * near
-        relief = 0.75 * coarse[..., 1] + 0.6 * near * noise.crop("leaves", *z.shape, place, True)
+        self.coarse, self.fine = coarse[..., 0], noise.crop("leaves", rows, columns, place) * near
+        relief = 0.75 * coarse[..., 1] + 0.6 * near * noise.crop("leaves", rows, columns, place, True)
         self.relief = np.clip(-sunny * relief, -2.5, 2.5)
-        self.blades = noise.crop("blades", *z.shape, rng.uniform(0, noise.SIDE, 2)) * near
+        self.blades = noise.crop("blades", rows, columns, rng.uniform(0, noise.SIDE, 2)) * near
         self.blades *= np.clip(0.7 + 0.5 * self.coarse, 0.1, 1.6)
 
 
@@ -98,7 +105,8 @@ def _table(palette):
     return color, strengths
 
 
-def paint_ground(image, labels, surface, view, palette, glow, sun, plan, rng):
+def paint_ground(image: np.ndarray, labels: np.ndarray, surface: Surface, view: View, palette: Palette,
+                 glow: np.ndarray, sun: np.ndarray, plan: Plan, rng: np.random.Generator) -> None:
     """Colour all under the sky in `image` (float32 RGB, in place); water gets its own colour only."""
     top = int(np.argmin(surface.sky.all(axis=1)))                 # nothing but sky over this row
     image, labels, surface, glow = image[top:], labels[top:], surface.below(top), glow[top:]

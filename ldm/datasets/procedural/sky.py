@@ -1,9 +1,12 @@
 """The sky: a gradient, the sun or moon with its glow, clouds on a plane overhead, stars."""
+from __future__ import annotations
+
 import cv2
 import numpy as np
 
 from ldm.datasets.procedural import noise
-from ldm.datasets.procedural.terrain import smoothstep
+from ldm.datasets.procedural.palette import Palette
+from ldm.datasets.procedural.terrain import View, smoothstep
 
 # kind -> (noise, share of the sky that is covered (a shift of unit noise), stretch along the horizon,
 # softness of the edges, strength of light and shade)
@@ -31,7 +34,8 @@ def _clouds(view, kind, sun_place, rows_seen, rng):
     return cover.astype(np.float32), cv2.GaussianBlur(bright.astype(np.float32), (0, 0), 1.2)
 
 
-def paint_sky(view, palette, sun_place, shown, kind, rows_seen, rng):
+def paint_sky(view: View, palette: Palette, sun_place: tuple[float, float], shown: bool, kind: str,
+              rows_seen: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Sky of the picture, height x width x 3 float32 (zero from row `rows_seen` down), with the glow map
     height x width that lights the haze. `sun_place` is (column, row) in pixels, `shown` whether
     its disc is seen."""

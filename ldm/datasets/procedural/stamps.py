@@ -1,4 +1,6 @@
 """Stamps of trees, bushes and stones: cover and brightness, made once, lit from the upper left."""
+from __future__ import annotations
+
 import functools
 
 import cv2
@@ -189,7 +191,7 @@ MAKERS = dict(zip(KINDS, (_conifer, _broad, _poplar, _pine, _birch, _bush, _ston
 
 
 @functools.lru_cache(maxsize=None)
-def stamps(kind):
+def stamps(kind: str) -> list[list[tuple[np.ndarray, np.ndarray]]]:
     """COUNT stamps of a kind, the same in every process: each a list of (cover, brightness) pairs of float32
     arrays, one pair for each of SIDES, to resize from the nearest. A tree's foot is the middle of the lower
     edge."""

@@ -1,7 +1,11 @@
 """What people build: polygons in the world, projected and drawn far faces first."""
+from __future__ import annotations
+
+from typing import Callable
+
 import numpy as np
 
-from ldm.datasets.procedural.objects import Pen
+from ldm.datasets.procedural.objects import Canvas, Pen
 
 
 def _box(pen, x, y, wide, tall, deep, base, courses=0.0):
@@ -59,7 +63,7 @@ def _lit(canvas, rng):
     return canvas.palette.stars > 0 and rng.random() < 0.8
 
 
-def house(canvas, rng, x, y, z):
+def house(canvas: Canvas, rng: np.random.Generator, x: float, y: float, z: float) -> None:
     """A cottage with a pitched roof, a door and a chimney."""
     m, pen = canvas.view.metre, Pen(canvas, "house", z)
     wide, tall, deep = rng.uniform(8, 12) * m, rng.uniform(3.5, 5.5) * m, rng.uniform(6, 9) * m
@@ -110,7 +114,7 @@ def _gable_to_front(pen, x, left, right, top, roof, over, deep, tint, tiles):
         pen.bar((end, eaves), (x, ridge), 0.5, "roof", 0.5)
 
 
-def building(canvas, rng, x, y, z):
+def building(canvas: Canvas, rng: np.random.Generator, x: float, y: float, z: float) -> None:
     """A block of flats or offices, flat-topped, some with a smaller storey on top."""
     m, pen = canvas.view.metre, Pen(canvas, "building", z)
     far = max(1.0, 18 / canvas.size(18, z))                      # a town beyond the water stays visible
@@ -128,7 +132,7 @@ def building(canvas, rng, x, y, z):
     pen.bar((left, roof), (right, roof), 0.9 * far, tint, 1.0)
 
 
-def tower(canvas, rng, x, y, z):
+def tower(canvas: Canvas, rng: np.random.Generator, x: float, y: float, z: float) -> None:
     """A church: nave, tower and spire."""
     m, pen = canvas.view.metre, Pen(canvas, "building", z)
     tint = canvas.palette["wall"] * rng.uniform(0.95, 1.08)
@@ -161,21 +165,24 @@ def _rails(canvas, ground, label, stations, heights, thick, base, tall):
         Pen(canvas, label, z * 0.97).bar((x, y - 0.05 * m, z), (x, y + tall * m, z), thick * 1.3, base, 0.5)
 
 
-def fence(canvas, rng, x, z, ground):
+def fence(canvas: Canvas, rng: np.random.Generator, x: float, z: float,
+          ground: Callable[[float, float], float]) -> None:
     """A wooden fence of two rails; `ground` gives the height at (x, z)."""
     stations = _stations(canvas.view, rng, x, z, rng.uniform(0.5, 1.1) * canvas.view.width, 2.2)
     base = canvas.palette["roof"] * 0.5 + canvas.palette["wall"] * 0.5
     _rails(canvas, ground, "fence", stations, (0.55, 1.15), 0.22, base, 1.45)
 
 
-def railing(canvas, rng, x, z, ground):
+def railing(canvas: Canvas, rng: np.random.Generator, x: float, z: float,
+            ground: Callable[[float, float], float]) -> None:
     """An iron or white railing across the whole picture."""
     stations = _stations(canvas.view, rng, 0, z, 2.2 * canvas.view.focal, 0.9)
     base = canvas.palette["wall"] if rng.random() < 0.5 else canvas.palette["dark"] + 0.08
     _rails(canvas, ground, "railing", stations, (0.2, 0.65, 1.15), 0.12, base, 1.2)
 
 
-def wall(canvas, rng, x, z, ground):
+def wall(canvas: Canvas, rng: np.random.Generator, x: float, z: float,
+         ground: Callable[[float, float], float]) -> None:
     """A wall of stone with a coping; every stretch of it follows the ground."""
     m = canvas.view.metre
     tall = rng.uniform(1.0, 1.7) * m
@@ -190,7 +197,7 @@ def wall(canvas, rng, x, z, ground):
         pen.bar(front[1], front[2], 0.2, base, 1.0)
 
 
-def pier(canvas, rng, x, y, z):
+def pier(canvas: Canvas, rng: np.random.Generator, x: float, y: float, z: float) -> None:
     """A deck on posts that runs from the near shore out over the water."""
     m = canvas.view.metre
     half, high = rng.uniform(1.25, 2.0) * m, 0.75 * m
@@ -210,7 +217,7 @@ def pier(canvas, rng, x, y, z):
         pen.bar((nx - half, high * 0.8, near), (nx + half, high * 0.8, near), 0.3, base, 0.35)
 
 
-def bridge(canvas, rng, x, z, width):
+def bridge(canvas: Canvas, rng: np.random.Generator, x: float, z: float, width: float) -> None:
     """One to three arches of stone across a river at depth z; x is its middle, `width` the river's."""
     m, pen = canvas.view.metre, Pen(canvas, "bridge", z * 0.98)
     half = width / 2 * 1.25 + 5 * m

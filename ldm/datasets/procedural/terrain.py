@@ -3,7 +3,10 @@
 The unit of length is the camera's height over the water, so that rows below the horizon and depths depend on
 each other alone: row = horizon + focal / depth. `View.metre` is the length of a metre in it.
 """
+from __future__ import annotations
+
 import dataclasses
+from typing import Any, Optional
 
 import cv2
 import numpy as np
@@ -16,7 +19,7 @@ FAR = 420.0                                      # the last depth of the map
 NEAR_SLICES, FAR_SLICES, FOCUS_SLICES = 130, 190, 70
 
 
-def smoothstep(x, low=0.0, high=1.0):
+def smoothstep(x: np.ndarray, low: float = 0.0, high: float = 1.0) -> np.ndarray:
     """0 below `low`, 1 above `high`, smooth in between."""
     t = np.clip((x - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
@@ -27,7 +30,8 @@ class View:
 
     `focus` is a depth around which the map needs more slices: that of a cliff."""
 
-    def __init__(self, width, height, horizon, centre, metre, focus=None):
+    def __init__(self, width: int, height: int, horizon: float, centre: float, metre: float,
+                 focus: Optional[float] = None) -> None:
         self.width, self.height = width, height
         self.focal = 0.82 * width
         self.horizon, self.centre = horizon * height, centre * width
@@ -36,15 +40,15 @@ class View:
         last_row = 10 * height / 384
         near = self.focal / np.linspace((height - self.horizon) * 1.6, last_row, NEAR_SLICES)
         far = np.geomspace(near[-1], FAR, FAR_SLICES + 1)[1:]
-        extra = np.linspace(0.85 * focus, 1.45 * focus, FOCUS_SLICES) if focus else []
+        extra = np.linspace(0.85 * focus, 1.45 * focus, FOCUS_SLICES) if focus else np.zeros(0)
         self.depths = np.sort(np.concatenate([near, far, extra])).astype(np.float32)
         self.slopes = (np.arange(width, dtype=np.float32) + 0.5 - self.centre) / self.focal      # x / z
 
-    def project(self, x, y, z):
+    def project(self, x: Any, y: Any, z: Any) -> tuple[Any, Any]:
         """World point(s) -> (column, row)."""
         return self.centre + self.focal * x / z, self.horizon + self.focal * (1 - y) / z
 
-    def depth_of(self, fall):
+    def depth_of(self, fall: Any) -> Any:
         """Depth of flat ground at `fall`: 0 is the horizon, 1 the lower edge of the picture."""
         return self.nearest / fall
 
@@ -83,7 +87,7 @@ class Way:
     start: float = 0.0                           # fall where it begins, far away
     stop: float = 9.0                            # fall where it ends, near
 
-    def centre(self, view, depth):
+    def centre(self, view: View, depth: Any) -> Any:
         """x of the middle line at `depth`."""
         fall = view.nearest / depth
         swing = self.bend * np.sin(2 * np.pi * self.waves * np.log(fall + 0.02) + self.phase)
@@ -113,7 +117,7 @@ class Forest:
 class Ground:
     """Heights and what they are made of over the map (depth x column); see `build`."""
 
-    def __init__(self, view, rng):
+    def __init__(self, view: View, rng: np.random.Generator) -> None:
         self.view, self.rng = view, rng
         self.z = view.depths[:, None]
         self.x = view.slopes[None, :] * self.z
@@ -126,15 +130,15 @@ class Ground:
         self.forest = np.zeros(shape, np.float32)
         self.height = np.zeros(shape, np.float32)
 
-    def noise(self, kind, u, v):
+    def noise(self, kind: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         return noise.sample(kind, u, v, self.rng.uniform(0, noise.SIDE, 2))
 
-    def patch_noise(self, bumps):
+    def patch_noise(self, bumps: float) -> np.ndarray:
         """Noise whose patches look equally large near and far: `bumps` in a picture's width."""
         scale = 256 * bumps
         return self.noise("smooth", self.column * scale, self.log_z * (0.55 * scale))
 
-    def build(self, plan):
+    def build(self, plan: Any) -> Ground:
         """Lay out water, relief, woods and cliff of a plan."""
         self.base, self.patches = LABEL[plan.ground], []         # (label, field that is positive there)
         self.owner[:] = self.base
@@ -259,7 +263,7 @@ class Surface:
     owner: np.ndarray                            # label of the bare ground
     water_label: np.ndarray
 
-    def below(self, row):
+    def below(self, row: int) -> Surface:
         """The same from `row` down, as views."""
         return Surface(**{name: field[row:] for name, field in vars(self).items()})
 
@@ -275,7 +279,7 @@ def _sunlight(height, view, sun):
     return np.maximum(cosine, 0).astype(np.float32)
 
 
-def render(ground, sun):
+def render(ground: Ground, sun: np.ndarray) -> Surface:
     """The surface that `ground` shows; `sun` is the unit vector towards the sun (right, up, away)."""
     view = ground.view
     rows, columns = view.height, view.width

@@ -1,9 +1,14 @@
 """Water: the mirror image of what stands over it, waves, the light of the sun on them, and surf."""
+from __future__ import annotations
+
+from typing import Optional
+
 import cv2
 import numpy as np
 
 from ldm.datasets.procedural import noise
-from ldm.datasets.procedural.terrain import LABEL, smoothstep
+from ldm.datasets.procedural.palette import Palette
+from ldm.datasets.procedural.terrain import LABEL, Surface, View, smoothstep
 
 WATERS = tuple(LABEL[name] for name in ("water", "sea", "river", "lake"))
 ROUGHNESS = {"sea": 1.0, "river": 0.55, "water": 0.35, "lake": 0.35}
@@ -44,7 +49,9 @@ def _waves(surface, z, rng):
     return 0.75 * swell + 0.75 * ripple, 0.75 * swell - 0.6 * ripple
 
 
-def paint_water(image, labels, surface, depth_drawn, backdrop, view, palette, sun_place, rng):
+def paint_water(image: np.ndarray, labels: np.ndarray, surface: Surface, depth_drawn: np.ndarray,
+                backdrop: np.ndarray, view: View, palette: Palette, sun_place: Optional[tuple[float, float]],
+                rng: np.random.Generator) -> None:
     """Give every water pixel its mirror image, body colour, waves, the sun's path and surf, in place.
 
     `depth_drawn` is the depth of what each pixel shows, things too; `backdrop` the upper rows of the picture
