@@ -56,7 +56,8 @@ def resolved(path):
     try:
         return Path(path).resolve()
     except (OSError, RuntimeError, ValueError) as e:        # RuntimeError: links in a circle, up to 3.12
-        raise UserError(path, f"cannot be used ({getattr(e, 'strerror', None) or e})", "give another path")
+        raise UserError(path, f"cannot be used ({getattr(e, 'strerror', None) or e})",
+                        "give another path") from e
 
 
 def _same_file(one, other):
@@ -148,11 +149,11 @@ class Halving:
         while batch:
             part, steps = batch[:self.size], []
             try:
-                results = self.make(part, on_step=lambda n: (steps.append(n), on_step(n)))
+                results = self.make(part, on_step=lambda n, steps=steps: (steps.append(n), on_step(n)))
             except MemoryError as e:
                 if len(part) == 1:
                     raise UserError(part[0].mask, "does not fit into the device's memory",
-                                    "a GPU of more memory is needed, or --precision fp16 or bf16")
+                                    "a GPU of more memory is needed, or --precision fp16 or bf16") from e
                 on_step(-sum(steps))                    # they are run again
                 self.size = len(part) // 2
                 log.warning("%s do not fit into the device's memory; trying %d", e, self.size)

@@ -131,7 +131,8 @@ class Refinement:
                             for x, y in zip(pictures, references)]
             noise = ImageNoise(batch.seeds, batch.names, k)
             z = begin = self.start(pictures, r, noise)                          # Eq. 1
-            for index, (z, clean) in enumerate(self.denoise(begin, r, modulations, noise), 1):  # Eq. 5
+            steps = self.denoise(begin, r, modulations, noise)                  # Eq. 5
+            for index, (z, clean) in enumerate(steps, 1):       # noqa: B007 (the last z is used below)
                 step = Progress(k + 1, len(self.rounds), index, r.start, clean)
                 if step.index < step.count or step.round < step.rounds:
                     yield step

@@ -128,7 +128,7 @@ class _Download:
                 if self.size() >= most + STEP:
                     failed, most = 0, self.size()
                 if failed == len(PAUSES):
-                    raise Refused(f"{e} ({failed + 1} attempts)")
+                    raise Refused(f"{e} ({failed + 1} attempts)") from e
                 time.sleep(PAUSES[failed])
                 failed += 1
 
