@@ -2,6 +2,7 @@
 import errno
 import hashlib
 import itertools
+import json
 import os
 import shutil
 import subprocess
@@ -242,3 +243,108 @@ def test_two_first_starts_at_once_make_one_copy(site):
     (out, _), (mine, _) = second.communicate(), first.communicate()
     assert first.returncode == second.returncode == 0 and "copying" not in out
     assert mine.splitlines()[-1] == out.strip() == str(jittor_copy.choose(NEW, make=False).folder)
+
+
+# ---- where Jittor's own start-up looks ---------------------------------------------------------------------
+
+LOOK = """
+import sys
+sys.path.insert(0, {root!r})
+from ldm.platform import jittor_copy, runtime
+runtime.prepare()
+with jittor_copy.environment(jittor_copy.home_variables()):
+    import jittor_utils
+print(jittor_utils.home())
+print(jittor_utils.cache_path)
+"""
+
+
+def look(**variables):
+    """The home and the folder that the installed jittor_utils chooses for a process with these variables."""
+    with_our_names = {**os.environ, "nvcc_path": "", **variables}
+    with_our_names.pop("cache_name", None)
+    done = subprocess.run([sys.executable, "-c", LOOK.format(root=str(ROOT))], capture_output=True, text=True,
+                          env=with_our_names, check=True)
+    return done.stdout.splitlines()[-2:]
+
+
+@pytest.mark.parametrize("mpi", [{}, {"OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_LOCAL_RANK": "0"}])
+@pytest.mark.parametrize("saved", [None, "elsewhere"])
+@pytest.mark.parametrize("wanted", ["mine", "."])
+def test_a_jittor_home_is_not_saved_for_later_starts(tmp_path, mpi, saved, wanted):
+    if mpi and not shutil.which("mpicc"):
+        pytest.skip("no MPI")
+    config = tmp_path / ".cache/jittor/config.json"
+    if saved:
+        config.parent.mkdir(parents=True)
+        config.write_text(json.dumps({"JITTOR_HOME": str(tmp_path / saved)}))
+    before = config.exists() and config.read_bytes()
+    home, _ = look(HOME=str(tmp_path), JITTOR_HOME=str(tmp_path / wanted), **mpi)
+    assert home == str(tmp_path / wanted)
+    assert (config.exists() and config.read_bytes()) == before
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_saved_jittor_home_counts(tmp_path):
+    config = tmp_path / ".cache/jittor/config.json"
+    config.parent.mkdir(parents=True)
+    config.write_text(json.dumps({"JITTOR_HOME": str(tmp_path / "elsewhere")}))
+    variables = {"HOME": str(tmp_path)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("JITTOR_HOME", raising=False)
+        assert look(**variables)[0] == str(tmp_path / "elsewhere")
+
+
+def test_another_git_branch_compiles_nothing_anew(tmp_path):
+    """Jittor is installed inside a clone, as in its .venv; by itself it takes the branch into its path."""
+    clone = tmp_path / "clone"
+    shutil.copytree(jittor_copy.installed() / "jittor_utils", clone / "jittor_utils")
+    (clone / "jittor").mkdir()
+    shutil.copy(jittor_copy.installed() / "jittor/__init__.py", clone / "jittor")
+
+    def git(*arguments):
+        subprocess.run(["git", "-C", clone, "-c", "user.name=a", "-c", "user.email=a@b", *arguments],
+                       check=True, capture_output=True)
+
+    git("init", "-b", "first")
+    git("commit", "--allow-empty", "-m", "a")
+    variables = {"HOME": str(tmp_path), "JITTOR_HOME": str(tmp_path / "home"), "PYTHONPATH": str(clone)}
+    before = look(**variables)
+    assert str(tmp_path / "home") in before[1] and "first" not in before[1]
+    git("checkout", "-b", "second")
+    assert look(**variables) == before
+
+
+# ---- the real Jittor ---------------------------------------------------------------------------------------
+
+COUNT = """
+import json, os, sys
+sys.path.insert(0, {root!r})
+from ldm.platform import jittor_copy
+from ldm.platform.patch import Facts
+root, opened = str(jittor_copy.installed()) + "/jittor", {{}}
+def note(event, arguments):
+    if event == "open" and str(arguments[0]).startswith(root):
+        opened[str(arguments[0])] = opened.get(str(arguments[0]), 0) + 1
+sys.addaudithook(note)
+folder = jittor_copy.choose(Facts((3, 13, 0), (2, 5, 0))).folder
+print(json.dumps([str(folder), max(opened.values(), default=0), len(opened)]))
+"""
+
+
+def test_a_copy_of_the_real_jittor_costs_little_and_differs_in_the_patched_files_alone(tmp_path):
+    """Half a second: each installed file is read to hash it and to copy it, and never again. (A patched one
+    is also read to patch it, the version to know it.)"""
+    def first_start():
+        done = subprocess.run([sys.executable, "-c", COUNT.format(root=str(ROOT))], capture_output=True,
+                              text=True, check=True, env={**os.environ, "JITTOR_HOME": str(tmp_path)})
+        return json.loads(done.stdout)
+
+    folder, most, count = first_start()
+    root, copied = jittor_copy.installed(), [p for p in Path(folder).rglob("*") if p.is_file()]
+    assert most <= 4 and count > 500
+    assert sum(path.stat().st_size for path in copied) < 15e6
+    different = {str(name) for path in copied if (name := path.relative_to(folder)).name != "copy.json"
+                 and path.read_bytes() != (root / name).read_bytes()}
+    assert different == {patch.path for patch in chosen(NEW)}
+    assert first_start() == [folder, 1, 1]               # the version

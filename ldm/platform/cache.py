@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Iterator
 
 from ldm.errors import UserError
-from ldm.files import open_beside
+from ldm.files import open_beside, replacing
 
 REMEDY = "set JITTOR_HOME to a folder of yours with 1 GB free: Jittor compiles there"
 
@@ -48,6 +48,16 @@ def writing_cache() -> Iterator[None]:
         yield
     except OSError as e:
         raise UserError(cache_folder(), f"cannot be written ({e.strerror or e})", REMEDY) from e
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a record of ours into the cache, whole or not at all. UserError where that is not possible."""
+    try:
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(value))
+    except UserError as e:
+        reason = getattr(e.__cause__, "strerror", None) or e
+        raise UserError(cache_folder(), f"cannot be written ({reason})", REMEDY) from e
 
 
 def check_cache() -> None:

@@ -21,9 +21,7 @@ from pathlib import Path
 from typing import Iterator, Sequence
 
 from ldm.errors import UserError
-from ldm.files import replacing
-from ldm.platform.cache import alone, cache_home, own_folder, writing_cache
-from ldm.platform.compilers import in_mpi_run
+from ldm.platform.cache import alone, cache_home, own_folder, write_json, writing_cache
 from ldm.platform.cuda import in_place
 from ldm.platform.patch import VERSION, Facts, Patch
 from ldm.platform.patches import chosen, needed
@@ -108,10 +106,7 @@ def _content(root: Path) -> str:
         return known["content"]
     content = _digest({name: hashlib.sha256((root / name).read_bytes()).hexdigest()
                        for name in _listing(root)})
-    with writing_cache():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(kept) as temporary:
-        temporary.write_text(json.dumps({"root": str(root), "listing": listing, "content": content}))
+    write_json(kept, {"root": str(root), "listing": listing, "content": content})
     return content
 
 
@@ -199,14 +194,9 @@ def choose(facts: Facts, make: bool = True) -> Choice:
 
 
 def _variables(choice: Choice) -> dict[str, str]:
-    """The environment in which Python finds the chosen Jittor, and which keeps it from writing elsewhere than
-    into the cache."""
+    """The environment in which Python finds the chosen Jittor, and writes nothing where it is installed."""
     path = os.environ.get("PYTHONPATH")
     found = {"PYTHONPATH": os.pathsep.join([str(choice.folder), *([path] if path else [])])}
-    home = cache_home()
-    if home != Path.home() and not in_mpi_run():             # Open MPI reads files below HOME
-        # Jittor would save a JITTOR_HOME in ~/.cache/jittor, for all later starts, or end where it cannot.
-        found.update(HOME=str(home), JITTOR_HOME=str(home))
     if choice.patches:
         return found
     if os.path.exists(importlib.util.cache_from_source(str(choice.folder / "jittor/__init__.py"))):
@@ -214,25 +204,46 @@ def _variables(choice: Choice) -> dict[str, str]:
     return {**found, "PYTHONPYCACHEPREFIX": str(own_folder() / "bytecode")}      # uv installs none
 
 
+def home_variables() -> dict[str, str]:
+    """The environment in which jittor_utils takes its folder from `cache_home` and saves that nowhere.
+
+    It would write a JITTOR_HOME into ~/.cache/jittor/config.json, for all later starts, or end where it
+    cannot. So it gets a home of its own, where that choice is saved already.
+    """
+    chosen_home, home = str(cache_home()), own_folder() / "home"
+    saved = home / ".cache/jittor/config.json"
+    if _read_json(saved).get("JITTOR_HOME") != chosen_home:
+        write_json(saved, {"JITTOR_HOME": chosen_home})
+    return {"HOME": str(home), "JITTOR_HOME": chosen_home}
+
+
 @contextlib.contextmanager
-def importable(choice: Choice) -> Iterator[dict[str, str]]:
-    """Inside, `import jittor` finds the chosen one, here and in child processes. -> variables for those."""
-    variables = _variables(choice)
+def environment(variables: dict[str, str]) -> Iterator[None]:
+    """Inside, os.environ has these variables too."""
     before = {name: os.environ.get(name) for name in variables}
-    prefix, still = sys.pycache_prefix, sys.dont_write_bytecode
-    sys.path.insert(0, str(choice.folder))
     os.environ.update(variables)
-    sys.dont_write_bytecode = still or "PYTHONDONTWRITEBYTECODE" in variables
-    sys.pycache_prefix = variables.get("PYTHONPYCACHEPREFIX", prefix)
     try:
-        with warnings.catch_warnings():                      # of Jittor's strings, from Python 3.12 on
-            warnings.simplefilter("ignore", SyntaxWarning)
-            yield variables
+        yield
     finally:
-        sys.path.remove(str(choice.folder))
-        sys.pycache_prefix, sys.dont_write_bytecode = prefix, still
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextlib.contextmanager
+def importable(choice: Choice) -> Iterator[dict[str, str]]:
+    """Inside, `import jittor` finds the chosen one, here and in child processes. -> variables for those."""
+    variables = _variables(choice)
+    prefix, still = sys.pycache_prefix, sys.dont_write_bytecode
+    sys.path.insert(0, str(choice.folder))
+    sys.dont_write_bytecode = still or "PYTHONDONTWRITEBYTECODE" in variables
+    sys.pycache_prefix = variables.get("PYTHONPYCACHEPREFIX", prefix)
+    try:
+        with environment(variables), warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)       # of Jittor's strings, from Python 3.12 on
+            yield variables
+    finally:
+        sys.path.remove(str(choice.folder))
+        sys.pycache_prefix, sys.dont_write_bytecode = prefix, still

@@ -10,6 +10,7 @@ import atexit
 import fcntl
 import functools
 import hashlib
+import importlib
 import importlib.metadata
 import json
 import os
@@ -25,7 +26,7 @@ from typing import Callable
 
 from ldm.errors import UserError
 from ldm.platform import cuda, damage, jittor_copy, onednn
-from ldm.platform.cache import REMEDY, alone, cache_folder, check_cache, own_folder, writing_cache
+from ldm.platform.cache import REMEDY, alone, cache_folder, check_cache, own_folder, write_json, writing_cache
 from ldm.platform.compilers import (
     check_compilers,
     check_libstdcxx,
@@ -206,7 +207,8 @@ class _Import:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_", "PMIX_"))}
         with jittor_copy.importable(choice) as more:
             self._child = subprocess.Popen(
-                [sys.executable, "-u", "-c", PROBE], env={**environment, **more, "log_silent": "0"},
+                [sys.executable, "-u", "-c", PROBE],
+                env={**environment, **more, **jittor_copy.home_variables(), "log_silent": "0"},
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         self.said = ""
         self._follow(notice)
@@ -266,9 +268,7 @@ def compile_core(again: bool = False) -> None:
         for _ in range(4):
             child = _Import(choice, notice)
             if child.ready:
-                with writing_cache():
-                    _stamp("core").write_text(json.dumps(
-                        {"folder": str(child.compiles), "cores": _cores(child.compiles)}))
+                write_json(_stamp("core"), {"folder": str(child.compiles), "cores": _cores(child.compiles)})
                 return
             if not repaired and _repair(child):
                 repaired, notice.text = True, None
@@ -408,6 +408,8 @@ def load() -> ModuleType:
     try:
         _check_operators()
         with jittor_copy.importable(choice):
+            with jittor_copy.environment(jittor_copy.home_variables()):
+                importlib.import_module("jittor_utils")      # it alone asks where the cache is
             import jittor
     except SystemExit:                           # "please rerun your command": Jittor rebuilt a part of it
         _restart()

@@ -36,12 +36,12 @@ ALONE = {name: {"STAND_IN_MEMORY": str(4 * 2 ** 30)}
 DEVICES = {"none": (0, "a convolution on CPU"), "old": (2, "NVIDIA driver: supports CUDA up to 10.2")}
 
 
-def parse():
+def parse(argv):
     parser = cli.Parser(description=__doc__)
     parser.add_argument("--arch", type=int, default=90, help="compute capability without its point")
     parser.add_argument("--work", nargs="+", choices=NAMES, default=list(NAMES), help="what to run")
     parser.add_argument("--child", action="store_true", help="run here and now, over a stand-in preloaded")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def kernels(folder):
@@ -109,8 +109,8 @@ def check_device(kind, environment):
     return int(not good)
 
 
-def main():
-    args = parse()
+def main(argv=None):
+    args = parse(argv)
     return run_here(args.work) if args.child else run_children(args.work, args.arch)
 
 
