@@ -46,6 +46,7 @@ class Painter:
     def warm_up(self, mask: str, style: str) -> None:
         """Make a picture of a sample twice: the second time nothing is compiled or loaded."""
         self.pipeline(mask, style, fit="crop")
+        _ = self.pipeline.colors                # fitted now, not at the first preview
         started = time.monotonic()
         self.pipeline(mask, style, fit="crop")
         self.measured = [presets.plain(self.pipeline.settings), time.monotonic() - started]
