@@ -12,7 +12,11 @@ install_open_mpi() {                            # for the tests of several proce
 
 # Only a CI machine is given a system package unasked.
 [ "${CI:-}" = true ] && [ "$EUID" = 0 ] && command -v apt-get >/dev/null && install_open_mpi
-find_environment pytest safetensors ruff mypy
+wanted=(pytest safetensors ruff mypy)
+# The page's packages are for its own tests, which say why they are skipped without them.
+(find_environment "${wanted[@]}" starlette uvicorn) && wanted+=(starlette uvicorn) ||
+    printf 'Without starlette and uvicorn the tests of the page are skipped.\n' >&2
+find_environment "${wanted[@]}"
 cd "$root" || exit 2
 "$python" -m ruff check . && "$python" -m mypy || exit
 "$python" tools/doctor.py </dev/null || exit

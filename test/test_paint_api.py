@@ -17,7 +17,11 @@ import paint_standin  # noqa: E402
 from paint_client import RAMP, SIZE, InThread, error, png  # noqa: E402
 
 from ldm import images, labels  # noqa: E402
-from ldm.paint import uploads  # noqa: E402
+from ldm.mask_colors import voc  # noqa: E402
+
+# As SPADE draws: class 0 is red, class 1 green, class 19 is (0, 64, 128).
+VOC = np.array([voc(label + 1) for label in range(29)], np.uint8)
+assert VOC[[0, 1, 19]].tolist() == [[128, 0, 0], [0, 128, 0], [0, 64, 128]]
 
 
 @pytest.fixture(scope="module")
@@ -106,23 +110,13 @@ def test_wrong_ids_are_refused(api, data, size, word):
 
 @pytest.mark.parametrize(
     "picture",
-    [RAMP, labels.colorize(RAMP), np.array([uploads.voc_color(i) for i in range(29)], np.uint8)[RAMP]],
-    ids=["grey", "our colours", "VOC's colours"],
+    [RAMP, labels.colorize(RAMP), VOC[RAMP], np.dstack([labels.colorize(RAMP), np.full_like(RAMP, 255)])],
+    ids=["grey", "our colours", "SPADE's colours", "opaque"],
 )
 def test_a_file_of_each_kind_gives_its_classes(api, picture):
     reply = api.post("/api/masks", png(picture))
     assert reply.status == 201, reply.body
     assert api.get(f"/api/masks/{reply.json['id']}.bin").body == RAMP.tobytes()
-
-
-def test_voc_colors_are_those_of_the_standard():
-    assert [uploads.voc_color(i) for i in (1, 2, 8, 15, 20)] == [
-        (128, 0, 0),
-        (0, 128, 0),
-        (64, 0, 0),
-        (192, 128, 128),
-        (0, 64, 128),
-    ]
 
 
 def test_a_palette_of_other_colors_gives_its_indices_and_a_warning(api):
@@ -188,6 +182,11 @@ def test_lossy_and_damaged_masks_are_refused_by_their_name(api):
         422,
     )
     assert told["what"] == "lake 湖.jpg" and "JPEG" in told["is"]
+    color = png(labels.colorize(RAMP), format="JPEG")
+    for query in ("", "?colors=%7B%221,2,3%22:4%7D"):
+        assert "JPEG" in error(api.post(f"/api/masks{query}", color, "image/jpeg"), 422)["is"]
+    clear = png(np.dstack([labels.colorize(RAMP), np.full_like(RAMP, 254)]))
+    assert "transparent" in error(api.post("/api/masks", clear), 422)["is"]
     for data in (b"", b"<svg onload='alert(1)'/>", png(RAMP)[:200]):
         assert "image" in error(api.post("/api/masks", data), 422)["is"]
     assert (

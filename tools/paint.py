@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """A page in the browser: paint a mask, choose a style, and a landscape appears."""
 import asyncio
+import os
 import re
 import secrets
 import sys
@@ -11,8 +12,9 @@ from pathlib import Path
 import cli
 
 from ldm import files
-from ldm.inference import job
+from ldm.inference import job, workers
 from ldm.platform import runtime
+from ldm.platform.devices import visible_devices
 
 try:
     from ldm.paint import process, server
@@ -52,6 +54,12 @@ def parse(argv):
     return args
 
 
+def has_screen():
+    """Is there a screen for a browser? Without one, a browser of text would take the terminal."""
+    named = ("DISPLAY", "WAYLAND_DISPLAY", "WSL_DISTRO_NAME", "BROWSER")
+    return sys.platform != "linux" or any(os.environ.get(name) for name in named)
+
+
 def main(argv=None, command=process.WORKER):
     args = parse(argv)
     options = server.Options(args.model, ROOT / "data/samples", args.host, args.port,
@@ -62,12 +70,14 @@ def main(argv=None, command=process.WORKER):
         print(f"port {options.port} is taken; using {port}", file=sys.stderr)
     address = server.address(options, port)
 
+    environments = workers.devices(len(visible_devices())) if runtime.on_gpu() else ({},)
+
     def ready():
         print(address, flush=True)
-        if not args.no_browser:
+        if not args.no_browser and has_screen():
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
-    asyncio.run(server.serve(options, sock, ready, command))
+    asyncio.run(server.serve(options, sock, ready, command, environments))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 from PIL import Image
 
-from ldm import images, label_maps
+from ldm import images, label_maps, mask_colors
 from ldm.decoding import Decoded, decode_file, to_rgb
 from ldm.labels import NUM_CLASSES
 from ldm.paint import limits
@@ -59,7 +59,9 @@ def classes(decoded: Decoded, name: str,
             assigned: dict[tuple[int, int, int], int]) -> tuple[np.ndarray, list[str]]:
     """A label map's ids, H x W uint8, and what its user should know."""
     image = decoded.image
-    if assigned or image.mode == "RGB" and ";16" not in decoded.raw:
+    lossy = decoded.format not in label_maps.LOSSLESS or decoded.compression in label_maps.LOSSY_TIFF
+    colored = image.mode in (("RGB", "RGBA", "P", "L") if assigned else ("RGB", "RGBA"))
+    if colored and not lossy and ";16" not in decoded.raw and is_opaque(image):
         return by_colors(image.convert("RGB"), name, assigned), []
     warnings = []
     if image.mode == "P":
@@ -70,8 +72,12 @@ def classes(decoded: Decoded, name: str,
     return label_maps.classes(decoded, name), warnings
 
 
+def is_opaque(image: Image.Image) -> bool:
+    return image.mode != "RGBA" or image.getchannel("A").getextrema() == (255, 255)
+
+
 def by_colors(image: Image.Image, name: str, assigned: dict[tuple[int, int, int], int]) -> np.ndarray:
-    """The ids of an RGB image: colours in `assigned`, then ours and greys 0..28, or else VOC's, exactly.
+    """The ids of an RGB image: colours in `assigned`, then ours and greys 0..28, or else SPADE's, exactly.
 
     Raises Refusal 422, code `colors`, that lists all others with their shares.
     """
@@ -105,19 +111,11 @@ def our_values(colors: np.ndarray) -> np.ndarray:
 
 
 def voc_values(colors: np.ndarray) -> np.ndarray:
-    """The same for the colours of PASCAL VOC, in which SPADE and the contest's baseline draw label maps."""
+    """The same for the colours in which SPADE and JGAN draw label maps."""
     values = np.full(len(colors), -1)
-    for label in range(NUM_CLASSES):
-        values[(colors == voc_color(label)).all(1)] = label
+    for *color, label in mask_colors.SHIPPED["voc"]:
+        values[(colors == color).all(1)] = label
     return values
-
-
-def voc_color(label: int) -> tuple[int, int, int]:
-    """VOC's colour of a label: its bits, dealt to red, green and blue in turn, from the highest bit down."""
-    color = [0, 0, 0]
-    for bit in range(8):
-        color[bit % 3] |= (label >> bit & 1) << (7 - bit // 3)
-    return color[0], color[1], color[2]
 
 
 def _strips(image):
