@@ -108,3 +108,12 @@ def test_names_are_printed_in_any_locale():
 def test_few_open_files(limit):
     done = shell(f'ulimit -n {limit}; "$PY" -c "$TOOL"', "[open('/dev/null') for _ in range(99)][99]")
     assert "Traceback" not in done.stderr and "ulimit" in done.stderr
+
+
+def test_semaphores_of_a_killed_worker_are_no_message():
+    """os._exit leaves a semaphore behind, as a kill does; Python's helper removes it after this process."""
+    program = ("import os, sys; sys.path.insert(0, 'tools'); {}import multiprocessing as m; "
+               "lock = m.get_context('spawn').Lock(); os._exit(0)")
+    said = [subprocess.run([sys.executable, "-c", program.format(first)], cwd=ROOT, text=True,
+                           capture_output=True).stderr for first in ("", "import cli; ")]
+    assert "leaked semaphore" in said[0] and said[1] == ""

@@ -15,7 +15,7 @@ from tiny import make_model, make_pairs, one_error, run_tool
 
 from ldm import config as configs
 from ldm import weights
-from ldm.training.batch_order import batch_indices
+from ldm.training.batch_order import batch_indices, generator
 
 CONFIG = configs.override(TINY, ["training.held_out=2", "training.metrics_every=8"])
 
@@ -246,3 +246,10 @@ def test_every_item_once_an_epoch():
     assert all(sorted(seen[k:k + 10]) == list(range(10)) for k in (0, 10, 20))
     assert not np.array_equal(seen[:10], seen[10:20])
     assert not np.array_equal(batch_indices(0, 10, 10, seed=1), batch_indices(0, 10, 10, seed=2))
+
+
+def test_the_order_of_an_epoch_has_random_numbers_of_its_own():
+    for epoch in range(5):
+        order = batch_indices(epoch, 20, 20, seed=1)
+        assert not any(np.array_equal(order, generator(epoch, 1, purpose).permutation(20))
+                       for purpose in range(10))

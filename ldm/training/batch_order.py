@@ -7,20 +7,23 @@ import numpy as np
 from ldm.errors import UserError
 
 # Purposes of random numbers. A task numbers its own purposes from 0 on.
-SPLIT, VALIDATION, SAMPLES = 100, 101, 102
+SPLIT, VALIDATION, SAMPLES, ORDER = 100, 101, 102, 103
 
 
 def batch_indices(step: int, batch_size: int, count: int, seed: int) -> np.ndarray:
     """The `batch_size` items of a step, of `count`. Each epoch has its own random order; a batch may span two
     epochs, so that no item is left out."""
     positions = np.arange(step * batch_size, (step + 1) * batch_size)
-    orders = {epoch: np.random.default_rng([seed, epoch]).permutation(count)
+    orders = {epoch: generator(int(epoch), seed, ORDER).permutation(count)
               for epoch in set(positions // count)}
     return np.array([orders[p // count][p % count] for p in positions])
 
 
 def generator(step: int, seed: int, purpose: int) -> np.random.Generator:
-    """The random generator for one purpose (a small integer) in one step."""
+    """The random generator for one purpose (a small integer) in one step, or in one epoch for ORDER.
+
+    numpy reads missing numbers as 0: without its purpose the order of epoch 7 would have the bits of purpose 0
+    of step 7."""
     return np.random.default_rng([seed, step, purpose])
 
 
