@@ -22,8 +22,8 @@ def batch_indices(step: int, batch_size: int, count: int, seed: int) -> np.ndarr
 def generator(step: int, seed: int, purpose: int) -> np.random.Generator:
     """The random generator for one purpose (a small integer) in one step, or in one epoch for ORDER.
 
-    numpy reads missing numbers as 0: without its purpose the order of epoch 7 would have the bits of purpose 0
-    of step 7."""
+    numpy reads missing numbers as 0: without a purpose the order of epoch 7 would have the bits of step 7's
+    purpose 0."""
     return np.random.default_rng([seed, step, purpose])
 
 
