@@ -16,8 +16,6 @@ NODES = 5000                # values in a YAML document, with each alias expande
 DIGITS = 100                # in a number; Python takes quadratic time for a long one
 YAML_BYTES, JSON_BYTES = 2 ** 16, 2 ** 28
 SHOWN = 60                  # characters of a value in a message
-# PyYAML's constructors pass on Python's own errors for a bad date, number or tag.
-FAULTS = (yaml.YAMLError, ValueError, KeyError, AttributeError, TypeError, RecursionError, OverflowError)
 
 
 def short(value: object) -> str:
@@ -93,7 +91,7 @@ def parse_yaml(text: str, where: object) -> Any:
     """The plain values of a YAML text. `where` is the subject of the UserError for invalid YAML."""
     try:
         return yaml.load(text, _Loader)                     # a SafeLoader: it makes plain values only
-    except FAULTS as e:
+    except Exception as e:      # PyYAML passes on whatever Python says to a bad date, number or tag
         problem = " ".join(str(e).split())[:200] or type(e).__name__
         raise UserError(where, f"cannot be read as YAML ({problem})",
                         "correct the YAML; use plain values only") from None

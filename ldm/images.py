@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from pathlib import Path
 from typing import Any, Iterable, NamedTuple, Optional, Sequence, Tuple
 
@@ -69,10 +70,11 @@ def list_images(folder: Name, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
     if kind_of(folder) != "folder":
         raise UserError(folder, "is not a folder", f"give a folder of {', '.join(suffixes)} files")
     try:
-        found = sorted(folder.iterdir())
+        names = sorted(os.listdir(folder))
     except OSError as e:
         raise UserError(folder, f"cannot be read ({e.strerror or e})", "give a readable folder") from None
-    paths = [p for p in found if p.suffix.lower() in suffixes and not p.name.startswith(".")]
+    paths = [folder / name for name in names
+             if os.path.splitext(name)[1].lower() in suffixes and not name.startswith(".")]
     if not paths:
         raise UserError(folder, "holds no image", f"give a folder of {', '.join(suffixes)} files")
     return paths

@@ -5,6 +5,7 @@ A stand-in for the pipeline makes pictures; no Jittor.
 import json
 import os
 import shutil
+import sys
 import unicodedata
 import zipfile
 
@@ -140,6 +141,35 @@ def test_hashes_are_remembered_and_planning_reads_no_picture(place, monkeypatch)
     assert look(place)[1].todo == [] and read == []
     os.utime(place / "in/masks/m1.png")                 # another time, the same bytes
     assert look(place)[1].todo == [] and [path.name for path in read] == ["m1.png"]
+
+
+def planning_calls(place, count):
+    """The calls and returns of a plan if `count` results are there."""
+    for name, suffix in (("masks", "png"), ("references", "jpg")):
+        for i in range(4, count):
+            target = place / f"in/{name}/m{i}.{suffix}"
+            if not target.exists():
+                shutil.copyfile(place / f"in/{name}/m0.{suffix}", target)
+    run(place)
+    run(place)                                          # the hashes are remembered now
+    calls = [0]
+
+    def counted(frame, event, argument):
+        calls[0] += 1
+    sys.setprofile(counted)
+    try:
+        plan = look(place)[1]
+    finally:
+        sys.setprofile(None)
+    assert len(plan.done) == count and not plan.todo
+    return calls[0]
+
+
+def test_planning_takes_as_many_calls_for_each_result_however_many_there_are(place, monkeypatch):
+    """Counted, since seconds depend on the machine: about 700 calls and returns each."""
+    monkeypatch.setattr(record, "SETTLED", -1)
+    few, some, more = (planning_calls(place, count) for count in (20, 40, 80))
+    assert (more - some) / 40 < 1.1 * (some - few) / 20 and (more - some) / 40 < 1500
 
 
 def test_other_settings_are_refused_in_one_line_that_names_them(place):

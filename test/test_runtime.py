@@ -452,6 +452,21 @@ def test_a_whole_library_is_not_damaged(tmp_path):
         assert damage.is_damaged(tmp_path / "cut.so"), cut
 
 
+def test_a_library_that_was_changed_after_its_key_is_damaged(tmp_path):
+    library, key = tmp_path / "a_op.so", tmp_path / "a_op.so.key"
+    (tmp_path / "x.cc").write_text(compilers.PROGRAM)
+    subprocess.run([compilers.compiler(), "-shared", "-fPIC", tmp_path / "x.cc", "-o", library], check=True)
+    key.write_text("key")
+    os.utime(key, ns=(10 ** 18, library.stat().st_mtime_ns))
+    assert not damage.is_damaged(library)
+    with open(library, "r+b") as file:
+        file.seek(200)
+        file.write(b"other")
+    os.utime(library, ns=(10 ** 18, key.stat().st_mtime_ns + 1))
+    assert damage.is_damaged(library)
+    assert damage.remove_damaged(tmp_path) == [library] and not key.exists()
+
+
 def test_a_cache_copied_to_another_folder_is_not_taken_for_compiled(home):
     run(home)
     other = home / "other"

@@ -185,7 +185,7 @@ BAD_YAML = {
     "brackets": "[" * 5000, "braces": "{a: " * 5000, "dashes": "- " * 5000, "questions": "? " * 5000,
     "digits": "9" * 5000, "sexagesimal": "1:" * 4000 + "1", "date": "2020-99-99",
     "time": "2020-01-01T99:99:99Z", "year": "0000-00-00",
-    "binary": "0b_", "hexadecimal": "0x_", "int": "!!int foo", "float": "!!float foo",
+    "binary": "0b_", "hexadecimal": "0x_", "int": "!!int foo", "no int": "!!int ''", "no float": "!!float ''", "float": "!!float foo",
     "bool": "!!bool foo", "timestamp": "!!timestamp foo", "set": "!!set 5", "pairs": "!!pairs [5]",
     "object": "!!python/object/apply:os.system [x]", "list key": "{[1]: 2}", "map key": "{{a: 1}: 2}",
     "nul": "a\0b", "laughs": LAUGHS, "merges": MERGES, "itself": "&a [*a]", "long": "- 1\n" * 15000,

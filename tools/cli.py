@@ -26,7 +26,7 @@ if RANK:                                                   # only rank 0 prints,
     os.environ["TQDM_DISABLE"] = "1"
 # numpy warns about the floating-point mode that Jittor's compiled code sets.
 warnings.filterwarnings("ignore", "The value of the smallest subnormal", UserWarning)
-# Python's helper process gets these options. It removes the semaphores of a killed worker and need not say so.
+# Python's helper process gets these options: it removes a killed worker's semaphores and need not say so.
 sys.warnoptions.append("ignore:resource_tracker:UserWarning")
 logging.getLogger("ldm").addHandler(terminal.Warnings())
 # Errors of the system that can occur wherever a file is used, and what to do.

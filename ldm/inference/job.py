@@ -94,18 +94,18 @@ def plan(masks, references, pairs, output, suffix, overwrite=False, count=None, 
                                                   pairs_file and landscape.read_pairs(pairs_file))
     items, twice = one_each([Item(m, r, Path(output) / f"{m.stem}.{suffix}", reading)
                              for m, r in matched[:count]])
-    found = {state: [] for state in STATES}
+    todo, found = [], {state: [] for state in STATES}
     others = record.others({item.result.name for item in items})
     for item in items:
         state, made_by = record.state(item)
         found[state].append(item)
+        if state != SAME:
+            todo.append(item)
         if state == OTHERWISE:
             others.add(made_by)
     if not overwrite:
         record.refuse(len(found[UNKNOWN]), others)
-    done = set(found[SAME])
-    return Plan([item for item in items if item not in done], found[SAME], failures + twice, record.writer,
-                len(found[INPUTS]))
+    return Plan(todo, found[SAME], failures + twice, record.writer, len(found[INPUTS]))
 
 
 def check(plan, size):

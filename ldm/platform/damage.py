@@ -1,4 +1,4 @@
-"""Compiled files that were cut off, as a full disk or an interrupted copy leaves them.
+"""Compiled files that were cut off or changed, as a full disk, an interrupted copy or a bad disk leaves them.
 
 Loading one ends the process by a signal, which no program can turn into a message. So they are looked for
 before, and removed: Jittor then compiles them again.
@@ -13,7 +13,11 @@ HEADER = 64                                 # bytes of an ELF header; the table 
 
 
 def is_damaged(path: Path) -> bool:
-    """Is `path` no whole ELF file?"""
+    """Is `path` not a whole ELF file, or was it written after its key? Jittor writes the key when the file is
+    complete; whatever wrote the file after that was not Jittor."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_mtime_ns > path.with_name(path.name + ".key").stat().st_mtime_ns:
+            return True
     with open(path, "rb") as f:
         header = f.read(HEADER)
         size = f.seek(0, 2)

@@ -296,8 +296,8 @@ def _say_damaged(removed: list[Path], what_now: str) -> None:
         print(f"{removed[0]}{more}: damaged in Jittor's cache; {what_now}", file=sys.stderr, flush=True)
 
 
-def _broken(said: str) -> UserError:
-    """Why Jittor does not start, from what it said and from what can be looked at."""
+def _broken(said: str, fault: str = "does not start") -> UserError:
+    """Why Jittor does not start or has another `fault`, from what it said and from what can be looked at."""
     plain = re.sub(r"\x1b\[[\d;]*[mK]", "", said)
     words = " ".join(plain.split())
     if found := re.search("No space left on device|Disk quota exceeded|Read-only file system", words):
@@ -310,7 +310,7 @@ def _broken(said: str) -> UserError:
     # The compiler's own first error says more than the long command that Jittor ends with.
     first = re.search(r"^.*\b(?:fatal )?error: .*$", plain, re.MULTILINE)
     reason = " ".join(first[0].split())[:300] if first else words[-300:]
-    return UserError("jittor", f"does not start (... {reason})",
+    return UserError("jittor", f"{fault} (... {reason})",
                      f"`python tools/doctor.py` says what is missing; if nothing is, delete {cache_folder()}")
 
 
@@ -320,7 +320,7 @@ def explain(error: RuntimeError) -> UserError | None:
     text = " ".join(re.sub(r"\x1b\[[\d;]*m", "", str(error)).split())
     if not re.search("Run cmd failed|dlopen|cannot open shared object|file too short|No space left", text):
         return None
-    return _broken(text)
+    return _broken(text, "cannot compile or load an operator")
 
 
 def _restart() -> None:
