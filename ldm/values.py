@@ -19,6 +19,7 @@ DECAYS = ("none", "cosine")
 CHECKPOINTING = ("none", "blocks")
 LATENT_CHANNELS = 3                     # of the latents that the U-Net is built for
 LARGEST_SEED = 2 ** 31 - 1              # accepted by every library that we use
+MOST_SEEDS = 10_000                     # of one job
 LEAST_CROP = 32
 
 Rule = Tuple[Callable[[Any], bool], str]        # a check, and the allowed values in words
@@ -169,9 +170,7 @@ def check_networks(config: dict, names: Sequence[str], where: Optional[object] =
     largest feature map, must fit into this machine's memory.
     """
     refuse = Refusal(where, overridden)
-    size = config["image_size"]
-    step = sizes.factor(config["autoencoder"]) if set(names) & {"unet", "autoencoder"} else 1
-    step *= sizes.factor(config["unet"]) if "unet" in names else 1
+    size, step = config["image_size"], _multiple(config, names)
     if any(side % step for side in size):
         refuse("image_size", size, f"a width and a height that are multiples of {step}")
     if "segmenter" in names:
@@ -186,6 +185,53 @@ def check_networks(config: dict, names: Sequence[str], where: Optional[object] =
         if maps > memory:
             refuse("image_size", size, f"a size that fits into the {memory / 1e9:.3g} GB of this machine",
                    f", whose feature maps in the {name} take {maps / 1e9:.3g} GB")
+
+
+def _multiple(config: Mapping[str, Any], names: Sequence[str]) -> int:
+    """The networks' downsampling factor, which must divide the sides of a picture."""
+    step = sizes.factor(config["autoencoder"]) if set(names) & {"unet", "autoencoder"} else 1
+    return step * (sizes.factor(config["unet"]) if "unet" in names else 1)
+
+
+def seeds(text: str, where: object) -> list[int]:
+    """Seeds from a text such as "0..3" or "1,5,9". Raises UserError about `where`."""
+    found: list[int] = []
+    for part in text.split(","):
+        ends = [end.strip() for end in part.split("..")]
+        if len(ends) > 2 or not all(end.isascii() and end.isdecimal() and len(end) < 11 for end in ends):
+            raise UserError(where, f"is {short(text)}", "write 0..3 or 1,5,9")
+        first, last = int(ends[0]), int(ends[-1])
+        if not first <= last <= LARGEST_SEED:
+            raise UserError(where, f"is {short(text)}", f"count up, from 0 to {LARGEST_SEED} at most")
+        if last - first >= MOST_SEEDS or len(found) + last - first >= MOST_SEEDS:
+            raise UserError(where, f"is {short(text)}", f"give {MOST_SEEDS} seeds at most")
+        found += range(first, last + 1)
+    if len(set(found)) != len(found):
+        raise UserError(where, f"is {short(text)}, with a seed that occurs twice", "leave it out")
+    return found
+
+
+def resized(config: dict, size: Sequence[int], where: object = "size") -> dict:
+    """A copy of a checked config for pictures of another size = (width, height), to make them.
+
+    Raises UserError about `where` for a size that the U-Net and the autoencoder cannot compute, with the
+    nearest one that they can, and for one that does not fit into this machine's memory.
+    """
+    names, largest = ("unet", "autoencoder"), 2 ** 14
+    step = _multiple(config, names)
+    if (not isinstance(size, (list, tuple)) or len(size) != 2
+            or not all(type(side) is int for side in size)):
+        raise UserError(where, f"is {short(size)}", "give a width and a height in pixels")
+    nearest = [min(max(step, round(side / step) * step), largest // step * step) for side in size]
+    if list(size) != nearest:
+        raise UserError(where, f"is {size[0]} x {size[1]}",
+                        f"choose multiples of {step}, such as {nearest[0]} x {nearest[1]}")
+    other = {**config, "image_size": list(size)}
+    try:
+        check_networks(other, names)
+    except UserError as e:
+        raise UserError(where, *e.args[1:]) from None
+    return other
 
 
 def _check_segmenter_size(config: Mapping[str, Any], refuse: Refusal) -> None:

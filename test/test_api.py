@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
-from tiny import make_model, make_pairs, run_tool
+from tiny import make_model, make_pairs, one_error, run_tool
 
 from ldm import Pipeline, images
+from ldm import config as configs
 from ldm.errors import UserError
 from ldm.inference import provenance, rounds
 from ldm.labels import COLORS
@@ -164,3 +165,53 @@ def test_models_and_rounds_that_are_none(place):
             Pipeline.load(model)
     with pytest.raises(UserError, match="quick"):
         Pipeline.load(place / "model", "quick")
+
+
+# ---- other sizes, several seeds, no references: the tool and the API ---------------------------------------
+
+NOISE = {"rounds": [{"strength": 0.5, "steps": 2, "guidance": 2.0, "from": "noise"}]}
+
+
+@pytest.fixture(scope="module")
+def portrait(place):
+    return Pipeline.load(place / "model", NOISE, size=(48, 64))
+
+
+def test_a_portrait_of_the_tool_is_that_of_the_api(place, portrait):
+    masks = place / "portraits"
+    masks.mkdir()
+    for path in (place / "in/masks").iterdir():
+        Image.open(path).transpose(Image.Transpose.ROTATE_90).save(masks / path.name)
+    configs.save(place / "noise.yaml", NOISE)
+    arguments = ("infer", "--model", place / "model", "--rounds", place / "noise.yaml", "--masks", masks,
+                 "--no-reference", "--size", 48, 64, "--seeds", "2..3", "--output", place / "portraits-out",
+                 "--format", "png")
+    dry, done, again = run_tool(*arguments, "--dry-run"), run_tool(*arguments), run_tool(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert "8 to make" in dry.stdout and "48 x 64" in dry.stdout and "8 exist already" in again.stdout
+    for image, seed in zip(portrait(masks / "m1.png", seed=[2, 3]), (2, 3)):
+        assert image.size == (48, 64)
+        assert same(image, images.read_image(place / f"portraits-out/m1_seed{seed}.png"))
+        assert provenance.read(place / f"portraits-out/m1_seed{seed}.png") == json.loads(image.info["iidm"])
+    one_error(run_tool(*arguments, "--size", 40, 64), place / "portraits-out", "image_size")
+
+
+def test_other_shapes_of_the_mask(portrait, files):
+    with pytest.raises(UserError, match="proportions than 3 : 4"):
+        portrait(files[0])
+    assert portrait(files[0], fit="crop").size == (48, 64)
+
+
+@pytest.mark.parametrize("options, words", [
+    (["--size", 50, 64], ("--size", "48 x 64")), (["--size", 0, 0], ("--size", "8 x 8")),
+    (["--seeds", "3..1"], ("--seeds", "3..1")),
+    (["--seeds", "0..1", "--seed", 1], ("--seed", "not allowed")),
+    (["--no-reference"], ("--no-reference", "noise")),
+    (["--no-reference", "--pairs", "p.json"], ("--no-reference", "--pairs")),
+    (["--mask-colors", "spade"], ("spade", "voc")), (["--rounds", "quick"], ("quick", "fast")),
+])
+def test_options_that_do_not_fit(place, options, words):
+    done = run_tool("infer", "--model", place / "model", "--rounds", place / "model/rounds.yaml", "--masks",
+                    place / "in/masks", "--output", place / "none", *options)
+    one_error(done, *words)
+    assert not (place / "none").exists()

@@ -33,7 +33,7 @@ def plan(tmp_path):
 
 def test_a_batch_is_halved_until_it_fits(plan, caplog):
     pipeline, steps, items = Pipeline(holds=2), [], list(plan.todo)
-    assert sum(job.run(plan, pipeline, 0, 8, steps.append)) == 11
+    assert sum(job.run(plan, pipeline, 8, steps.append)) == 11
     assert pipeline.sizes == [8, 4, 2, 2, 2, 2, 2, 1]           # the second batch begins with what fitted
     assert plan.done == items and plan.failures == [] and sum(steps) == 2 * 11
     assert all(images.read_image(item.result, (32, 24)).mean() == 128 for item in items)
@@ -44,5 +44,5 @@ def test_a_batch_is_halved_until_it_fits(plan, caplog):
 
 def test_one_image_that_does_not_fit_ends_the_job(plan):
     with pytest.raises(UserError, match=f"{plan.todo[0].mask}: does not fit into the device's memory"):
-        list(job.run(plan, Pipeline(holds=0), 0, 4))
+        list(job.run(plan, Pipeline(holds=0), 4))
     assert plan.done == []

@@ -45,5 +45,5 @@ def test_constant_channel_is_left_as_it_is(mode):
 
 
 def test_unknown_mode():
-    with pytest.raises(UserError, match="'lab' is none; one of exact, opencv8 is"):
+    with pytest.raises(UserError, match="color_transfer: is 'lab'.*exact, opencv8"):
         color_transfer(np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2, 3), np.uint8), "lab")

@@ -76,10 +76,10 @@ def test_seed_matters(model, undisturbed, tmp_path):
 
 def test_standing_results_are_kept_and_other_settings_refused(model, pairs, tmp_path):
     out = tmp_path / "out"
-    assert "4 to make, 0 stand" in infer(model, pairs, out).stdout
+    assert "4 to make, 0 exist" in infer(model, pairs, out).stdout
     before = {p.name: p.stat().st_mtime_ns for p in out.glob("m*")}
     (out / "m2.jpg").unlink()
-    assert "1 to make, 3 stand" in infer(model, pairs, out).stdout
+    assert "1 to make, 3 exist" in infer(model, pairs, out).stdout
     after = {p.name: p.stat().st_mtime_ns for p in out.glob("m*")}
     assert [name for name in before if before[name] != after[name]] == ["m2.jpg"]
     one_error(infer(model, pairs, out, "--seed", 5), out, "seed", "--overwrite")
@@ -173,7 +173,7 @@ def test_a_dry_run_opens_the_weights(model, pairs, tmp_path):
 def test_dry_run_writes_nothing(model, pairs, tmp_path):
     (pairs / "masks/m1.png").write_bytes((pairs / "masks/m1.png").read_bytes()[:60])
     done = infer(model, pairs, tmp_path / "out", "--dry-run")
-    assert "3 to make, 0 stand already, 1 cannot be made; 64 x 48 pixels, 5 steps each" in done.stdout
+    assert "3 to make, 0 exist already, 1 cannot be made; 64 x 48 pixels, 5 steps each" in done.stdout
     assert done.returncode == 2 and not (tmp_path / "out").exists()
 
 

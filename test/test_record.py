@@ -33,9 +33,10 @@ class Pipeline:
         self.made += batch.names
         if self.dies_at is not None and len(self.made) > self.dies_at:
             raise KeyboardInterrupt
+        references = [np.zeros(1)] * len(batch.names) if batch.references is None else batch.references
         return [pixels.encoded(np.full((24, 32, 3), (seed, int(mask.mean() * 9), int(reference.mean())),
                                        np.uint8), suffix, 95)
-                for mask, reference, _, seed in zip(*batch)]
+                for mask, reference, seed in zip(batch.masks, references, batch.seeds)]
 
 
 @pytest.fixture
@@ -47,10 +48,11 @@ def place(tmp_path):
     return tmp_path
 
 
-def look(place, seed=0, overwrite=False, pairs=None, **settings):
-    folder = record.Record(place / "out", {**SETTINGS, "seed": seed, **settings})
-    return folder, job.plan(place / "in/masks", place / "in/references", pairs, place / "out", "png",
-                            overwrite, record=folder)
+def look(place, seed=0, overwrite=False, pairs=None, seeds=None, references="in/references", **settings):
+    made_by = {**SETTINGS, "seed": None if seeds else seed, **settings}
+    folder = record.Record(place / "out", made_by)
+    return folder, job.plan(place / "in/masks", references and place / references, pairs, place / "out",
+                            "png", overwrite, record=folder, seed=seed, seeds=seeds)
 
 
 def run(place, seed=0, overwrite=False, dies_at=None, **options):
@@ -59,7 +61,7 @@ def run(place, seed=0, overwrite=False, dies_at=None, **options):
     folder.start()
     pipeline = Pipeline(dies_at)
     try:
-        list(job.run(plan, pipeline, seed, 1))
+        list(job.run(plan, pipeline, 1))
     except KeyboardInterrupt:
         pipeline.made.pop()
     return pipeline.made, plan
@@ -351,3 +353,68 @@ def test_the_records_folder_is_no_link(place):
     with pytest.raises(UserError, match="about: is a link"):
         run(place)
     assert list((place / "elsewhere").iterdir()) == []
+
+
+# ---- several seeds, and no reference -----------------------------------------------------------------------
+
+def names(folder):
+    return sorted(path.name for path in (folder / "out").glob("*.png"))
+
+
+def test_each_seed_has_a_result_of_its_own_name(place):
+    made, plan = run(place, seeds=[0, 1, 7])
+    assert made == [name for name in NAMES for _ in range(3)] and len(plan.done) == 12
+    assert names(place) == sorted(f"{name}_seed{seed}.png" for name in NAMES for seed in (0, 1, 7))
+    assert [images.read_image(place / f"out/m2_seed{seed}.png")[0, 0, 0] for seed in (0, 1, 7)] == [0, 1, 7]
+    assert job.overview(plan, place / "out") == place / "out/about/overview.jpg"
+    assert images.read_image(place / "out/about/overview.jpg").shape[1] == 5 * (256 + 6) + 6
+
+
+def test_more_seeds_go_on_and_nothing_is_made_twice(place):
+    run(place, seeds=[0, 1], dies_at=3)
+    assert len(run(place, seeds=[0, 1])[0]) == 5 and run(place, seeds=[0, 1])[0] == []
+    assert run(place, seeds=[1, 2])[0] == NAMES and len(names(place)) == 12
+    change_mask(place)
+    made, plan = run(place, seeds=[0, 1, 2])
+    assert made == ["m1"] * 3 and plan.changed == 3
+
+
+def test_one_seed_and_several_are_not_mixed(place):
+    run(place, seeds=[0, 1])
+    with pytest.raises(UserError, match=r"made otherwise \(seed\)"):
+        run(place, seed=0)
+    with pytest.raises(UserError, match=r"made otherwise \(rounds\)"):
+        run(place, seeds=[0], rounds=[{"start": 4}])
+
+
+def test_masks_whose_names_look_like_seeds(place):
+    shutil.copy(place / "in/masks/m0.png", place / "in/masks/m1_seed0.png")
+    shutil.copy(place / "in/references/m0.jpg", place / "in/references/m1_seed0.jpg")
+    _, plan = run(place, seeds=[0, 1])
+    assert len(plan.done) == len(names(place)) == 10 and plan.failures == []
+
+
+def test_an_unreadable_mask_is_missing_for_each_seed_and_read_once(place, monkeypatch):
+    (place / "in/masks/m1.png").write_bytes(b"no image")
+    reads, read = [], images.read_labels
+    monkeypatch.setattr(images, "read_labels", lambda path, *rest: (reads.append(path), read(path, *rest))[1])
+    _, plan = look(place, seeds=[0, 1, 2])
+    job.check(plan, (64, 48))
+    assert len(plan.todo) == 9 and len(plan.failures) == 3 and len(reads) == 4
+
+
+def test_without_references(place):
+    shutil.rmtree(place / "in/references")
+    made, plan = run(place, references=None, seeds=[3, 4])
+    assert len(made) == 8 and run(place, references=None, seeds=[3, 4])[0] == []
+    job.overview(plan, place / "out")
+    assert images.read_image(place / "out/about/overview.jpg").shape[1] == 3 * 2 * (256 + 6) + 6
+    shutil.copy(place / "in/masks/m0.png", place / "in/masks/m0.bmp")
+    (place / "in/masks/photo.jpg").write_bytes(b"")
+    failures = look(place, references=None, seeds=[3, 4])[1].failures
+    assert [failure.args[0].name for failure in failures] == ["photo.jpg", "m0.png"]
+    shutil.rmtree(place / "in/masks")
+    (place / "in/masks").mkdir()
+    (place / "in/masks/notes.txt").touch()
+    with pytest.raises(UserError, match="masks: holds no image"):
+        look(place, references=None)

@@ -241,3 +241,51 @@ def test_defaults_stay_as_they_are():
     before = copy.deepcopy(configs.DEFAULTS)
     configs.load(ROOT / "configs/demo.yaml", ["unet.channel_mult=[1, 1]"])
     assert configs.DEFAULTS == before
+
+
+# ---- other sizes, and several seeds ------------------------------------------------------------------------
+
+@pytest.mark.parametrize("size, nearest", [((500, 380), "512 x 384"), ((0, 384), "64 x 384"),
+                                           ((-5, 99999), "64 x 16384"), ((10 ** 30, 64), "16384 x 64"),
+                                           ((31, 97), "64 x 128")])
+def test_a_wrong_size_names_the_nearest_right_one(size, nearest):
+    with pytest.raises(UserError, match=f"^--size: .*multiples of 64, such as {nearest}"):
+        values.resized(configs.DEFAULTS, size, "--size")
+
+
+@pytest.mark.parametrize("size", [(512,), (512, 384, 3), "512x384", 512, (512.0, 384), (True, 384), None, {}])
+def test_what_is_no_size(size):
+    with pytest.raises(UserError, match="^size: is .*width"):
+        values.resized(configs.DEFAULTS, size)
+
+
+def test_right_sizes_and_their_memory(monkeypatch):
+    other = values.resized(configs.DEFAULTS, [384, 512])
+    assert other["image_size"] == [384, 512] and configs.DEFAULTS["image_size"] == [512, 384]
+    monkeypatch.setattr(sizes, "machine_memory", lambda: 4 * 10 ** 9)
+    with pytest.raises(UserError, match="^--size: .*memory|^--size: .*GB"):
+        values.resized(configs.DEFAULTS, [4096, 3072], "--size")
+
+
+def test_memory_and_time_follow_the_size():
+    from ldm.diffusion import Schedule
+    from ldm.inference import estimate, rounds
+    twice, settings = values.resized(configs.DEFAULTS, [1024, 768]), rounds.load("fast")
+    work = [estimate.macs(config, settings, Schedule.named("linear")) for config in (configs.DEFAULTS, twice)]
+    assert 4 < work[1] / work[0] < 6                                # attention grows faster than the picture
+    assert estimate.modulations(twice) == 4 * estimate.modulations(configs.DEFAULTS)
+    assert estimate.memory(twice, 1) > 1.5 * estimate.memory(configs.DEFAULTS, 1) - 3e9
+
+
+@pytest.mark.parametrize("text, expected", [("0..3", [0, 1, 2, 3]), ("5", [5]), ("1,5,9", [1, 5, 9]),
+                                            ("0..1, 7..8", [0, 1, 7, 8]), ("2147483647", [2147483647])])
+def test_seeds(text, expected):
+    assert values.seeds(text, "--seeds") == expected
+
+
+@pytest.mark.parametrize("text", ["", "x", "1..", "..3", "3..1", "-1..2", "1..2..3", "1,,2", "1,1", "0..3,2",
+                                  "0..99999999", "2147483648", "1" * 5000, "0..9,0..99999", "\u0664", "1e3"])
+def test_what_are_no_seeds(text):
+    with pytest.raises(UserError) as caught:
+        values.seeds(text, "--seeds")
+    assert str(caught.value).startswith("--seeds: ") and len(str(caught.value)) < 200

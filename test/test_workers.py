@@ -194,7 +194,7 @@ def test_the_tool_in_two_processes(tmp_path):
     assert len(made) == 5 and results(tmp_path / "two").keys() == made.keys()
     assert all(np.array_equal(picture, made[name]) for name, picture in results(tmp_path / "two").items())
     standing = run_tool("infer", *arguments, "--output", tmp_path / "two", "--processes", 2)
-    assert "1 to make, 5 stand already" in standing.stdout and standing.returncode == 2
+    assert "1 to make, 5 exist already" in standing.stdout and standing.returncode == 2
 
 
 def test_an_interrupt_waits_for_the_start_of_a_process():

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Turn a folder of masks and style references into landscapes; results that stand already are skipped."""
+"""Turn a folder of masks and style references into landscapes; results that exist already are skipped."""
 from functools import partial
 from pathlib import Path
 
@@ -24,32 +24,40 @@ def parse(argv):
     parser.add_argument("--model", default=ROOT / "models/demo", type=Path,
                         help="folder with config.yaml, unet.safetensors, autoencoder.safetensors")
     parser.add_argument("--rounds", default=ROOT / "configs/infer/entry.yaml", type=Path,
-                        help="the rounds, as YAML")
+                        help="the rounds: a YAML file, or the name of one in configs/infer, such as fast")
     parser.add_argument("--masks", default=ROOT / "data/samples/masks", type=Path,
                         help="folder of label maps (PNG, 0..28)")
-    parser.add_argument("--references", default=ROOT / "data/samples/references", type=Path,
-                        help="folder of photographs")
+    styles = parser.add_mutually_exclusive_group()
+    styles.add_argument("--references", "--reference", default=ROOT / "data/samples/references", type=Path,
+                        help="folder of photographs, or one photograph for all masks")
+    styles.add_argument("--no-reference", action="store_true",
+                        help="use no photographs; for rounds from noise, such as --rounds noise")
     parser.add_argument("--pairs", type=Path,
                         help='JSON {"mask.png": "image.jpg"}; by default label_to_img.json '
                              "beside the masks if there is one, else files of the same name")
     parser.add_argument("--output", default=ROOT / "results/demo", type=Path, help="folder for the results")
-    parser.add_argument("--seed", default=0, type=int, help="of the noise, with each mask's name")
+    seeds = parser.add_mutually_exclusive_group()
+    seeds.add_argument("--seed", default=0, type=int, help="of the noise, with each mask's name")
+    seeds.add_argument("--seeds", metavar="FIRST..LAST", help="several results for each mask, called "
+                       "MASK_seedN, such as 0..3 or 1,5,9")
+    parser.add_argument("--size", nargs=2, type=int, metavar=("WIDTH", "HEIGHT"),
+                        help="of the results, if not the size that the model was trained at")
     parser.add_argument("--batch-size", type=int, help="images at a time, or as many of these as the GPU's "
                         "memory holds; if not given 1 on the CPU, 8 on a GPU")
     parser.add_argument("--precision", default="fp32", choices=runtime.PRECISIONS,
                         help="of convolutions and attention; bf16 on a GPU or a processor that "
                         "has it, tf32 and fp16 on a GPU")
-    several = parser.add_mutually_exclusive_group()
-    several.add_argument("--processes", default=1, type=int,
-                         help="so many at work at once, each with its share of the cores")
-    several.add_argument("--gpus", type=int, help="so many processes, each with a GPU of its own")
+    shares = parser.add_mutually_exclusive_group()
+    shares.add_argument("--processes", default=1, type=int,
+                        help="number of processes, each with its share of the cores")
+    shares.add_argument("--gpus", type=int, help="number of processes, each with a GPU of its own")
     parser.add_argument("--memory-limit", type=int, metavar="MIB",
-                        help="of what is kept of a batch's label maps, 370 an image at full size; what takes "
-                             "more is made anew for each step")
+                        help="of the modulations that are kept of a batch's label maps, 370 an image at full "
+                             "size; beyond it they are computed again at every step")
     parser.add_argument("--format", default="jpg", choices=("jpg", "png"), help="of the results")
     parser.add_argument("--overwrite", action="store_true",
                         help="replace pictures in --output that other settings made or that its record does "
-                             "not know; what the same settings made from the same inputs is kept")
+                             "not know; those of the same settings and inputs stay")
     parser.add_argument("--zip", action="store_true",
                         help=f"at the end, write {job.ZIP} beside the results, with them and nothing else")
     reading.add_options(parser)
@@ -60,54 +68,66 @@ def parse(argv):
                        help="folder with val_B_labels_resized and label_to_img.json")
     entry.add_argument("--img_path", type=Path, help="folder of the references, or one that holds imgs/")
     entry.add_argument("--output_path", type=Path, help="the same as --output")
-    parser.add_argument("overrides", nargs="*", help="key=value of the rounds' file")
+    parser.add_argument("overrides", nargs="*",
+                        help="key=value of the rounds' file, such as sampler=ddpm or rounds.*.guidance=3")
     return check(parser, parser.parse_args(argv))
 
 
 def check(parser, args):
-    """Refuse values that no job can have, and set what others decide. -> args"""
+    """Refuse values that no job can have, and set those that follow from others. -> args"""
     for option, most in (("batch_size", 65536), ("processes", 1024), ("gpus", 1024)):
         if (given := getattr(args, option)) is not None and not 1 <= given <= most:
-            parser.error(f"--{option.replace('_', '-')}: is {given}, 1 to {most} is possible")
+            parser.error(f"--{option.replace('_', '-')}: is {given}; choose 1 to {most}")
     runtime.check_precision(args.precision, "--precision")
     args.batch_size = args.batch_size or (8 if runtime.on_gpu() else 1)
     args.environments = workers.devices(args.gpus) if args.gpus else workers.cores(args.processes)
     if args.memory_limit is not None and args.memory_limit < 0:
-        parser.error(f"--memory-limit: is {args.memory_limit}, 0 or more is possible")
+        parser.error(f"--memory-limit: is {args.memory_limit}; choose 0 or more")
     if not 0 <= args.seed <= values.LARGEST_SEED:
-        parser.error(f"--seed: is {args.seed}, 0 to {values.LARGEST_SEED} is possible")
+        parser.error(f"--seed: is {args.seed}; choose 0 to {values.LARGEST_SEED}")
+    args.seeds = None if args.seeds is None else values.seeds(args.seeds, "--seeds")
     if args.input_path:
         args.masks, found = landscape.contest_folder(args.input_path)
         args.pairs = args.pairs or found
     if args.img_path:
         args.references = args.img_path / "imgs" if (args.img_path / "imgs").is_dir() else args.img_path
     args.output = args.output_path or args.output
+    if args.no_reference:
+        if args.img_path or args.pairs:
+            parser.error("--no-reference: has no use for --img_path and --pairs; leave them out")
+        args.references = None
     return args
 
 
 def main(argv=None):
     args = parse(argv)
     settings = rounds.load(args.rounds, args.overrides)
+    if args.no_reference and settings.uses_reference:
+        raise UserError("--no-reference", "does not go with these rounds: they use a reference",
+                        "use rounds from noise, such as --rounds noise")
     config = configs.load(args.model / "config.yaml", networks=("unet", "autoencoder"))
+    if args.size:
+        config = values.resized(config, args.size, "--size")
     steps = settings.steps(Schedule.named(config["schedule"]))
     if args.format not in pixels.of(settings).suffixes:
-        raise UserError("--format", f"is {args.format}", f"pixels: {settings.pixels} writes jpg files")
+        raise UserError("--format", f"is {args.format}, but the rounds have pixels: {settings.pixels}",
+                        "choose jpg")
     folder, plan = look(args, settings)
     if args.zip:
         job.check_zip_names(plan)
     if args.dry_run:
         job.check(plan, config["image_size"])
-    print(f"{len(plan.todo)} to make, {len(plan.done)} stand already, {len(plan.failures)} cannot be made; "
+    print(f"{len(plan.todo)} to make, {len(plan.done)} exist already, {len(plan.failures)} cannot be made; "
           f"{config['image_size'][0]} x {config['image_size'][1]} pixels, {steps} steps each", flush=True)
     if plan.changed:
-        print(f"{plan.changed} of those to make are there, but from another mask or reference", flush=True)
+        print(f"{plan.changed} of those to make exist, but from another mask or reference", flush=True)
     if args.dry_run:
         show_needs(args, settings, config, plan)
         return cli.report(plan.failures)
     files.check_writable(args.output)
     folder.start()
     if plan.todo:
-        make(args, settings, config, plan, steps, folder.made_by["weights"])
+        make(args, settings, config, plan, folder.made_by["weights"])
     overview = job.overview(plan, args.output)
     print(f"{len(plan.done)} images in {args.output}"
           + (f", side by side in {overview.relative_to(args.output)}" if overview else ""))
@@ -121,15 +141,16 @@ def look(args, settings):
     """(the Record of --output, the Plan of what is to make there)."""
     job.refuse_inputs(args.output, args.masks, args.references)
     hashes = Hashes.read(args.output)
-    taken = reading.of(args)
-    made_by = record.made_by(settings, args.model, args.seed, args.precision, reading=taken, hashes=hashes)
+    how = reading.of(args)
+    made_by = record.made_by(settings, args.model, args.seed if args.seeds is None else None, args.precision,
+                             reading=how, hashes=hashes, size=args.size)
     folder = record.Record(args.output, made_by, hashes)
     return folder, job.plan(args.masks, args.references, args.pairs, args.output, args.format, args.overwrite,
-                            record=folder, reading=taken)
+                            record=folder, reading=how, seed=args.seed, seeds=args.seeds)
 
 
 def show_needs(args, settings, config, plan):
-    """Open the weights as the run will, by their headers, and print what the run will need."""
+    """Check the headers of the weights, and print the memory and time that the run will need."""
     from ldm import weights
     from ldm.networks import Autoencoder, UNet
     from ldm.training.estimate import speed
@@ -144,27 +165,28 @@ def show_needs(args, settings, config, plan):
           f"{rate / 1e9:.3g} GMAC/s of a large convolution here", flush=True)
 
 
-def make(args, settings, config, plan, steps, hashes):
-    """Load the model, here or in several processes, and run the job under a bar of steps."""
+def make(args, settings, config, plan, hashes):
+    """Load the model, here or in several processes, and run the job under a bar of steps. hashes: of the
+    weights."""
+    steps = settings.steps(Schedule.named(config["schedule"]))
+    options = {"size": args.size, "memory_limit": args.memory_limit, "precision": args.precision,
+               "hashes": hashes}
     compiled = runtime.notice_compile(f"inference {config['unet']} {config['autoencoder']}",
                                       "First use of this model here: its operators are compiled now, "
                                       "1 to 3 minutes on two cores, once ...")
     if args.gpus or args.processes > 1:
         runtime.compile_core()
-        load = partial(workers.load, args.model, settings, args.seed, plan.writer, args.memory_limit,
-                       args.precision, hashes)
+        load = partial(workers.load, plan.writer, args.model, settings, **options)
         run = partial(workers.run, plan, load, args.batch_size, args.environments, steps)
     else:
         from ldm.inference import Pipeline
-        pipeline = Pipeline.load(args.model, settings, memory_limit=args.memory_limit,
-                                 precision=args.precision, hashes=hashes)
-        run = partial(job.run, plan, pipeline, args.seed, args.batch_size)
-    dealt, total = 0, len(plan.todo)
+        run = partial(job.run, plan, Pipeline.load(args.model, settings, **options), args.batch_size)
+    finished, total = 0, len(plan.todo)
     with tqdm(total=total * steps, unit="step", dynamic_ncols=True, desc=f"image 1 of {total}") as bar:
         for count in run(on_step=bar.update):
             compiled()
-            dealt += count
-            bar.set_description(f"image {min(dealt + 1, total)} of {total}")
+            finished += count
+            bar.set_description(f"image {min(finished + 1, total)} of {total}")
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def plan(study: Study, schedule: Schedule) -> list[RowPlan]:
                                  reading=study.reading)
         of_row = record.Record(folder, made_by)
         found = job.plan(study.masks, study.references, study.pairs_file, folder, "jpg", count=study.count,
-                         record=of_row, reading=study.reading)
+                         record=of_row, reading=study.reading, seed=study.seed)
         of_row.start()
         plans.append(RowPlan(row, made_by, found, len(found.todo) * row.settings.steps(schedule)))
     return plans
@@ -96,14 +96,14 @@ def generate(study: Study, plans: Sequence[RowPlan], bar: Callable[..., Any]) ->
             _make(study, row, found, bar(total=steps, desc=row.name))
         if found.failures:
             raise found.failures[0]
-    return [(item.mask, item.reference) for item in sorted(plans[-1].plan.done)]
+    return [(item.mask, item.reference) for item in sorted(plans[-1].plan.done) if item.reference]
 
 
 def _make(study, row, found, bar):
     from ldm.inference import Pipeline  # needs Jittor
     pipeline = Pipeline.load(study.model, row.settings, unet=study.unet_of(row))
     with bar as shown:
-        for _ in job.run(found, pipeline, study.seed, study.batch_size, on_step=shown.update):
+        for _ in job.run(found, pipeline, study.batch_size, on_step=shown.update):
             pass
 
 

@@ -1,10 +1,12 @@
-"""From mask and style reference to landscape. `color_transfer`, `rounds` need no Jittor; `pipeline` does."""
+"""From mask and style reference to landscape. Only `pipeline` and `refinement` need Jittor."""
+from typing import Any
+
 from ldm.inference.color_transfer import color_transfer
 
 __all__ = ["Pipeline", "color_transfer"]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name == "Pipeline":                  # on demand, so that colour transfer alone does not load Jittor
         from ldm.inference.pipeline import Pipeline
         return Pipeline

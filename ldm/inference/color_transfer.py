@@ -1,4 +1,8 @@
 """Colour transfer, Eq. 6: Reinhard's matching of each LAB channel's mean and spread. Needs no Jittor."""
+from __future__ import annotations
+
+from typing import Optional, Tuple
+
 import cv2
 import numpy as np
 
@@ -9,16 +13,16 @@ MODES = ("exact", "opencv8")
 CONSTANT = {"exact": 0.1, "opencv8": 0.0}
 
 
-def color_transfer(image, reference, mode="exact"):
+def color_transfer(image: np.ndarray, reference: np.ndarray, mode: str = "exact") -> np.ndarray:
     """`image` with the colours of `reference`: H x W x 3 uint8 RGB in and out, the two of any sizes.
 
-    exact: LAB in floating point, nothing rounded but the result. opencv8: the entry's arithmetic, bit
-    for bit, which has 8-bit LAB, means and standard deviations rounded to two decimals, and the result
-    rounded twice. In both, a channel of `image` that is constant has no spread to match: it is left as
-    it is (the entry's becomes NaN).
+    exact: LAB in floating point; only the result is rounded. opencv8: the entry's arithmetic, bit for bit:
+    LAB in 8 bits, means and standard deviations rounded to two decimals, and the result rounded twice. In
+    both, a channel of `image` that is constant has no spread to match and stays unchanged (the entry's
+    becomes NaN).
     """
     if mode not in MODES:
-        raise UserError("color_transfer", f"'{mode}' is none", f"one of {', '.join(MODES)} is")
+        raise UserError("color_transfer", f"is {mode!r}", f"choose one of {', '.join(MODES)}")
     if mode == "opencv8":
         lab, target = (cv2.cvtColor(x, cv2.COLOR_RGB2LAB) for x in (image, reference))
         matched = match(lab, moments(lab, decimals=2), moments(target, decimals=2), CONSTANT[mode])
@@ -29,13 +33,16 @@ def color_transfer(image, reference, mode="exact"):
     return np.clip(np.round(rgb * 255), 0, 255).astype(np.uint8)
 
 
-def moments(lab, decimals=None):
-    """(mean, standard deviation) a channel, float64."""
+Moments = Tuple[np.ndarray, np.ndarray]             # mean and standard deviation of 3 channels, float64
+
+
+def moments(lab: np.ndarray, decimals: Optional[int] = None) -> Moments:
+    """(mean, standard deviation) of each channel."""
     mean, std = (m.reshape(-1) for m in cv2.meanStdDev(lab))
     return (mean, std) if decimals is None else (np.round(mean, decimals), np.round(std, decimals))
 
 
-def match(lab, source, target, constant):
+def match(lab: np.ndarray, source: Moments, target: Moments, constant: float) -> np.ndarray:
     """(x - mean) * std' / std + mean' for each channel whose spread is more than `constant`."""
     (mean, std), (new_mean, new_std) = source, target
     varies = std > constant

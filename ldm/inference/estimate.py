@@ -1,7 +1,8 @@
-"""What a job of inference will need, from the sizes of its networks alone. Needs no Jittor."""
+"""Memory and time that a job of inference will need, computed from the config alone. Needs no Jittor."""
 from __future__ import annotations
 
 from ldm import sizes
+from ldm.diffusion import Schedule
 from ldm.inference.rounds import Settings
 
 PROGRAM = 0.4e9             # bytes of Python, Jittor and its operators
@@ -9,9 +10,12 @@ COPIES = 3                  # of the weights on a CPU: as read, and packed, whic
 MAPS = 3                    # of the largest layer's inputs and outputs are alive at once
 
 
-def macs(config: dict, settings: Settings, schedule) -> int:
-    """Multiply-accumulates of one image: each step is a pass of the encoder and one or, with guidance, two of
-    the decoder; each round encodes and decodes a picture."""
+def macs(config: dict, settings: Settings, schedule: Schedule) -> int:
+    """Multiply-accumulate operations of one image of the config's size.
+
+    Each step is one pass of the encoder and one of the decoder, or two with guidance; each round encodes and
+    decodes a picture.
+    """
     width, height = config["image_size"]
     factor = sizes.factor(config["autoencoder"])
     latent = height // factor, width // factor
@@ -24,17 +28,18 @@ def macs(config: dict, settings: Settings, schedule) -> int:
 
 
 def modulations(config: dict) -> int:
-    """Bytes of what is kept of one image's label map."""
+    """Bytes of the modulations that are kept of one image's label map."""
     width, height = config["image_size"]
-    o, factor = config["unet"], sizes.factor(config["autoencoder"])
-    made = [layer for layer in sizes.unet(o) if layer.part == "modulate" and layer.inputs != o["num_classes"]]
+    options, factor = config["unet"], sizes.factor(config["autoencoder"])
+    layers = [layer for layer in sizes.unet(options)
+              if layer.part == "modulate" and layer.inputs != options["num_classes"]]
     return sizes.FLOAT * sum(layer.outputs * (height // factor) * (width // factor) // layer.down ** 2
-                             for layer in made)
+                             for layer in layers)
 
 
 def memory(config: dict, batch: int, limit: int | None = None) -> float:
-    """Bytes at the most, about, of a process that makes `batch` images at once. limit: MiB of what is kept
-    of their label maps."""
+    """About the most bytes that a process needs to make `batch` images at once. limit: MiB of modulations
+    that it keeps."""
     weights = sizes.FLOAT * sum(sizes.parameters(config, name) for name in ("unet", "autoencoder"))
     kept = batch * modulations(config)
     kept = kept if limit is None else min(kept, limit * 2 ** 20)

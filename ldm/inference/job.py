@@ -1,58 +1,83 @@
-"""A folder of masks as a job: what is to do, what stands, what failed; all but the pipeline's arithmetic."""
+"""A folder of masks as a job: which results are missing, which are made, which failed. Needs no Jittor."""
+from __future__ import annotations
+
+import itertools
 import logging
 import os
 import unicodedata
 import zipfile
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Any, Callable, Iterator, NamedTuple, Optional, Protocol, Sequence, cast
 
 import numpy as np
 
 from ldm import files, images, labels
 from ldm.datasets import landscape
 from ldm.errors import UserError
+from ldm.files import Name
+from ldm.images import Size
 from ldm.inference.batch import Batch
 from ldm.inference.pixels import NOT_FINITE
 from ldm.inference.record import FOLDER, INPUTS, OTHERWISE, SAME, STATES, UNKNOWN, Hashes, Record, Writer
 
 log = logging.getLogger(__name__)
 ZIP = "result.zip"                                  # as `about`: results end in .jpg or .png
-OVERVIEW_ROWS, OVERVIEW_SIZE = 12, (256, 192)
+OVERVIEW_ROWS, OVERVIEW_SIZE, OVERVIEW_SEEDS = 12, 256, 6     # masks; a picture's longer side; results a mask
+
+OnStep = Callable[[int], Any]                       # is called with the number of steps that were made
 
 
 class Item(NamedTuple):
+    """A result to make. reference: None for one from noise. seed: of the noise, with the mask's name."""
+
     mask: Path
-    reference: Path
+    reference: Optional[Path]
     result: Path
     reading: images.Reading = images.AS_IS
+    seed: int = 0
 
-    def labels(self, size):
+    def labels(self, size: Size) -> np.ndarray:
+        """The mask, h x w uint8."""
         return images.read_labels(self.mask, size, self.reading)
 
-    def picture(self, size):
-        """The reference."""
-        return images.read_image(self.reference, size, self.reading.fit)
+    def picture(self, size: Size) -> Optional[np.ndarray]:
+        """The reference, H x W x 3 uint8; None without one."""
+        return None if self.reference is None else images.read_image(self.reference, size, self.reading.fit)
 
 
 class Plan(NamedTuple):
-    todo: list          # Items to make
-    done: list          # Items whose results are there; run() moves them here from `todo`
-    failures: list      # UserErrors
+    """What a job has to do. changed: those of `todo` whose results exist, but were made from other inputs."""
+
+    todo: list[Item]
+    done: list[Item]                    # their results exist; run() moves them here from `todo`
+    failures: list[UserError]
     writer: Optional[Writer] = None     # of the folder of results
-    changed: int = 0    # those of `todo` whose results are there, but made from other inputs
+    changed: int = 0
 
 
-def refuse_inputs(output, *inputs):
-    """UserError where `output` is one of the folders or files `inputs` or holds one of them, also by links:
-    results must never take the place of what they are made from."""
+class Maker(Protocol):
+    """The part of a Pipeline that a job needs."""
+
+    size: Sequence[int]                 # width, height of pictures
+    latent_size: Sequence[int]
+    step_count: int
+
+    def files(self, batch: Batch, suffix: str, on_step: Callable[[], None]) -> Sequence[Optional[bytes]]:
+        """See Pipeline.files."""
+
+
+def refuse_inputs(output: Name, *inputs: Optional[Name]) -> None:
+    """UserError where `output` is one of the folders or files `inputs` or contains one of them, also by
+    links: results must never replace what they are made from."""
     place = resolved(output)
-    for path in map(Path, filter(None, inputs)):
+    for path in [Path(name) for name in inputs if name]:
         if place in (resolved(path), *resolved(path).parents) or _same_file(output, path):
-            raise UserError(output, f"is or holds {path}, which is read", "choose another --output")
+            raise UserError(output, f"is or contains {path}, which is read", "choose another --output")
 
 
-def resolved(path):
+def resolved(path: Name) -> Path:
+    """The absolute path without links; UserError if it has none, as with links in a circle."""
     try:
         return Path(path).resolve()
     except (OSError, RuntimeError, ValueError) as e:        # RuntimeError: links in a circle, up to 3.12
@@ -67,10 +92,13 @@ def _same_file(one, other):
         return False
 
 
-def one_each(items):
-    """(the items whose results have names of their own, a UserError for each other one). Names count as
-    equal whatever their case or the form of their accents: some file systems do not tell them apart."""
-    found, errors = {}, []
+def one_each(items: Sequence[Item]) -> tuple[list[Item], list[UserError]]:
+    """(the items whose results have different names, a UserError for each other one).
+
+    Names count as equal whatever their case or the form of their accents, as in some file systems.
+    """
+    found: dict[str, Item] = {}
+    errors = []
     for item in items:
         name = unicodedata.normalize("NFC", unicodedata.normalize("NFC", item.result.name).casefold())
         first = found.setdefault(name, item)
@@ -80,56 +108,89 @@ def one_each(items):
     return list(found.values()), errors
 
 
-def plan(masks, references, pairs, output, suffix, overwrite=False, count=None, record=None,
-         reading=images.AS_IS):
-    """Match masks with references and look what is in `output` already. -> Plan
+def plan(masks: Name, references: Optional[Name], pairs: Optional[Name], output: Name, suffix: str,
+         overwrite: bool = False, count: Optional[int] = None, record: Optional[Record] = None,
+         reading: images.Reading = images.AS_IS, seed: int = 0,
+         seeds: Optional[Sequence[int]] = None) -> Plan:
+    """Match masks with references and look for results in `output`.
 
-    No usable mask is a UserError, and so are, without `overwrite`, pictures of other settings and pictures
-    that `record` (a Record of `output`) does not know. count: the first so many pairs only. reading: how
-    masks and references are read.
+    references: a folder or file; None: pictures from noise, without references. count: the first so many
+    pairs only. record: of `output`. seeds: instead of `seed`, several for each mask, whose results are called
+    MASK_seedN. Raises UserError if no mask can be used and, without `overwrite`, for pictures of other
+    settings and pictures that the record does not know.
     """
     record = record or Record(output, {})
-    pairs_file = pairs or next((p for p in (Path(masks).parent / "label_to_img.json",) if p.exists()), None)
-    matched, failures = landscape.inference_pairs(masks, references,
-                                                  pairs_file and landscape.read_pairs(pairs_file))
-    items, twice = one_each([Item(m, r, Path(output) / f"{m.stem}.{suffix}", reading)
-                             for m, r in matched[:count]])
-    todo, found = [], {state: [] for state in STATES}
+    if references is None:
+        matched, failures = _masks_alone(masks)
+    else:
+        beside = Path(masks).parent / "label_to_img.json"
+        pairs = pairs or (beside if beside.exists() else None)
+        named = landscape.read_pairs(pairs) if pairs else None
+        matched, failures = landscape.inference_pairs(masks, references, named)
+    items, twice = one_each([Item(mask, reference, Path(output) / f"{name}.{suffix}", reading, number)
+                             for mask, reference in matched[:count]
+                             for name, number in _names(mask.stem, seed, seeds)])
+    todo: list[Item] = []
+    found: dict[str, list[Item]] = {state: [] for state in STATES}
     others = record.others({item.result.name for item in items})
     for item in items:
         state, made_by = record.state(item)
         found[state].append(item)
         if state != SAME:
             todo.append(item)
-        if state == OTHERWISE:
+        if state == OTHERWISE and made_by:
             others.add(made_by)
     if not overwrite:
         record.refuse(len(found[UNKNOWN]), others)
     return Plan(todo, found[SAME], failures + twice, record.writer, len(found[INPUTS]))
 
 
-def check(plan, size):
-    """Read every mask and reference that is to be used, and move what cannot be read to `plan.failures`."""
-    usable = []
+def _masks_alone(masks):
+    paths, failures = landscape.split_maps(masks)
+    found, _ = landscape.by_stem(paths)
+    failures += [UserError(path, f"has the name of {found[landscape.normal(path.stem)].name}", "rename one")
+                 for path in paths if found[landscape.normal(path.stem)] != path]
+    if not found:
+        raise failures[0] if failures else UserError(masks, "holds no label map", "give a folder of PNGs")
+    return [(path, None) for path in found.values()], failures
+
+
+def _names(stem, seed, seeds):
+    """[(a result's name without suffix, its seed)] of a mask."""
+    return [(stem, seed)] if seeds is None else [(f"{stem}_seed{number}", number) for number in seeds]
+
+
+def check(plan: Plan, size: Size) -> None:
+    """Read every mask and reference that will be used, and move what cannot be read to `plan.failures`."""
+    known: dict[Any, Optional[UserError]] = {}
     for item in plan.todo:
-        try:
-            item.labels(size)
-            item.picture(size)
-            usable.append(item)
-        except UserError as e:
-            plan.failures.append(e)
-    plan.todo[:] = usable
+        if item[:2] not in known:
+            known[item[:2]] = _fault(item, size)
+    faults = [known[item[:2]] for item in plan.todo]
+    plan.failures.extend(fault for fault in faults if fault)
+    plan.todo[:] = [item for item, fault in zip(plan.todo, faults) if not fault]
 
 
-def batches(todo, size):
-    """The items `todo` in lists of at most `size`."""
+def _fault(item, size):
+    try:
+        item.labels(size)
+        item.picture(size)
+    except UserError as e:
+        return e
+    return None
+
+
+def batches(todo: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    """The items in lists of at most `size`."""
     return [todo[start:start + size] for start in range(0, len(todo), size)]
 
 
-def run(plan, pipeline, seed, batch_size, on_step=lambda steps: None):
-    """Make `plan.todo`, batch by batch; yields how many items each batch dealt with. What cannot be read is
-    added to `plan.failures`, and the others are made all the same. `on_step` is as in `make`."""
-    make_parts = Halving(partial(make, pipeline=pipeline, seed=seed, writer=plan.writer))
+def run(plan: Plan, pipeline: Maker, batch_size: int, on_step: OnStep = lambda steps: None) -> Iterator[int]:
+    """Make `plan.todo`, batch by batch; yields the number of items of each batch.
+
+    What cannot be read is added to `plan.failures`, and the others are made. on_step: see `make`.
+    """
+    make_parts = BatchSplitter(partial(make, pipeline=pipeline, writer=cast(Writer, plan.writer)))
     for batch in batches(plan.todo, batch_size):
         made, failures = make_parts(batch, on_step=on_step)
         plan.done.extend(made)
@@ -137,24 +198,37 @@ def run(plan, pipeline, seed, batch_size, on_step=lambda steps: None):
         yield len(batch)
 
 
-class Halving:
-    """`make(batch, on_step=...)` in parts: whenever the device's memory does not hold so many images, in
-    parts of half as many, from then on."""
+class Counted:
+    """`on_step` that knows the sum of its calls."""
 
-    def __init__(self, make):
-        self.make, self.size = make, None               # None: whole batches
+    def __init__(self, on_step: OnStep) -> None:
+        self.on_step, self.steps = on_step, 0
 
-    def __call__(self, batch, on_step):
-        made, failures = [], []
+    def __call__(self, steps: int) -> None:
+        self.steps += steps
+        self.on_step(steps)
+
+
+class BatchSplitter:
+    """`make(batch, on_step=...)` in parts: when the device's memory cannot hold so many images, in parts of
+    half as many, from then on."""
+
+    def __init__(self, make: Callable[..., Any]) -> None:
+        self.make = make
+        self.size: Optional[int] = None                 # None: whole batches
+
+    def __call__(self, batch: Sequence[Item], on_step: OnStep) -> tuple[list, list]:
+        made: list = []
+        failures: list = []
         while batch:
-            part, steps = batch[:self.size], []
+            part, counted = batch[:self.size], Counted(on_step)
             try:
-                results = self.make(part, on_step=lambda n, steps=steps: (steps.append(n), on_step(n)))
+                results = self.make(part, on_step=counted)
             except MemoryError as e:
                 if len(part) == 1:
                     raise UserError(part[0].mask, "does not fit into the device's memory",
-                                    "a GPU of more memory is needed, or --precision fp16 or bf16") from e
-                on_step(-sum(steps))                    # they are run again
+                                    "use a GPU with more memory, or --precision fp16 or bf16")
+                on_step(-counted.steps)                 # they will be made again
                 self.size = len(part) // 2
                 log.warning("%s do not fit into the device's memory; trying %d", e, self.size)
                 continue
@@ -164,14 +238,17 @@ class Halving:
         return made, failures
 
 
-def make(batch, pipeline, seed, writer, on_step=lambda steps: None):
+def make(batch: Sequence[Item], pipeline: Maker, writer: Writer,
+         on_step: OnStep = lambda steps: None) -> tuple[list[Item], list[UserError]]:
     """Make and write a batch -> (the items made, UserErrors of those that cannot be read).
 
-    writer: what writes results and their lines in the record of their folder.
-    `on_step(n)` is called after each step of n images, and with all the steps of an image that is left out:
-    together they are the rounds' steps for each item.
+    writer: writes results and their lines in the record of their folder. `on_step(n)` is called after each
+    step of n images, and with all the steps of an image that is left out: together they are the rounds' steps
+    for each item.
     """
-    inputs, failures, hashes = [], [], Hashes()
+    inputs: list[Any] = []
+    failures: list[UserError] = []
+    hashes = Hashes()
     for item in batch:
         try:
             of_bytes = hashes.inputs(item)      # before they are read: the next job sees a later change
@@ -181,16 +258,16 @@ def make(batch, pipeline, seed, writer, on_step=lambda steps: None):
             on_step(pipeline.step_count)
     if not inputs:
         return [], failures
-    items, of_bytes, masks, references = zip(*inputs)
-    results = pipeline.files(Batch(np.stack(masks), np.stack(references), [item.mask.stem for item in items],
-                                   [seed] * len(items)),
-                             items[0].result.suffix[1:], lambda: on_step(len(items)))
+    items, hashed, masks, references = zip(*inputs)
+    arrays = Batch(np.stack(masks), None if references[0] is None else np.stack(references),
+                   [item.mask.stem for item in items], [item.seed for item in items])
+    results = pipeline.files(arrays, items[0].result.suffix[1:], lambda: on_step(len(items)))
     made = []
-    for item, data, hashed in zip(items, results, of_bytes):
+    for item, data, of_inputs in zip(items, results, hashed):
         if data is None:
             failures.append(UserError(item.mask, *NOT_FINITE))
             continue
-        writer.write(item.result, data, hashed, hashes)
+        writer.write(item.result, data, of_inputs, hashes)
         made.append(item)
     return made, failures
 
@@ -205,39 +282,50 @@ def check_zip_names(plan: Plan) -> None:
                             "rename it, or leave out --zip") from None
 
 
-def pack(plan, output):
-    """Write result.zip, which holds the results and nothing else, sorted by name -> path. UserError if an
-    image of the job is missing."""
+def pack(plan: Plan, output: Name) -> Path:
+    """Write result.zip, with the results and nothing else, sorted by name -> path. UserError if an image of
+    the job is missing."""
     check_zip_names(plan)
     path = Path(output) / ZIP
     if plan.failures:
-        raise UserError(path, f"is not written: {len(plan.failures)} images are missing", "mend them first")
+        raise UserError(path, f"is not written: {len(plan.failures)} images are missing", "fix them first")
     with files.replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        for item in sorted(plan.done):
+        for item in sorted(plan.done, key=lambda item: item.result):
             info = zipfile.ZipInfo(item.result.name)            # dated 1980: equal results, equal bytes
             info.external_attr = 0o644 << 16
             archive.writestr(info, item.result.read_bytes())
     return path
 
 
-def overview(plan, output):
-    """Write about/overview.jpg: mask in colours, reference, result, row by row, of the first results -> path.
+def overview(plan: Plan, output: Name) -> Optional[Path]:
+    """Write about/overview.jpg -> path, or None if there is nothing to show.
+
+    It has a row for each of the first masks: the mask in colours, its reference, its result or results.
     """
-    rows = []
-    for item in sorted(plan.done)[:OVERVIEW_ROWS]:
-        try:
-            result = images.read_image(item.result)
-            mask = labels.colorize(item.labels(result.shape[1::-1]))
-            rows.append([images.resize(mask, OVERVIEW_SIZE, smooth=False),
-                         images.resize(item.picture(result.shape[1::-1]), OVERVIEW_SIZE),
-                         images.resize(result, OVERVIEW_SIZE)])
-        except UserError:                   # a mask or reference that is gone since; the result itself stands
-            continue
+    done = sorted(plan.done, key=lambda item: (item.mask, item.seed))
+    by_mask = itertools.groupby(done, key=lambda item: item.mask)
+    groups = [list(group)[:OVERVIEW_SEEDS] for _, group in by_mask]
+    rows = [row for row in map(_row, groups[:OVERVIEW_ROWS]) if row]
     if not rows:
         return None
-    headings = ["mask", "style reference", "result"]
-    if len(rows) > 3:                       # two triples side by side: a screen is wider than high
+    items = max(groups[:OVERVIEW_ROWS], key=len)
+    headings = ["mask"] + (["style reference"] if items[0].reference else [])
+    headings += ["result"] if len(items) == 1 else [f"seed {item.seed}" for item in items]
+    if len(rows) > 3 and len(headings) <= 3:    # two of them side by side: a screen is wider than high
         rows, headings = [sum(rows[i:i + 2], []) for i in range(0, len(rows), 2)], headings * 2
     path = Path(output) / FOLDER / "overview.jpg"
     images.write_image(path, images.grid(rows, headings))
     return path
+
+
+def _row(items):
+    """The pictures of one mask; [] if a mask or a reference was removed since, which harms no result."""
+    try:
+        results = [images.read_image(item.result) for item in items]
+        size = results[0].shape[1::-1]
+        mask, reference = labels.colorize(items[0].labels(size)), items[0].picture(size)
+    except UserError:
+        return []
+    small = [max(1, round(side * OVERVIEW_SIZE / max(size))) for side in size]
+    pictures = ([] if reference is None else [reference]) + results
+    return [images.resize(mask, small, smooth=False), *(images.resize(x, small) for x in pictures)]

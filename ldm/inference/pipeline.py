@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ldm import config as configs
-from ldm import files, images, weights
+from ldm import files, images, values, weights
 from ldm.diffusion import Schedule
 from ldm.errors import UserError
 from ldm.files import Name
@@ -24,6 +24,7 @@ from ldm.inference.rounds import Settings, Source
 from ldm.networks import Autoencoder, UNet
 from ldm.networks.onednn import for_inference
 from ldm.networks.precision import apply as apply_precision
+from ldm.platform import runtime
 from ldm.weights.agreement import refuse_other_config
 
 MODELS = Path(__file__).resolve().parents[2] / "models"     # of a clone: a name there is enough
@@ -35,7 +36,7 @@ class Model:
 
     def __init__(self, folder: Path, config: dict, precision: str = "fp32",
                  unet: Optional[Name] = None, hashes: Optional[Mapping[str, str]] = None) -> None:
-        self.folder, self.config, self.precision = folder, config, precision
+        self.folder, self.config, self.precision = folder, config, precision     # config: that of training
         self.paths = {"unet": Path(unet or folder / "unet.safetensors"),
                       "autoencoder": folder / "autoencoder.safetensors"}
         self.hashes = hashes
@@ -50,15 +51,15 @@ class Model:
         """Hashes of the files of weights, by network. Computed once: files of 2 GB take seconds."""
         return self.hashes or {part: files.sha256(path, 32) for part, path in self.paths.items()}
 
-    def networks(self) -> tuple[Any, Any]:
-        """The U-Net and the autoencoder, ready to compute pictures of the config's size."""
+    def networks(self, size: Sequence[int]) -> tuple[Any, Any]:
+        """The U-Net and the autoencoder, ready to compute pictures of `size` = (width, height)."""
         networks: tuple[Any, Any] = UNet(**self.config["unet"]), Autoencoder(**self.config["autoencoder"])
         for network, (part, path) in zip(networks, self.paths.items()):
             found = weights.load(path, network)
             refuse_other_config(path, found, self.config, part, self.folder / "config.yaml")
             network.eval()
             apply_precision(network, self.precision, inference=True)
-        (width, height), factor = self.config["image_size"], networks[1].factor
+        (width, height), factor = size, networks[1].factor
         return (for_inference(networks[0], height // factor, width // factor),
                 for_inference(networks[1], height, width))
 
@@ -115,22 +116,23 @@ class Pipeline:
         self.model, self.refinement = model, refinement
 
     @classmethod
-    def load(cls, model: Name, rounds: Source = "entry", *, precision: str = "fp32",
-             unet: Optional[Name] = None, memory_limit: Optional[int] = None,
+    def load(cls, model: Name, rounds: Source = "entry", *, size: Optional[Sequence[int]] = None,
+             precision: str = "fp32", unet: Optional[Name] = None, memory_limit: Optional[int] = None,
              hashes: Optional[Mapping[str, str]] = None) -> Pipeline:
         """From a model folder: config.yaml, autoencoder.safetensors, unet.safetensors.
 
-        rounds: the name of a file in configs/infer, a path, or plain data. precision: one of
-        runtime.PRECISIONS. unet: another file of the U-Net's weights. memory_limit: see Refinement. hashes:
-        of the weights by network, where they are known.
+        rounds: the name of a file in configs/infer, a path, or plain data. size: (width, height) of the
+        pictures, if not the size of training. precision: one of runtime.PRECISIONS. unet: another file of the
+        U-Net's weights. memory_limit: see Refinement. hashes: of the weights by network, where known.
         """
+        runtime.check_precision(precision, "precision")
         settings, folder = rounds_of.load(rounds), model_folder(model)
         config = configs.load(folder / "config.yaml", networks=("unet", "autoencoder"))
         schedule = Schedule.named(config["schedule"])
         settings.for_schedule(schedule)                         # refuses before anything is loaded
+        size = config["image_size"] if size is None else values.resized(config, size)["image_size"]
         loaded = Model(folder, config, precision, unet, hashes)
-        return cls(loaded, Refinement(*loaded.networks(), schedule, settings, config["image_size"],
-                                      memory_limit))
+        return cls(loaded, Refinement(*loaded.networks(size), schedule, settings, size, memory_limit))
 
     @property
     def settings(self) -> Settings:

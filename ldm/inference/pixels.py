@@ -23,7 +23,7 @@ class Exact:
 
     suffixes: tuple[str, ...] = ("jpg", "png")
 
-    def __init__(self, jpeg: int = 0):
+    def __init__(self, jpeg: int = 0) -> None:
         self.jpeg = jpeg
 
     def decoded(self, array: np.ndarray) -> np.ndarray:
@@ -54,21 +54,21 @@ class Entry(Exact):
 
     suffixes = ("jpg",)
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(ENTRY_QUALITY)
 
-    def decoded(self, array):
+    def decoded(self, array: np.ndarray) -> np.ndarray:
         scaled = (array.astype(np.float32).transpose(1, 2, 0) + 1) / 2 * 255
         return np.clip(scaled, 0, 255).astype(np.uint8)
 
-    def next_start(self, picture, reference, transfer):
+    def next_start(self, picture: np.ndarray, reference: np.ndarray, transfer: str) -> np.ndarray:
         start = super().next_start(picture, reference, transfer)
         return images.jpeg_roundtrip(start, self.jpeg) if transfer else start
 
-    def result(self, picture):
+    def result(self, picture: np.ndarray) -> np.ndarray:
         return images.jpeg_roundtrip(picture, self.jpeg)
 
-    def file(self, picture, suffix, text=""):
+    def file(self, picture: np.ndarray, suffix: str, text: str = "") -> bytes:
         """The entry's bytes, which hold no text."""
         if suffix not in self.suffixes:
             raise UserError("pixels", f"'entry' writes no {suffix} files", "choose --format jpg")

@@ -1,8 +1,9 @@
 """What made each result, so that no picture is taken for another: OUTPUT/about/results.jsonl.
 
 A result's identity is a hash of all that decides about its pixels: the settings, the weights, the model's
-config, precision and seed (together `made_by`), its name, and the bytes of its mask and reference. The file
-has a line for each set of settings, and a line for each result with its identity and the hash of its picture.
+config, precision and seed (together `made_by`), its name (which has the seed where a job has several), and
+the bytes of its mask and reference. The file has a line for each set of settings, and a line for each result
+with its identity and the hash of its picture.
 That line is written before the picture takes its name: a kill between the two leaves a line without its
 picture, never a picture without its line. A picture counts as made if a line of its name has its hash.
 
@@ -20,7 +21,8 @@ from typing import Any, NamedTuple
 from ldm import __version__, files
 from ldm import config as configs
 from ldm.errors import UserError
-from ldm.images import AS_IS, Reading
+from ldm.images import AS_IS, Reading, Size
+from ldm.inference.rounds import Settings
 from ldm.weights.agreement import SECTIONS, differing
 
 FOLDER, RESULTS, HASHES = "about", "results.jsonl", "hashes.jsonl"
@@ -38,7 +40,7 @@ def digest(tree: Any) -> str:
 
 def read_lines(path: Path) -> list[dict]:
     """The JSON objects in a file, a line each; [] without a file. What is no whole line, after a kill or a
-    full disk, is left out: what it says is found out again."""
+    full disk, is left out: the job finds out again what it said."""
     if files.kind_of(path) is None:
         return []
     with files.open_regular(path) as file:
@@ -63,7 +65,7 @@ def append_lines(path: Path, lines: list[dict], through: bool = False) -> None:
                 os.fsync(file.fileno())
     except OSError as e:
         raise UserError(path, f"cannot be written ({e.strerror or e})",
-                        "a writable folder with free space is needed") from e
+                        "choose a writable folder with free space") from e
 
 
 class Inputs(NamedTuple):
@@ -91,8 +93,8 @@ class Hashes:
                     if isinstance(line.get("file"), str) and isinstance(line.get("sha256"), str)})
 
     def inputs(self, item) -> Inputs:
-        """Of what an item's result is made from."""
-        return Inputs(self.of(item.mask), self.of(item.reference))
+        """Of what an item's result is made from; "" for a reference that there is not."""
+        return Inputs(self.of(item.mask), "" if item.reference is None else self.of(item.reference))
 
     def of(self, path) -> str:
         """The hash of a file's bytes; UserError if it cannot be read."""
@@ -131,11 +133,13 @@ def seen(path) -> list | None:
     return [s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino, s.st_dev]
 
 
-def made_by(settings, model, seed: int, precision: str = "fp32", unet=None, reading: Reading = AS_IS,
-            hashes: Hashes | None = None) -> dict:
-    """All that decides about a job's results but their inputs, as plain values.
+def made_by(settings: Settings, model: files.Name, seed: int | None, precision: str = "fp32",
+            unet: files.Name | None = None, reading: Reading = AS_IS, hashes: Hashes | None = None,
+            size: Size | None = None) -> dict[str, Any]:
+    """All that decides about a job's results, except their names and inputs, as plain values.
 
-    settings: rounds.Settings; model: its folder; unet: see Pipeline.load; reading: how inputs are taken.
+    model: its folder. seed: None where each result's name says its own. unet, size: see Pipeline.load.
+    reading: how inputs are read.
     """
     sha256 = hashes.of if hashes else lambda path: files.sha256(path, 32)
     config = configs.load(Path(model) / "config.yaml")
@@ -143,7 +147,8 @@ def made_by(settings, model, seed: int, precision: str = "fp32", unet=None, read
         "version": VERSION, "seed": seed, "precision": precision, **settings._asdict(), **reading.tree(),
         "weights": {"unet": sha256(unet or Path(model) / "unet.safetensors"),
                     "autoencoder": sha256(Path(model) / "autoencoder.safetensors")},
-        "model": {key: config[key] for key in SECTIONS["unet"]}}))
+        "model": {**{key: config[key] for key in SECTIONS["unet"]},
+                  "image_size": list(size or config["image_size"])}}))
 
 
 class Writer:
@@ -185,10 +190,10 @@ class Record:
                 made[line.get("sha256")] = line.get("identity"), line.get("made_by")
 
     def state(self, item) -> tuple[str, str | None]:
-        """(what stands under an item's result's name, the id of the settings that made it).
+        """(what exists under the name of an item's result, the id of the settings that made it).
 
         none; same: what this job would make; inputs: the settings' picture from another mask or reference;
-        otherwise: a picture of other settings; unknown: one that no line tells of.
+        otherwise: a picture of other settings; unknown: one that is in no line.
         """
         if files.kind_of(item.result) is None:
             return NONE, None
@@ -205,7 +210,7 @@ class Record:
         return (SAME if identity == self.writer.identity(item.result, inputs) else INPUTS), settings
 
     def others(self, names: set[str]) -> set[str]:
-        """Ids of the other settings whose results stand in the folder under other names than `names`."""
+        """Ids of the other settings whose results are in the folder under other names than `names`."""
         found = set()
         for name in self.results.keys() - names:
             if "/" not in name and files.kind_of(self.output / name) == "file":
@@ -215,18 +220,18 @@ class Record:
         return found
 
     def refuse(self, unknown: int, others: set[str]) -> None:
-        """UserError for pictures that this job would have to replace or stand among, in one line."""
-        cure = "choose another --output, or --overwrite to replace them"
+        """UserError, in one line, for pictures that this job would replace or be mixed with."""
+        remedy = "choose another --output, or --overwrite to replace them"
         if unknown and not self.settings and files.kind_of(self.output / EARLIER) == "file":
             raise UserError(self.output, f"holds {unknown} results of an earlier version, which did not keep "
-                            "what each was made from", cure)
+                            "what each was made from", remedy)
         if unknown:
             raise UserError(self.output, f"holds {unknown} pictures under the names of results, but this "
-                            "program's record does not know them", cure)
+                            "program's record does not know them", remedy)
         if others:
             keys = sorted({key for other in others for key in differing(self.settings.get(other, {}),
                                                                         self.made_by)})
-            raise UserError(self.output, f"holds results made otherwise ({', '.join(keys)})", cure)
+            raise UserError(self.output, f"holds results made otherwise ({', '.join(keys)})", remedy)
 
     def start(self) -> None:
         """Write down the settings, unless they are there, and the hashes that were found."""
@@ -240,7 +245,7 @@ class Record:
 
 
 def end_line(path: Path) -> None:
-    """End a last line that a kill cut off, so that the next one stands alone."""
+    """End a last line that a kill cut off, so that the next one is a line of its own."""
     if files.kind_of(path) == "file" and path.stat().st_size:
         with files.open_regular(path) as file:
             file.seek(-1, os.SEEK_END)

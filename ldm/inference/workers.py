@@ -1,9 +1,11 @@
 """A job in several processes: each has a device of its own or its share of the cores.
 
 The parent loads no Jittor; it deals out the batches that one process would make, so that results do not
-depend on the number of processes (but for the last bits of sums, which depend on each one's threads). A
-process that dies loses its batch to another, and is replaced.
+depend on the number of processes, except for the last bits of sums, which depend on each one's threads. If a
+process dies, another one makes its batch, and a new process takes its place.
 """
+from __future__ import annotations
+
 import collections
 import contextlib
 import multiprocessing
@@ -11,28 +13,35 @@ import os
 import signal
 from functools import partial
 from multiprocessing import connection
-from typing import NamedTuple
+from typing import Any, Callable, Iterator, NamedTuple, Optional, Sequence
 
 from ldm.errors import UserError
+from ldm.files import Name
 from ldm.inference import job
+from ldm.inference.job import Item, OnStep, Plan
+from ldm.inference.record import Writer
+from ldm.inference.rounds import Settings
 from ldm.platform.devices import visible_devices
 
 MOST = 1000                         # processes, more than any computer has cores
 DEATHS = 10                         # of processes in a row, without an image made between them: the job ends
-PATIENCE = 10                       # seconds for a process that has no more to do, or was told to end
+PATIENCE = 10                       # seconds for a process to end
 ATTEMPTS = 2                        # at an image whose process dies; then the image is a failure
 
+Environment = dict                  # variables of a process
+Make = Callable[..., Any]           # make(batch, on_step) -> (items made, failures), as job.make
 
-def cores(processes):
+
+def cores(processes: int) -> list[Environment]:
     """The environments of so many processes, which share the cores (or $OMP_NUM_THREADS of them) evenly."""
     if processes > MOST:
-        raise UserError("--processes", f"is {processes}", f"{MOST} at most are possible")
+        raise UserError("--processes", f"is {processes}", f"choose {MOST} or fewer")
     given = os.environ.get("OMP_NUM_THREADS", "")
     threads = int(given) if given.isdecimal() else len(os.sched_getaffinity(0))
     return [{"OMP_NUM_THREADS": str(max(1, threads // processes))}] * processes
 
 
-def devices(gpus):
+def devices(gpus: int) -> list[Environment]:
     """The environments of so many processes, each of which sees one GPU. UserError where there are fewer."""
     found = visible_devices()
     if gpus > len(found):
@@ -40,16 +49,15 @@ def devices(gpus):
     return [{**share, "CUDA_VISIBLE_DEVICES": device} for share, device in zip(cores(gpus), found)]
 
 
-def load(model, settings, seed, writer, memory_limit=None, precision="fp32", hashes=None):
-    """What a worker begins with: the model -> make(batch, on_step), as job.make."""
+def load(writer: Writer, model: Name, settings: Settings, **options: Any) -> Make:
+    """What a worker does first: it loads the model. options: of Pipeline.load."""
     from ldm.inference import Pipeline
-    pipeline = Pipeline.load(model, settings, memory_limit=memory_limit, precision=precision,
-                             hashes=hashes)
-    return job.Halving(partial(job.make, pipeline=pipeline, seed=seed, writer=writer))
+    pipeline = Pipeline.load(model, settings, **options)
+    return job.BatchSplitter(partial(job.make, pipeline=pipeline, writer=writer))
 
 
 def _work(pipe, load, environment):
-    """A worker's life: load, say so, then make the batches that come until there are no more."""
+    """A worker: load, report it, then make the batches that come until there are no more."""
     os.environ.update(environment)
     try:
         make = load()
@@ -63,12 +71,12 @@ def _work(pipe, load, environment):
 
 
 @contextlib.contextmanager
-def interrupts_held():
-    """A process started inside never sees Ctrl-C, which reaches the whole group: its parent ends it. The
-    parent heeds it at the end: a start cut off leaves a process that has not been told what to do.
+def interrupts_held() -> Iterator[None]:
+    """A process started inside ignores Ctrl-C, which reaches the whole group: its parent ends it. The parent
+    handles Ctrl-C after the block, because an interrupted start leaves a process without work.
 
-    The process inherits the mask. Here that is not enough, since Python's handler runs whichever thread of
-    the libraries' gets the signal.
+    The process inherits the signal mask. In the parent the mask is not enough: Python's handler runs
+    whichever thread of a library gets the signal.
     """
     held = []
     handler = signal.signal(signal.SIGINT, lambda *arguments: held.append(arguments))
@@ -82,30 +90,34 @@ def interrupts_held():
             handler(*held[0])
 
 
-class Batch(NamedTuple):
-    items: list
+class Portion(NamedTuple):
+    """A batch of items that one worker makes, for the `attempt`-th time."""
+
+    items: Sequence[Item]
     attempt: int
 
 
 class Worker:
-    """A process, its end of the pipe, and the batch that it has."""
+    """A process, its end of the pipe, and the portion that it makes now."""
 
-    def __init__(self, load, environment):
+    def __init__(self, load: Callable[[], Make], environment: Environment) -> None:
         context = multiprocessing.get_context("spawn")      # a fork would share open devices and threads
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, load, environment))
         with interrupts_held():
             self.process.start()
         theirs.close()                                      # so that its death ends the pipe
-        self.environment, self.ready, self.batch, self.steps = environment, False, None, 0
+        self.environment, self.ready = environment, False
+        self.portion: Optional[Portion] = None
+        self.steps = 0                                      # made of this portion
 
-    def hand(self, batch):
-        """The next batch; None: there are no more."""
-        self.batch, self.steps = batch, 0
-        with contextlib.suppress(BrokenPipeError):          # it died since: that is heard next
-            self.pipe.send(batch and batch.items)
+    def send(self, portion: Optional[Portion]) -> None:
+        """The next portion; None: there are no more."""
+        self.portion, self.steps = portion, 0
+        with contextlib.suppress(BrokenPipeError):          # it died since: Pool.receive will see that
+            self.pipe.send(portion and portion.items)
 
-    def end(self):
+    def stop(self) -> str:
         """End the process, whatever it does. -> how it ended, in words."""
         self.process.terminate()
         self.process.join(PATIENCE)
@@ -113,91 +125,94 @@ class Worker:
             self.process.kill()
             self.process.join()
         self.pipe.close()
-        code = self.process.exitcode
+        code = self.process.exitcode or 0
         return f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
 
 
-class Crew:
-    """The workers of one job and what is still to be dealt out."""
+class Pool:
+    """The workers of one job and the portions that nobody makes yet."""
 
-    def __init__(self, plan, load, batch_size, environments, steps, on_step):
+    def __init__(self, plan: Plan, load: Callable[[], Make], batch_size: int,
+                 environments: Sequence[Environment], steps: int, on_step: OnStep) -> None:
         self.plan, self.load, self.steps, self.on_step = plan, load, steps, on_step
-        self.waiting = collections.deque(Batch(items, 1) for items in job.batches(plan.todo, batch_size))
+        self.waiting = collections.deque(Portion(items, 1) for items in job.batches(plan.todo, batch_size))
         self.spare = len(environments)                      # replacements for those that die before they work
         self.deaths = 0                                     # since an image was made
         self.workers = [Worker(load, environment) for environment in environments[:len(self.waiting)]]
 
-    def run(self):
-        """Yields how many items were dealt with, each time that some were."""
+    def run(self) -> Iterator[int]:
+        """Yields the number of items that are finished, each time that some are."""
         try:
             while self.workers:
-                heard = connection.wait([worker.pipe for worker in self.workers])
-                for worker in [worker for worker in self.workers if worker.pipe in heard]:
-                    if dealt := self.hear(worker):
-                        yield dealt
+                ready = connection.wait([worker.pipe for worker in self.workers])
+                for worker in [worker for worker in self.workers if worker.pipe in ready]:
+                    if finished := self.receive(worker):
+                        yield finished
         finally:
             for worker in self.workers:
-                worker.end()
+                worker.stop()
 
-    def hear(self, worker):
-        """Take one message of a worker, or its end. -> how many items it deals with."""
+    def receive(self, worker: Worker) -> int:
+        """Take one message of a worker, or its end. -> the number of items that are finished by it."""
         try:
             kind, content = worker.pipe.recv()
         except (EOFError, ConnectionError):
-            return self.bury(worker)
+            return self.remove(worker)
         if kind == "error":
             raise content
         if kind == "steps":
             worker.steps += content
             self.on_step(content)
             return 0
-        dealt = 0
-        if kind == "made":
+        finished = 0
+        if kind == "made" and worker.portion:
             made, failures = content
             self.deaths = 0
             self.plan.done.extend(made)
             self.plan.failures.extend(failures)
-            dealt = len(worker.batch.items)
+            finished = len(worker.portion.items)
         worker.ready = True
-        worker.hand(self.waiting.popleft() if self.waiting else None)
-        return dealt
+        worker.send(self.waiting.popleft() if self.waiting else None)
+        return finished
 
-    def bury(self, worker):
-        """A worker has ended: its batch waits again, image by image, or is a failure, and another takes its
-        place. -> how many items that deals with."""
+    def remove(self, worker: Worker) -> int:
+        """A worker has ended: its portion waits again, image by image, or is a failure, and a new worker
+        takes its place. -> the number of items that are finished by that."""
         self.workers.remove(worker)
         worker.process.join(PATIENCE)
-        how, dealt = worker.end(), 0
-        self.deaths += bool(worker.batch)
+        how, finished = worker.stop(), 0
+        self.deaths += bool(worker.portion)
         if self.deaths >= DEATHS:
-            raise UserError("worker processes", f"{DEATHS} in a row ended, no image made, the last one {how}",
+            raise UserError("worker processes",
+                            f"{DEATHS} in a row ended without an image, the last one {how}",
                             "run one process to see why, or use other devices")
         if not worker.ready:
             self.spare -= 1
             if self.spare < 0:
                 raise UserError("worker processes", f"end before they work, the last one {how}",
-                                "fewer of them need less memory")
-        elif worker.batch:
+                                "use fewer of them, which need less memory")
+        elif worker.portion:
             self.on_step(-worker.steps)
-            items, attempt = worker.batch
+            items, attempt = worker.portion
             if attempt < ATTEMPTS:
-                self.waiting.extendleft(Batch([item], attempt + 1) for item in reversed(items))
+                self.waiting.extendleft(Portion([item], attempt + 1) for item in reversed(items))
             else:
                 self.plan.failures.append(UserError(
                     items[0].mask, f"ended its process {ATTEMPTS} times, the last time {how}",
                     "the others were made without it"))
                 self.on_step(self.steps)
-                dealt = 1
+                finished = 1
         if self.waiting:
             self.workers.append(Worker(self.load, worker.environment))
-        return dealt
+        return finished
 
 
-def run(plan, load, batch_size, environments, steps, on_step=lambda steps: None):
-    """As job.run, in one process for each of `environments`. `load()` -> make(batch, on_step), as job.make;
-    it is called in each process and must be a function that can be pickled. steps: of an image.
+def run(plan: Plan, load: Callable[[], Make], batch_size: int, environments: Sequence[Environment],
+        steps: int, on_step: OnStep = lambda steps: None) -> Iterator[int]:
+    """As job.run, in one process for each of `environments`. `load()` is called in each process and must be a
+    function that can be pickled. steps: of an image.
 
-    A UserError in a worker other than an unreadable image ends the job, as it would in one process. An image
-    whose process dies twice is added to `plan.failures`.
+    A UserError in a worker ends the job, as it would in one process, unless it is about an image that cannot
+    be read. An image whose process dies twice is added to `plan.failures`.
     """
-    return Crew(plan, load, batch_size, environments, steps, on_step).run()
+    return Pool(plan, load, batch_size, environments, steps, on_step).run()

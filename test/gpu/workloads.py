@@ -17,7 +17,7 @@ from ldm.diffusion.losses import training_loss
 from ldm.evaluation.networks import NIMA, FIDInception, SegFormer
 from ldm.evaluation.networks.nima import LAYOUTS
 from ldm.inference.batch import Batch
-from ldm.inference.job import Halving
+from ldm.inference.job import BatchSplitter
 from ldm.inference.refinement import Progress, Refinement
 from ldm.inference.rounds import ROUND, Settings
 from ldm.networks import UNet, blocks, checkpointing, precision
@@ -114,7 +114,7 @@ def running_out_of_memory():
 
     make("a")
     os.environ["STAND_IN_MEMORY"] = str(jt.get_mem_info().total_cuda_used + 2 ** 20)
-    made, _ = Halving(make)(list("abcdefgh"), on_step=lambda n: None)
+    made, _ = BatchSplitter(make)(list("abcdefgh"), on_step=lambda n: None)
     del os.environ["STAND_IN_MEMORY"]
     assert len(made) == 8 and sizes[:2] == [1, 8] and sizes[-1] < 8, sizes
     print("images at a time:", *sizes)
@@ -144,7 +144,7 @@ def halving(expected):
     said, ended, pipeline, names = [], device_memory.ended, Hungry(), list("abcdefgh")
     device_memory.ended = lambda error: said.append(str(error)) or ended(error)
     try:
-        halved = Halving(lambda batch, on_step: (pipeline.pictures(unseen(batch)), []))
+        halved = BatchSplitter(lambda batch, on_step: (pipeline.pictures(unseen(batch)), []))
         made, _ = halved(names, on_step=lambda n: None)
     finally:
         device_memory.ended = ended
