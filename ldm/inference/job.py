@@ -227,7 +227,7 @@ class BatchSplitter:
             except MemoryError as e:
                 if len(part) == 1:
                     raise UserError(part[0].mask, "does not fit into the device's memory",
-                                    "use a GPU with more memory, or --precision fp16 or bf16")
+                                    "use a GPU with more memory, or --precision fp16 or bf16") from None
                 on_step(-counted.steps)                 # they will be made again
                 self.size = len(part) // 2
                 log.warning("%s do not fit into the device's memory; trying %d", e, self.size)
