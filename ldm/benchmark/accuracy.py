@@ -1,6 +1,9 @@
 """How far the ways of `pipeline` are from the exact result, which PyTorch computes in float64."""
+from __future__ import annotations
+
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +16,7 @@ from ldm.networks import UNet
 from ldm.networks.onednn import for_inference
 
 
-def measure(config, torch_python, seed=0):
+def measure(config: dict, torch_python: str, seed: int = 0) -> dict[str, Any]:
     """The report: for each way the error of a step's two passes and of the step that guidance makes of them.
 
     Weights are random; both networks are never in memory at the same time, but on a disk (2 GB at full size).
@@ -34,7 +37,7 @@ def measure(config, torch_python, seed=0):
             "tables": [{"title": "Errors of one guided step, batch 1", "rows": rows}]}
 
 
-def passes(config, folder, seed):
+def passes(config: dict, folder: Path, seed: int) -> dict[str, np.ndarray]:
     """Write the weights and the inputs; -> {way: both passes, 2 x 3 x h x w}."""
     jt.set_global_seed(seed)
     with jt.no_grad():
@@ -45,7 +48,8 @@ def passes(config, folder, seed):
         maps = np.concatenate([one_hot.numpy(), np.zeros(one_hot.shape, np.float32)])
         np.savez(folder / "inputs.npz", x=z.numpy().repeat(2, axis=0), t=np.repeat(TIMESTEP, 2),
                  one_hot=maps)
-        direct, fast = (for_inference(unet, *z.shape[2:], winograd=winograd) for winograd in (False, True))
+        height, width = z.shape[2:]
+        direct, fast = (for_inference(unet, height, width, winograd=winograd) for winograd in (False, True))
         results = {}
         for name, way in ways_of(unet, direct, fast, config["unet"], one_hot).items():
             way.keep()
@@ -53,9 +57,10 @@ def passes(config, folder, seed):
         return results
 
 
-def errors(passes, exact):
+def errors(passes: np.ndarray, exact: np.ndarray) -> dict[str, float]:
     """Relative to the exact ones: the passes' largest error and root mean square, the step's largest."""
-    step, exact_step = (guide(*both.astype(np.float64), GUIDANCE) for both in (passes, exact))
+    step, exact_step = (guide(both[0], both[1], GUIDANCE)
+                        for both in (passes.astype(np.float64), exact.astype(np.float64)))
     difference = passes - exact
     return {"passes": np.abs(difference).max() / np.abs(exact).max(),
             "passes, rms": np.sqrt((difference ** 2).mean() / (exact ** 2).mean()),

@@ -52,11 +52,11 @@ class Peak:
     """Multiply-adds a second of a large matrix product in one of runtime.PRECISIONS, measured again and again
     through a run."""
 
-    def __init__(self, kind: str = "fp32"):
+    def __init__(self, kind: str = "fp32") -> None:
         self.side, self._calls = (GPU_SIDE, GPU_PRODUCTS) if jt.flags.use_cuda else (CPU_SIDE, 1)
         self._tensorcore = int(kind == "tf32")
         self._matrices = [jt.randn((self.side, self.side)).cast(precision.DTYPES[kind]) for _ in range(2)]
-        self._times = []
+        self._times: list[Time] = []
         self.measure()                                      # the first one may compile
         self._times.clear()
         self.measure()

@@ -4,13 +4,17 @@ PyTorch runs in a process of its own, by the Python that has it; all take turns,
 disturbs the others. Times are of the processor, seconds times threads, or on a GPU of the clock; the least of
 several.
 """
+from __future__ import annotations
+
 import json
 import subprocess
+from functools import partial
 from pathlib import Path
+from typing import IO, Any, Callable, Mapping, Optional, Sequence, cast
 
-from ldm.backend import jt, nn
+from ldm.backend import Module, Var, jt, nn
 from ldm.benchmark.clock import Peak, Time, best, in_words, machine, timed
-from ldm.benchmark.operators import operators
+from ldm.benchmark.operators import Operator, operators
 from ldm.benchmark.pipeline import TIMESTEP, in_precision, inputs, random_weights
 from ldm.errors import UserError
 from ldm.networks import UNet
@@ -27,33 +31,34 @@ GPU_KINDS = "fp32", "tf32", "bf16"          # precisions in which a pass is time
 class Torch:
     """The other process. `ask(do=..., ...)` -> its answer (see torch_side.py)."""
 
-    def __init__(self, python):
+    def __init__(self, python: str | Path) -> None:
         script = Path(__file__).with_name("torch_side.py")
         try:
             self._child = subprocess.Popen([python, script], text=True, stdin=subprocess.PIPE,
                                            stdout=subprocess.PIPE)
         except OSError as e:
             raise UserError(python, f"cannot be run ({e.strerror})", "give a Python that has PyTorch") from e
+        self._to, self._from = cast(IO[str], self._child.stdin), cast(IO[str], self._child.stdout)
         try:
             self.version = self.ask(do="hello", device="cuda" if jt.flags.use_cuda else "cpu")["version"]
         except (OSError, ValueError):
             raise UserError(python, "does not answer", "give a Python that has NumPy and PyTorch (for a GPU, "
                             "if there is one)") from None
 
-    def ask(self, **question):
-        print(json.dumps(question), file=self._child.stdin, flush=True)
-        return json.loads(self._child.stdout.readline())
+    def ask(self, **question: Any) -> dict[str, Any]:
+        print(json.dumps(question), file=self._to, flush=True)
+        return json.loads(self._from.readline())
 
-    def close(self):
-        self._child.stdin.close()
+    def close(self) -> None:
+        self._to.close()
         self._child.wait()
 
 
-def normal(*shape):
+def normal(*shape: int) -> Var:
     return jt.randn(shape).sync()
 
 
-def plain(o):
+def plain(o: Operator) -> Callable[[], Var]:
     """A function that runs an Operator once with Jittor's operators."""
     x = normal(1, o.channels, o.height, o.width)
     if o.kind == "conv":
@@ -74,7 +79,7 @@ def plain(o):
     return run
 
 
-def ours(o):
+def ours(o: Operator) -> Optional[Callable[[], Var]]:
     """The same with the fused operators; None where there is none."""
     if jt.flags.use_cuda:
         return on_device(o) if o.kind == "norm" else None
@@ -95,27 +100,28 @@ def ours(o):
     return lambda: fused.normalize(x, gain, offset, emb, o.groups, 1e-5)
 
 
-def on_device(o):
+def on_device(o: Operator) -> Optional[Callable[[], Var]]:
     x, size = normal(1, o.channels, o.height, o.width), (o.height, o.width) if o.modulated else (1, 1)
     gain, offset = (normal(1, o.channels, *size) for _ in range(2))
     return lambda: modulated(x, o.groups, 1e-5, gain, offset, silu=True)
 
 
-def in_turn(sides, repeats):
+def in_turn(sides: Mapping[str, Optional[Callable[[], Time]]], repeats: int) -> dict[str, Time]:
     """sides: {name: function -> Time, or None}. -> {name: the best Time}; the first turn is not counted."""
-    times = {name: [] for name, run in sides.items() if run}
+    turns = {name: run for name, run in sides.items() if run}
+    times: dict[str, list[Time]] = {name: [] for name in turns}
     for repeat in range(1 + repeats):
-        for name in times:
-            time = sides[name]()
+        for name, run in turns.items():
+            time = run()
             times[name] += [time] if repeat else []
     return {name: best(of_side) for name, of_side in times.items()}
 
 
-def of_jittor(run, calls=1):
+def of_jittor(run: Optional[Callable[[], Any]], calls: int = 1) -> Any:
     return run and (lambda: timed(run, calls)[1])
 
 
-def measure(config, repeats, torch_python=None, seed=0):
+def measure(config: dict, repeats: int, torch_python: Optional[str] = None, seed: int = 0) -> dict[str, Any]:
     """The report: a pass as a whole, then each operator with how often a pass has it, by total time."""
     torch = Torch(torch_python) if torch_python else None
     try:
@@ -136,9 +142,9 @@ def measure(config, repeats, torch_python=None, seed=0):
         {"title": "Each operator once, processor ms", "rows": rows}]}
 
 
-def by_kind(rows):
+def by_kind(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The sums over a pass for each kind; what ours leaves as it is counts with the plain time."""
-    sums = {}
+    sums: dict[str, dict[str, Any]] = {}
     for r in rows:
         kind = r["operator"].split(",")[0].rstrip("0123456789 ->")
         of_kind = sums.setdefault(kind, {"kind": kind, "in a pass": 0})
@@ -149,7 +155,8 @@ def by_kind(rows):
     return list(sums.values())
 
 
-def pass_table(config, repeats, torch, seed):
+def pass_table(config: dict, repeats: int, torch: Optional[Torch],
+               seed: int) -> tuple[list[dict[str, Any]], dict[Operator, int]]:
     """-> (a row for each side, which makes the maps anew in each pass, against PyTorch's fastest, without it
     against the first side; the operators {Operator: count})."""
     z, one_hot, _ = inputs(config, seed)
@@ -167,8 +174,7 @@ def pass_table(config, repeats, torch, seed):
                                                                fast.modulate(one_hot)))}
     if torch:
         torch.ask(do="build", config=config["unet"], height=z.shape[2], width=z.shape[3])
-        sides.update({f"PyTorch, eager, {kind}": lambda kind=kind: Time(**torch.ask(do="pass", kind=kind))
-                      for kind in kinds})
+        sides.update({f"PyTorch, eager, {kind}": partial(of_torch, torch, kind) for kind in kinds})
     times = in_turn(sides, repeats)
     against = min((t for name, t in times.items() if name.startswith("PyTorch")),
                   default=next(iter(times.values())))
@@ -176,7 +182,11 @@ def pass_table(config, repeats, torch, seed):
              "processor ratio": t.cpu / against.cpu} for name, t in times.items()], found
 
 
-def pass_in(kind, network, z, one_hot):
+def of_torch(torch: Torch, kind: str) -> Time:
+    return Time(**torch.ask(do="pass", kind=kind))
+
+
+def pass_in(kind: str, network: Module, z: Var, one_hot: Var) -> Callable[[], Time]:
     """A function -> Time of a pass of `network`, which is in this precision."""
     def run():
         with jt.flag_scope(use_tensorcore=int(kind == "tf32")):
@@ -184,7 +194,7 @@ def pass_in(kind, network, z, one_hot):
     return run
 
 
-def row(o, count, repeats, torch, peak):
+def row(o: Operator, count: int, repeats: int, torch: Optional[Torch], peak: Peak) -> dict[str, Any]:
     """Processor ms of each side; of ours GFLOP/s by the direct algorithm, GB/s of the least traffic."""
     calls = GPU_CALLS if jt.flags.use_cuda else 1
     sides = {"plain": of_jittor(plain(o), calls), "ours": of_jittor(ours(o), calls)}

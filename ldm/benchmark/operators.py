@@ -1,9 +1,11 @@
 """What a network computes: each operator with its sizes, recorded while its graph is built, which computes
 nothing yet."""
-from collections import Counter
-from typing import NamedTuple
+from __future__ import annotations
 
-from ldm.backend import jt, nn
+from collections import Counter
+from typing import Any, Callable, NamedTuple
+
+from ldm.backend import Module, jt, nn
 from ldm.networks.attention import AttentionBlock, Projection
 from ldm.networks.blocks import GroupNorm
 from ldm.networks.spade import SPADENorm
@@ -24,7 +26,7 @@ class Operator(NamedTuple):
     modulated: bool = False
 
     @property
-    def multiplications(self):
+    def multiplications(self) -> int:
         """Multiply-adds of the direct algorithm."""
         positions = self.height * self.width
         if self.kind == "attention":
@@ -34,7 +36,7 @@ class Operator(NamedTuple):
         return self.channels * self.out_channels * self.kernel ** 2 * positions
 
     @property
-    def bytes(self):
+    def bytes(self) -> int:
         """The least that goes over memory in fp32: each operand read once, the result written once."""
         positions = self.height * self.width
         numbers = {"conv": positions * (self.channels + self.out_channels)
@@ -69,9 +71,9 @@ def _operator(module, x, out):
     return None
 
 
-def operators(network, run):
+def operators(network: Module, run: Callable[[], Any]) -> dict[Operator, int]:
     """{Operator: how often} of what `run()` does with `network`, of batch 1. Its result is dropped."""
-    found = Counter()
+    found: Counter[Operator] = Counter()
 
     def note(module, inputs, out, keywords=None):
         if operator := _operator(module, inputs[0], out):
@@ -90,6 +92,6 @@ def operators(network, run):
     return found
 
 
-def multiplications(found):
+def multiplications(found: dict[Operator, int]) -> int:
     """Of all operators together."""
     return sum(operator.multiplications * count for operator, count in found.items())

@@ -1,11 +1,14 @@
 """Where an image's time goes: the entry's way, the network taken apart, and with the fused operators."""
+from __future__ import annotations
+
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from ldm import labels
-from ldm.backend import jt
-from ldm.benchmark.clock import best, in_words, machine, peaks, timed
+from ldm.backend import Module, Var, jt
+from ldm.benchmark.clock import Peak, Time, best, in_words, machine, peaks, timed
 from ldm.benchmark.operators import multiplications, operators
 from ldm.diffusion.guidance import guide
 from ldm.images import from_network, to_network
@@ -19,7 +22,7 @@ from ldm.training import memory as memory_used
 TIMESTEP, GUIDANCE = 500, 3.5
 
 
-def random_weights(network):
+def random_weights(network: Module) -> Module:
     """Fill what a new network has as zeros, so that no part of it computes on constants. -> `network`"""
     for p in network.parameters():
         if p.ndim > 1 and not p.numpy().any():
@@ -32,13 +35,13 @@ class EntrysWay:
 
     kind = "fp32"                                   # one of runtime.PRECISIONS
 
-    def __init__(self, unet, one_hot):
+    def __init__(self, unet: Module, one_hot: Var) -> None:
         self.unet, self.one_hot = unet, one_hot
 
-    def keep(self):
+    def keep(self) -> None:
         self.maps = self.one_hot, jt.zeros(self.one_hot.shape)
 
-    def passes(self, z):
+    def passes(self, z: Var) -> list[Var]:
         return [self.unet(z, [TIMESTEP], map_)[:, :3] for map_ in self.maps]
 
 
@@ -47,13 +50,13 @@ class Apart:
 
     kind = "fp32"
 
-    def __init__(self, unet, one_hot):
+    def __init__(self, unet: Module, one_hot: Var) -> None:
         self.unet, self.one_hot = unet, one_hot
 
-    def keep(self):
+    def keep(self) -> None:
         self.maps = self.unet.modulate(self.one_hot), self.unet.modulate_empty(*self.one_hot.shape[2:])
 
-    def passes(self, z):
+    def passes(self, z: Var) -> list[Var]:
         encoded = self.unet.encode(z, [TIMESTEP])
         return [self.unet.decode(*encoded, map_)[:, :3] for map_ in self.maps]
 
@@ -61,16 +64,16 @@ class Apart:
 class InPrecision(Apart):
     """The same in less than fp32, on a GPU or a processor that has bf16."""
 
-    def __init__(self, unet, options, one_hot, kind):
+    def __init__(self, unet: Module, options: dict, one_hot: Var, kind: str) -> None:
         super().__init__(in_precision(unet, options, kind), one_hot)
         self.kind = kind
 
-    def passes(self, z):
+    def passes(self, z: Var) -> list[Var]:
         with jt.flag_scope(use_tensorcore=int(self.kind == "tf32")):
             return [out.sync() for out in super().passes(z)]
 
 
-def in_precision(unet, options, kind):
+def in_precision(unet: Module, options: dict, kind: str) -> Module:
     """A copy of the U-Net made with `options` that computes in `kind`. TF32 is a switch of the process
     besides, which stays off here, for what else is computed."""
     own = UNet(**options)
@@ -81,7 +84,7 @@ def in_precision(unet, options, kind):
     return own
 
 
-def ways_of(unet, direct, fast, options, one_hot):
+def ways_of(unet: Module, direct: Module, fast: Module, options: dict, one_hot: Var) -> dict[str, Any]:
     """What is compared: {name: way}. `direct` and `fast` are `unet` translated, without and with Winograd's
     algorithm; `options` are those that it was made with."""
     if jt.flags.use_cuda:
@@ -95,11 +98,12 @@ def ways_of(unet, direct, fast, options, one_hot):
     return ways
 
 
-def step(way, z):
-    return guide(*way.passes(z), GUIDANCE)
+def step(way: Any, z: Var) -> Var:
+    with_map, without = way.passes(z)
+    return guide(with_map, without, GUIDANCE)
 
 
-def inputs(config, seed):
+def inputs(config: dict, seed: int) -> tuple[Var, Var, np.ndarray]:
     """-> (latent 1 x 3 x h x w, one-hot map of that size in squares, image H x W x 3 uint8), all random."""
     rng = np.random.default_rng(seed)
     factor = 2 ** (len(config["autoencoder"]["channel_mult"]) - 1)
@@ -111,17 +115,18 @@ def inputs(config, seed):
             rng.integers(256, size=(height, width, 3)).astype(np.uint8))
 
 
-def measure(config, repeats, seed=0):
+def measure(config: dict, repeats: int, seed: int = 0) -> dict[str, Any]:
     """The report for a config's networks with random weights, batch 1. The ways take turns; the least time of
     each counts, since what disturbs only ever adds."""
     jt.set_global_seed(seed)
     with jt.no_grad():
         z, one_hot, image = inputs(config, seed)
+        height, width = z.shape[2:]
         unet = random_weights(UNet(**config["unet"]))
         unet.eval()
         macs = multiplications(operators(unet, lambda: unet(z, [TIMESTEP], one_hot)))
-        direct, translation = timed(lambda: for_inference(unet, *z.shape[2:], winograd=False))
-        fast, _ = timed(lambda: for_inference(unet, *z.shape[2:]))
+        direct, translation = timed(lambda: for_inference(unet, height, width, winograd=False))
+        fast, _ = timed(lambda: for_inference(unet, height, width))
         ways = ways_of(unet, direct, fast, config["unet"], one_hot)
         of_precisions = peaks()
         steps = steps_table(ways, z, 2 * macs, repeats, of_precisions)
@@ -139,14 +144,16 @@ def measure(config, repeats, seed=0):
         {"title": "Memory and work", "rows": [{"what": k, "value": float(v)} for k, v in memory.items()]}]}
 
 
-def steps_table(ways, z, multiplications, repeats, peaks):
+def steps_table(ways: dict[str, Any], z: Var, multiplications: int, repeats: int,
+                peaks: dict[str, Peak]) -> list[dict[str, Any]]:
     """A row for each way: keeping the maps (once an image), then a step, against the first way's step.
 
     `multiplications` are the first way's of a step, by the direct algorithm: the share of the peak, which is
     that of the way's precision, counts them whatever a way really does.
     """
     kept = {name: [timed(way.keep)[1] for _ in range(2)][1] for name, way in ways.items()}
-    results, times = {}, {name: [] for name in ways}
+    results: dict[str, Var] = {}
+    times: dict[str, list[Time]] = {name: [] for name in ways}
     for repeat in range(1 + repeats):               # at first operators are compiled
         for name, way in ways.items():
             results[name], time = timed(partial(step, way, z))
@@ -167,16 +174,17 @@ def steps_table(ways, z, multiplications, repeats, peaks):
     return rows
 
 
-def apart(result, exact):
+def apart(result: Var, exact: Var) -> float:
     """The largest difference of two Vars, as a part of the second's largest value."""
     return float(((result - exact).abs().max() / exact.abs().max()).item())
 
 
-def phases_table(config, image, repeats):
+def phases_table(config: dict, image: np.ndarray, repeats: int) -> list[dict[str, Any]]:
     """Encoding, decoding and colour transfer of an image, with Jittor's operators and with ours."""
     plain = random_weights(Autoencoder(**config["autoencoder"]))
     plain.eval()
-    fast = for_inference(plain, *image.shape[:2])
+    height, width = image.shape[:2]
+    fast = for_inference(plain, height, width)
     latent = plain.encode(jt.array(to_network(image)[None])).sync()
     ways = {"plain": plain, "ours": fast}
     phases = {"encode": lambda autoencoder: autoencoder.encode(jt.array(to_network(image)[None])),
@@ -184,7 +192,7 @@ def phases_table(config, image, repeats):
               "colour transfer": lambda _: color_transfer(image, np.roll(image, 7, axis=2), "opencv8")}
     rows = []
     for name, run in phases.items():
-        times = {way: [] for way in ways}
+        times: dict[str, list[Time]] = {way: [] for way in ways}
         for repeat in range(1 + repeats):
             for way, autoencoder in ways.items():
                 time = timed(partial(run, autoencoder))[1]

@@ -2,12 +2,15 @@
 
 A report is {"machine": describe(), "tables": [{"title": text, "rows": [{column: number or text}]}]}.
 """
+from __future__ import annotations
+
 import os
 import platform
 from pathlib import Path
+from typing import Any
 
 
-def describe():
+def describe() -> dict[str, Any]:
     """The machine as this process sees it; `load` is that of the minute before, so that noise can be told."""
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
@@ -20,14 +23,14 @@ def describe():
             "python": platform.python_version()}
 
 
-def cell(value):
+def cell(value: Any) -> str:
     """A value as a table shows it: four significant digits, nothing for None."""
     if value is None:
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def markdown(report):
+def markdown(report: dict[str, Any]) -> str:
     """The report as Markdown: a line on the machine, then its tables."""
     lines = [", ".join(f"{name} {value}" for name, value in report["machine"].items())]
     for table in report["tables"]:

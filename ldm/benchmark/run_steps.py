@@ -13,7 +13,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Callable, Iterator, NamedTuple, Optional
 
 import numpy as np
 
@@ -51,7 +51,7 @@ def load(folder: Path, step: Step) -> Outcome | None:
         return None
 
 
-def run(steps: list[Step], folder: Path, seconds: float, tell=print) -> list[Outcome]:
+def run(steps: list[Step], folder: Path, seconds: float, tell: Any = print) -> list[Outcome]:
     """Run what is not done yet, in order, until so many seconds are over. -> what came of each that was run,
     now or before. A step that failed before is run again."""
     deadline, outcomes = time.monotonic() + seconds, []
@@ -99,7 +99,7 @@ def end(child: subprocess.Popen) -> None:
 
 
 @contextlib.contextmanager
-def watched(path: Path):
+def watched(path: Path) -> Iterator[Callable[[], Optional[float]]]:
     """Ask nvidia-smi once a second what is taken of the first GPU. Gives a function -> the most, in MiB."""
     child = None
     if shutil.which("nvidia-smi"):

@@ -2,8 +2,11 @@
 
 Imports no Jittor: whoever calls `measure` brings a loaded pipeline.
 """
+from __future__ import annotations
+
 import time
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, Callable, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -34,7 +37,7 @@ class Pairs(NamedTuple):
     references: list    # H x W x 3 uint8
 
 
-def solver(text):
+def solver(text: str) -> Solver:
     """A Solver from "sampler:spacing"; UserError for what is none. Ancestral sampling solves no ODE."""
     known = [name for name in SAMPLERS if name != "ddpm"]
     sampler, _, spacing = text.partition(":")
@@ -44,13 +47,13 @@ def solver(text):
     return Solver(sampler, spacing)
 
 
-def read(items, size):
+def read(items: Sequence[Any], size: tuple[int, int]) -> Pairs:
     """Pairs of a job's items (ldm.inference.job), references of `size` (width, height)."""
     return Pairs([item.mask.stem for item in items], [item.labels(size) for item in items],
                  [item.picture(size) for item in items])
 
 
-def one_round(solver, steps, strength, guidance):
+def one_round(solver: Solver, steps: int, strength: float, guidance: float) -> rounds.Settings:
     """The settings of a single round by this solver."""
     options = {**rounds.ROUND, "strength": strength, "steps": steps, "spacing": solver.spacing,
                "guidance": guidance}
@@ -59,18 +62,19 @@ def one_round(solver, steps, strength, guidance):
     return settings
 
 
-def recorded(pipeline, settings):
+def recorded(pipeline: Any, settings: rounds.Settings) -> Any:
     """A Refinement of `pipeline`'s networks and these settings; it keeps as `latent` what it decoded last."""
     core = pipeline.refinement
 
-    class Recorded(type(core)):
+    class Recorded(type(core)):                 # type: ignore[misc]
         def decode(self, z):
             self.latent = z.numpy()
             return super().decode(z)
     return Recorded(core.unet, core.autoencoder, core.schedule, settings, core.size)
 
 
-def make(pipeline, settings, pairs, seed, on_step):
+def make(pipeline: Any, settings: rounds.Settings, pairs: Pairs, seed: int,
+         on_step: Callable[..., None]) -> tuple[np.ndarray, np.ndarray, float]:
     """-> (latents N x 3 x h x w, pictures N x H x W x 3 uint8, seconds), one image at a time."""
     of_settings = recorded(pipeline, settings)
     latents, pictures, begin = [], [], time.perf_counter()
@@ -84,23 +88,25 @@ def make(pipeline, settings, pairs, seed, on_step):
     return np.stack(latents), np.stack(pictures), time.perf_counter() - begin
 
 
-def distance(latents, exact):
+def distance(latents: np.ndarray, exact: np.ndarray) -> float:
     """Mean over images of the root mean square difference, in deviations of the exact latents."""
     return float(np.sqrt(((latents - exact) ** 2).mean((1, 2, 3))).mean() / exact.std())
 
 
-def psnr(pictures, exact):
+def psnr(pictures: np.ndarray, exact: np.ndarray) -> float:
     """Mean over images, dB."""
     error = ((pictures.astype(np.float64) - exact) ** 2).mean((1, 2, 3))
     return float((10 * np.log10(255 ** 2 / np.maximum(error, 1e-3))).mean())
 
 
-def all_steps(strength):
+def all_steps(strength: float) -> int:
     """As many steps as the chain of 1000 has up to `strength`."""
     return round(1000 * strength)
 
 
-def measure(pipeline, pairs, settings, seed=0, segmenter=None, real=None, on_step=lambda: None):
+def measure(pipeline: Any, pairs: Pairs, settings: Sequence[rounds.Settings], seed: int = 0,
+            segmenter: Any = None, real: Optional[np.ndarray] = None,
+            on_step: Callable[..., None] = lambda *_: None) -> dict[str, Any]:
     """The report: a table with a row for the chain of every step (DDIM), then one for each of `settings`,
     which are of `one_round` and differ in solver and steps alone.
 
@@ -129,7 +135,7 @@ def measure(pipeline, pairs, settings, seed=0, segmenter=None, real=None, on_ste
     return {"machine": machine(), "tables": [{"title": title, "rows": rows}]}
 
 
-def plot(made, path):
+def plot(made: dict[str, Any], path: str | Path) -> None:
     """Draw a report of `measure`: distance and S against steps, a line for each solver. Needs matplotlib."""
     pyplot = plotting()
     rows = made["tables"][0]["rows"]
@@ -147,7 +153,7 @@ def plot(made, path):
     figure.savefig(path, dpi=120)
 
 
-def plotting():
+def plotting() -> Any:
     """matplotlib's pyplot without a display; UserError where it is not installed."""
     try:
         import matplotlib

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Callable
 
 from ldm import config as configs
 from ldm.backend import jt
@@ -26,7 +27,7 @@ def measure(config: dict, repeats: int, torch_python: Path | None = None) -> dic
            "s a step": taken["seconds"],
            "samples a second": taken["batch_size"] / taken["seconds"], "peak GB": taken["peak_gb"]}
     first = {"title": f"Training, median of {repeats} steps", "rows": [row]}
-    made = {"machine": machine(), "tables": [first]}
+    made: dict[str, Any] = {"machine": machine(), "tables": [first]}
     if torch_python:
         torch = Torch(torch_python)
         try:
@@ -56,11 +57,11 @@ def compared(config: dict, repeats: int, torch: Torch) -> list[dict]:
             for name, t in times.items()]
 
 
-def of_trainer(config: dict, kind: str, in_blocks: bool = True):
+def of_trainer(config: dict, kind: str, in_blocks: bool = True) -> Callable[[], Time]:
     config = configs.merge(config, {"training": {"precision": kind}}, "the benchmark")
     trainer = new_trainer(config, in_blocks)
     return lambda: timed(trainer.train_step)[1]
 
 
-def of_torch(torch: Torch, kind: str, channels_last: bool):
+def of_torch(torch: Torch, kind: str, channels_last: bool) -> Callable[[], Time]:
     return lambda: Time(**torch.ask(do="train", kind=kind, channels_last=channels_last))
