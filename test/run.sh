@@ -12,7 +12,7 @@ install_open_mpi() {                            # for the tests of several proce
 
 # Only a CI machine is given a system package unasked.
 [ "${CI:-}" = true ] && [ "$EUID" = 0 ] && command -v apt-get >/dev/null && install_open_mpi
-wanted=(pytest safetensors ruff mypy)
+wanted=(pytest pytest-xdist safetensors ruff mypy)
 # The page's packages are for its own tests, which say why they are skipped without them.
 (find_environment "${wanted[@]}" starlette uvicorn) && wanted+=(starlette uvicorn) ||
     printf 'Without starlette and uvicorn the tests of the page are skipped.\n' >&2
@@ -20,4 +20,9 @@ find_environment "${wanted[@]}"
 cd "$root" || exit 2
 "$python" -m ruff check . && "$python" -m mypy || exit
 "$python" tools/doctor.py </dev/null || exit
-exec "$python" -m pytest test "$@" </dev/null
+# A process for each core, up to four, with a share of the threads. The tests of a file stay in one process, since
+# they share what they make.
+cores=$(nproc 2>/dev/null || echo 1)
+workers=$((cores < 4 ? cores : 4))
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores / workers))}
+exec "$python" -m pytest test -n "$workers" --dist loadfile "$@" </dev/null

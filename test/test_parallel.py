@@ -42,8 +42,9 @@ def command(folder, output, processes, *more):
 
 
 def train(*arguments, **variables):
-    return subprocess.run(command(*arguments), env={**os.environ, "OMP_NUM_THREADS": "1", **variables},
-                          capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    variables = {"VIRTUAL_ENV": sys.prefix, "OMP_NUM_THREADS": "1", **variables}
+    return subprocess.run(command(*arguments), env={**os.environ, **variables}, capture_output=True, text=True,
+                          stdin=subprocess.DEVNULL)
 
 
 @pytest.fixture(scope="module")
