@@ -31,8 +31,8 @@ def test_table(tmp_path):
 
 
 def test_refusals(tmp_path):
-    one_error(run_tool("benchmark", "solvers", "--solvers", "ddpm:time"), "ddpm:time",
-              "ddim, dpmpp_2m, unipc_2, unipc_3 and time, logsnr, karras")
+    one_error(run_tool("benchmark", "solvers", "--solvers", "ddpm:time"), "ddpm:time", "dpmpp_2m",
+              "logsnr")
     one_error(run_tool("benchmark", "solvers", "--steps", 700), "strength 0.6 with 700 steps")
     one_error(run_tool("benchmark", "nothing"), "nothing")
 

@@ -38,12 +38,14 @@ class Pairs(NamedTuple):
 
 
 def solver(text: str) -> Solver:
-    """A Solver from "sampler:spacing"; UserError for what is none. Ancestral sampling solves no ODE."""
+    """"sampler:spacing" -> Solver; UserError for anything else, and for ancestral sampling, which solves no
+    ODE."""
     known = [name for name in SAMPLERS if name != "ddpm"]
     sampler, _, spacing = text.partition(":")
     if sampler not in known or spacing not in SPACINGS:
-        raise UserError(text, "is no solver",
-                        f"sampler:spacing of {', '.join(known)} and {', '.join(SPACINGS)} is")
+        raise UserError(text, "is not a solver", f"give SAMPLER:SPACING, a sampler of {', '.join(known)} and a
+        "
+                        f"spacing of {', '.join(SPACINGS)}")
     return Solver(sampler, spacing)
 
 
