@@ -43,9 +43,8 @@ def solver(text: str) -> Solver:
     known = [name for name in SAMPLERS if name != "ddpm"]
     sampler, _, spacing = text.partition(":")
     if sampler not in known or spacing not in SPACINGS:
-        raise UserError(text, "is not a solver", f"give SAMPLER:SPACING, a sampler of {', '.join(known)} and a
-        "
-                        f"spacing of {', '.join(SPACINGS)}")
+        raise UserError(text, "is not a solver", f"give SAMPLER:SPACING, of {', '.join(known)} and "
+                        f"{', '.join(SPACINGS)}")
     return Solver(sampler, spacing)
 
 
