@@ -43,8 +43,8 @@ def command(folder, output, processes, *more):
 
 def train(*arguments, **variables):
     variables = {"VIRTUAL_ENV": sys.prefix, "OMP_NUM_THREADS": "1", **variables}
-    return subprocess.run(command(*arguments), env={**os.environ, **variables}, capture_output=True, text=True,
-                          stdin=subprocess.DEVNULL)
+    return subprocess.run(command(*arguments), env={**os.environ, **variables}, stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
