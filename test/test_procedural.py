@@ -50,6 +50,12 @@ def test_same_in_another_process():
     assert [digest(5, 2), digest(5, 40)] == other.stdout.split()[::-1]       # and in the other order
 
 
+def test_a_shadow_beside_the_picture():
+    """In this scene a tree at the border throws its shadow outwards."""
+    image, _ = make_scene(1, 232)
+    assert image.std() > 10
+
+
 def test_scenes_differ():
     assert len({digest(seed, index) for seed in (0, 1) for index in range(3)}) == 6
 

@@ -106,7 +106,8 @@ class Canvas:
             return
         mask = cv2.GaussianBlur(mask, (0, 0), 0.6 + 0.04 * min(mask.shape))
         y0, x0 = max(low[1], 0), max(low[0], 0)
-        here = slice(y0, low[1] + mask.shape[0]), slice(x0, low[0] + mask.shape[1])
+        y1, x1 = max(low[1] + mask.shape[0], 0), max(low[0] + mask.shape[1], 0)
+        here = slice(y0, y1), slice(x0, x1)             # empty for a shadow beside the picture
         ground = self.surface.z[here]
         bare = (self.depth[here] == ground) & (ground < 2 * z) & (ground > 0.4 * z)
         part = mask[y0 - low[1]:, x0 - low[0]:][:ground.shape[0], :ground.shape[1]] * bare
