@@ -19,6 +19,7 @@ from ldm.files import Name, replacing
 DEFAULTS = {
     "image_size": [512, 384],               # width, height
     "schedule": "linear",                   # linear | cosine | paper
+    "rounds": "entry",                      # of configs/infer, for a model that is used without others
     "autoencoder": {
         "channels": 128, "channel_mult": [1, 2, 4], "num_res_blocks": 2,
         "z_channels": 3, "codebook_size": 8192, "embed_dim": 3, "norm_groups": 32,

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import yaml
 from conftest import ROOT
 from PIL import Image
 from tiny import make_model, make_pairs, one_error, run_tool
@@ -121,6 +122,22 @@ def test_gradients_are_as_they_were_between_steps(pipe, files):
     from ldm.backend import jt
     for _ in pipe.steps(*files):
         assert not jt.flags.no_grad
+
+
+def test_a_model_names_the_rounds_that_it_is_used_with(place, tmp_path):
+    for file in (place / "model").glob("*.safetensors"):
+        (tmp_path / file.name).symlink_to(file)
+    tree = yaml.safe_load((place / "model/config.yaml").read_text())
+    for named, expected in ({}, "entry"), ({"rounds": "fast"}, "fast"):
+        tree.pop("rounds", None)
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump({**tree, **named}))
+        assert Pipeline.load(tmp_path).settings == rounds.load(expected)
+    done = run_tool("infer", "--model", tmp_path, "--masks", place / "in/masks", "--references",
+                    place / "in/references", "--output", tmp_path / "out", "--dry-run", "rounds.0.steps=4")
+    assert done.returncode == 0 and "38 steps each" in done.stdout, done.stderr
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({**tree, "rounds": "slow"}))
+    with pytest.raises(UserError, match="config.yaml.*rounds.*fast"):
+        Pipeline.load(tmp_path)
 
 
 def test_other_rounds_share_the_networks(pipe, files):

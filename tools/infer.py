@@ -23,8 +23,9 @@ def parse(argv):
     parser = cli.Parser(description=__doc__)
     parser.add_argument("--model", default=ROOT / "models/demo", type=Path,
                         help="folder with config.yaml, unet.safetensors, autoencoder.safetensors")
-    parser.add_argument("--rounds", default=ROOT / "configs/infer/entry.yaml", type=Path,
-                        help="the rounds: a YAML file, or the name of one in configs/infer, such as fast")
+    parser.add_argument("--rounds", type=Path,
+                        help="the rounds: a YAML file, or the name of one in configs/infer, such as fast "
+                        "(default: the one that the model's config.yaml names, else entry)")
     parser.add_argument("--masks", default=ROOT / "data/samples/masks", type=Path,
                         help="folder of label maps (PNG, 0..28)")
     styles = parser.add_mutually_exclusive_group()
@@ -101,11 +102,13 @@ def check(parser, args):
 
 def main(argv=None):
     args = parse(argv)
-    settings = rounds.load(args.rounds, args.overrides)
+    path = args.model / "config.yaml"
+    settings = args.rounds and rounds.load(args.rounds, args.overrides)
+    config = configs.load(path, networks=("unet", "autoencoder"))
+    settings = settings or rounds.of_model(config, path, args.overrides)
     if args.no_reference and settings.uses_reference:
         raise UserError("--no-reference", "does not go with these rounds: they use a reference",
                         "use rounds from noise, such as --rounds noise")
-    config = configs.load(args.model / "config.yaml", networks=("unet", "autoencoder"))
     if args.size:
         config = values.resized(config, args.size, "--size")
     steps = settings.steps(Schedule.named(config["schedule"]))

@@ -116,18 +116,20 @@ class Pipeline:
         self.model, self.refinement = model, refinement
 
     @classmethod
-    def load(cls, model: Name, rounds: Source = "entry", *, size: Optional[Sequence[int]] = None,
+    def load(cls, model: Name, rounds: Optional[Source] = None, *, size: Optional[Sequence[int]] = None,
              precision: str = "fp32", unet: Optional[Name] = None, memory_limit: Optional[int] = None,
              hashes: Optional[Mapping[str, str]] = None) -> Pipeline:
         """From a model folder: config.yaml, autoencoder.safetensors, unet.safetensors.
 
-        rounds: the name of a file in configs/infer, a path, or plain data. size: (width, height) of the
-        pictures, if not the size of training. precision: one of runtime.PRECISIONS. unet: another file of the
-        U-Net's weights. memory_limit: see Refinement. hashes: of the weights by network, where known.
+        rounds: the name of a file in configs/infer, a path, or plain data; by default those that the model's
+        config names. size: (width, height) of the pictures, if not the size of training. precision: one of
+        runtime.PRECISIONS. unet: another file of the U-Net's weights. memory_limit: see Refinement. hashes:
+        of the weights by network, where known.
         """
         runtime.check_precision(precision, "precision")
-        settings, folder = rounds_of.load(rounds), model_folder(model)
+        settings, folder = None if rounds is None else rounds_of.load(rounds), model_folder(model)
         config = configs.load(folder / "config.yaml", networks=("unet", "autoencoder"))
+        settings = settings or rounds_of.of_model(config, folder / "config.yaml")
         schedule = Schedule.named(config["schedule"])
         settings.for_schedule(schedule)                         # refuses before anything is loaded
         size = config["image_size"] if size is None else values.resized(config, size)["image_size"]

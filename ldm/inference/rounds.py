@@ -108,6 +108,13 @@ def find(name: Union[str, "os.PathLike[str]"]) -> Path:
     return Path(name)
 
 
+def of_model(config: Mapping[str, Any], where: object, assignments: Sequence[str] = ()) -> Settings:
+    """The rounds that a model's config names, for use without others. where: the config's file."""
+    if config["rounds"] not in names():
+        raise UserError(where, f"'rounds' is {short(config['rounds'])}", f"choose {', '.join(names())}")
+    return load(config["rounds"], assignments)
+
+
 def names() -> list[str]:
     """The names of the shipped rounds."""
     return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
