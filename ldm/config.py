@@ -39,10 +39,14 @@ DEFAULTS = {
         "checkpointing": "none",            # none | blocks (recomputed in the backward pass: less memory)
         "precision": "fp32",                # of convolutions and attention: fp32 | bf16; on a GPU tf32 | fp16
         "decay": "none",                    # none | cosine
+        "decay_steps": 0,                   # the rate falls in the last so many steps; 0: in all
+        "sizes": [],                        # of the pictures in earlier steps, such as
+                                            # {until: 6000, size: [128, 96], batch_size: 30}
         "ema_rate": 0.9999,
         "more_ema_rates": [],               # further EMA weights of the same run, each with its own files
         "label_drop": 0.2,
         "loss": "mse+vb",                   # mse | mse+vb | mse+vb_rescaled
+        "weighting": "none",                # of the noise levels in the loss: none | debiased
         "held_out": 0.0,                    # images for validation: a number, or a fraction if below 1
         "seed": 0, "save_every": 2000, "sample_every": 2000, "log_every": 10,
         "metrics_every": 10000,             # steps, at the next save
@@ -51,12 +55,14 @@ DEFAULTS = {
     },
     "autoencoder_training": {               # tools/train_autoencoder.py
         "learning_rate": 4.5e-6, "weight_decay": 0.0, "batch_size": 12, "steps": 250000, "warmup_steps": 0,
-        "micro_batch": 0, "checkpointing": "none", "decay": "none", "ema_rate": 0.999,
+        "micro_batch": 0, "checkpointing": "none", "decay": "none", "decay_steps": 0, "ema_rate": 0.999,
         "crop": 256,                        # pixels per side
         "linear_start": False,              # start as a linear autoencoder: for small ones from scratch
         "lpips": [],                        # weight files of LPIPS, see ldm/training/tasks/perceptual.py
         "perceptual_weight": 1.0,           # of LPIPS, if its files are given
         "gradient_weight": 1.0,             # of the edge loss, which is used without LPIPS
+        "recolored": 0.0,                   # share of the crops that are seen in other, stronger colours
+        "square_weight": 0.0,               # of the mean square error, which PSNR measures
         "codebook_weight": 1.0,
         "discriminator_weight": 0.75,       # 0: no discriminator
         "discriminator_start": 0, "discriminator_channels": 64,
@@ -66,7 +72,7 @@ DEFAULTS = {
     },
     "segmenter_training": {                 # tools/train_segmenter.py
         "learning_rate": 1.0e-3, "weight_decay": 0.01, "batch_size": 16, "steps": 40000, "warmup_steps": 500,
-        "decay": "cosine", "ema_rate": 0.999,
+        "decay": "cosine", "decay_steps": 0, "ema_rate": 0.999,
         "micro_batch": 0,
         "least_crop": 0.4,                  # fraction of the picture's sides; half of the pictures are whole
         "seed": 0, "save_every": 2000, "sample_every": 2000, "log_every": 10, "keep": 3,
@@ -76,7 +82,9 @@ DEFAULTS = {
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")       # YAML reads 1e-5 as a word
 LARGEST = 2 ** 31                       # limit of whole numbers, which are passed to C code
-ITEMS = {"training.more_ema_rates": 0.0, "autoencoder_training.lpips": ""}      # item types of empty lists
+# Item types of lists that are empty by default.
+ITEMS = {"training.more_ema_rates": 0.0, "autoencoder_training.lpips": "",
+         "training.sizes": {"until": 0, "size": [0, 0], "batch_size": 0}}
 
 
 def checked(value: Any, like: Any, where: object, name: str) -> Any:
@@ -96,6 +104,11 @@ def checked(value: Any, like: Any, where: object, name: str) -> Any:
                         f"give {KINDS[type(like)]} like {short(like)}")
     if isinstance(like, list) and (like or name in ITEMS):
         return [checked(v, like[0] if like else ITEMS[name], where, name) for v in value]
+    if isinstance(like, dict):
+        if value.keys() != like.keys():
+            raise UserError(where, f"'{name}' has the keys {short(', '.join(map(str, value)))}",
+                            f"give {', '.join(like)}")
+        return {key: checked(v, like[key], where, f"{name}.{key}") for key, v in value.items()}
     return value
 
 

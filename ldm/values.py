@@ -15,6 +15,7 @@ from ldm.platform import runtime
 
 SCHEDULES = ("linear", "cosine", "paper")
 LOSSES = ("mse", "mse+vb", "mse+vb_rescaled")
+WEIGHTINGS = ("none", "debiased")
 DECAYS = ("none", "cosine")
 CHECKPOINTING = ("none", "blocks")
 LATENT_CHANNELS = 3                     # of the latents that the U-Net is built for
@@ -55,8 +56,9 @@ BLOCKS = numbers(1, 64)
 
 RUN = {"learning_rate": POSITIVE, "weight_decay": WEIGHT, "batch_size": numbers(1, 2 ** 20), "steps": STEPS,
        "warmup_steps": FROM_STEP, "micro_batch": numbers(0, 2 ** 20), "decay": one_of(DECAYS),
-       "ema_rate": RATE, "seed": numbers(0, LARGEST_SEED), "save_every": STEPS,
+       "decay_steps": FROM_STEP, "ema_rate": RATE, "seed": numbers(0, LARGEST_SEED), "save_every": STEPS,
        "sample_every": STEPS, "log_every": STEPS, "keep": numbers(1, 10 ** 6)}
+SIZES = {"until": STEPS, "size": lists(numbers(1, 2 ** 14), 2, 2), "batch_size": numbers(1, 2 ** 20)}
 RULES: dict[str, Any] = {               # a Rule for each key, a dict of them for each section
     "image_size": lists(numbers(1, 2 ** 14), 2, 2),
     "schedule": one_of(SCHEDULES),
@@ -77,10 +79,13 @@ RULES: dict[str, Any] = {               # a Rule for each key, a dict of them fo
     "training": {
         **RUN, "checkpointing": one_of(CHECKPOINTING), "precision": one_of(runtime.PRECISIONS),
         "more_ema_rates": lists(RATE, 0, 16), "label_drop": SHARE, "loss": one_of(LOSSES),
+        "weighting": one_of(WEIGHTINGS),
         "held_out": numbers(0, 10 ** 9), "metrics_every": STEPS, "keep_best": numbers(0, 10 ** 6)},
     "autoencoder_training": {
         **RUN, "checkpointing": one_of(CHECKPOINTING), "crop": numbers(LEAST_CROP, 2 ** 14, 16),
-        "perceptual_weight": WEIGHT, "gradient_weight": WEIGHT, "codebook_weight": WEIGHT,
+        "perceptual_weight": WEIGHT, "gradient_weight": WEIGHT, "square_weight": WEIGHT,
+        "recolored": SHARE,
+        "codebook_weight": WEIGHT,
         "discriminator_weight": WEIGHT, "discriminator_start": FROM_STEP,
         "discriminator_channels": numbers(8, 2 ** 12, 8), "quantize_after": FROM_STEP},
     "segmenter_training": {**RUN, "least_crop": (lambda v: 0.01 <= v <= 1, "a number from 0.01 to 1")},
@@ -151,6 +156,7 @@ def _check_trainings(config: Mapping[str, Any], refuse: Refusal) -> None:
         refuse("training.more_ema_rates", rates, "different rates, none equal to ema_rate")
     if training["loss"] != "mse" and not config["unet"]["learn_sigma"]:
         refuse("training.loss", training["loss"], "mse", " without unet.learn_sigma")
+    _check_sizes(config, refuse)
     autoencoder = config["autoencoder"]
     if config["autoencoder_training"]["linear_start"]:
         groups = autoencoder["norm_groups"]
@@ -160,6 +166,21 @@ def _check_trainings(config: Mapping[str, Any], refuse: Refusal) -> None:
         if autoencoder["z_channels"] != LATENT_CHANNELS:
             refuse("autoencoder_training.linear_start", True, f"autoencoder.z_channels={LATENT_CHANNELS}",
                    f" for {autoencoder['z_channels']} z_channels")
+
+
+def _check_sizes(config: Mapping[str, Any], refuse: Refusal) -> None:
+    """`training.sizes`: the image sizes of a run's earlier steps."""
+    width, height = config["image_size"]
+    reached = 0
+    for part in config["training"]["sizes"]:
+        for key, rule in SIZES.items():
+            if not rule[0](part[key]):
+                refuse(f"training.sizes.{key}", part[key], rule[1])
+        if part["until"] <= reached:
+            refuse("training.sizes.until", part["until"], f"a step after {reached}, in ascending order")
+        reached = part["until"]
+        if part["size"][0] * height != part["size"][1] * width:
+            refuse("training.sizes.size", part["size"], f"the proportions of image_size, {width} x {height}")
 
 
 def check_networks(config: dict, names: Sequence[str], where: Optional[object] = None,
@@ -173,6 +194,9 @@ def check_networks(config: dict, names: Sequence[str], where: Optional[object] =
     size, step = config["image_size"], _multiple(config, names)
     if any(side % step for side in size):
         refuse("image_size", size, f"a width and a height that are multiples of {step}")
+    for part in config["training"]["sizes"] if "unet" in names else ():
+        if any(side % step for side in part["size"]):
+            refuse("training.sizes.size", part["size"], f"a width and a height that are multiples of {step}")
     if "segmenter" in names:
         _check_segmenter_size(config, refuse)
     memory = sizes.machine_memory()

@@ -14,6 +14,7 @@ from ldm.errors import UserError
 from ldm.networks.discriminator import PatchDiscriminator
 from ldm.networks.lpips import LPIPS
 from ldm.training.tasks.adversary import Adversary, adaptive_weight, hinge
+from ldm.training.tasks.autoencoder import recolor
 from ldm.training.tasks.codebook import Codebook, usage
 from ldm.training.tasks.perceptual import open_lpips, renamed
 
@@ -256,3 +257,13 @@ def test_resumed_with_discriminator_bit_for_bit(run, tmp_path):
                                  for r in (whole, tmp_path / "run"))
     assert expected.keys() == found.keys() and any("discriminator/m/" in name for name in expected)
     assert all(np.array_equal(expected[name], found[name]) for name in expected)
+
+
+def test_recolored_crops_keep_the_grey():
+    image = np.random.default_rng(1).integers(90, 160, (16, 16, 3)).astype(np.uint8)
+    made = [recolor(image, np.random.default_rng(k)) for k in range(20)]
+    assert all(abs(x.mean(2) - image.mean(2)).max() < 1 for x in made)
+    spread = [x.std(2).mean() / image.std(2).mean() for x in made]
+    assert 0.98 < min(spread) < 1.3 and 2 < max(spread) < 2.52
+    tone = np.array([200, 100, 50], np.uint8) * np.ones((2, 2, 1), np.uint8)
+    assert len({tuple(np.argsort(recolor(tone, np.random.default_rng(k))[0, 0])) for k in range(40)}) == 6

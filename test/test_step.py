@@ -6,6 +6,7 @@ from tiny import CONFIG
 from ldm import config as configs
 from ldm.backend import jt
 from ldm.diffusion import Schedule
+from ldm.diffusion.losses import mse_weights
 from ldm.errors import UserError
 from ldm.networks import UNet, checkpointing, precision
 from ldm.training.step import gradients
@@ -23,8 +24,8 @@ def trainer(tmp_path, **options):
     jt.sync_all()                               # random weights are drawn when they are computed
     precision.apply(network, config["training"]["precision"])
     checkpointing.apply(network, config["training"]["checkpointing"])
-    task = DiffusionTask(network, RandomLatents(16, (16, 12), 29), Schedule.linear(1000), None,
-                         config["training"])
+    task = DiffusionTask(network, 16, Schedule.linear(1000), None, config["training"])
+    task.use(RandomLatents(16, (16, 12), 29), config["training"]["batch_size"])
     return Trainer(task, tmp_path, config, config["training"])
 
 
@@ -69,3 +70,15 @@ def test_a_step_that_fails_changes_nothing(tmp_path):
     run.batch = batch
     run.train_step()
     assert np.isfinite(parameters(run)).all() and not np.array_equal(parameters(run), before)
+
+
+def test_weights_of_noise_levels():
+    """An error of eps is one of z_0, so many times larger, and that is its weight where it is above 1."""
+    s, t = Schedule.linear(1000), np.array([0, 100, 500, 999])
+    assert np.array_equal(mse_weights(s, t, "none"), np.ones(4))
+    weights = mse_weights(s, t, "debiased")
+    assert list(weights[:2]) == [1, 1] and weights[3] == pytest.approx(157, abs=1)
+    z0, eps = np.full((1, 1), 0.3), np.full((1, 1), -0.7)
+    z_t = s.add_noise(z0, 500, eps)
+    wrong = (z_t - np.sqrt(1 - s.alpha_bar[500]) * (eps + 1e-3)) / np.sqrt(s.alpha_bar[500])
+    assert abs(wrong - z0).item() == pytest.approx(1e-3 * weights[2], rel=1e-3)

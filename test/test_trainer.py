@@ -61,6 +61,14 @@ def test_twenty_and_twenty_steps_are_forty(whole, tmp_path):
     assert_equal(whole, tmp_path)
 
 
+def test_the_rate_falls_in_the_last_steps(tmp_path):
+    t = toy.trainer(tmp_path, decay="cosine", decay_steps=10)
+    rates = []
+    for t.step in range(40):
+        rates.append(t.learning_rate())
+    assert rates[:31] == [0.01] * 31 and rates[35] == pytest.approx(0.005) and 0 < rates[39] < rates[38]
+
+
 def test_sigterm_between_saves_keeps_the_log_whole(whole, tmp_path):
     stop_at(tmp_path, 22)                            # neither a save is due at 22 nor a line of the log
     assert checkpoints.saved(tmp_path, "state").keys() == {16, 20, 22}      # the two newest, the two best

@@ -160,6 +160,34 @@ def test_stopped_and_resumed_is_bit_for_bit_the_same(folder, undisturbed, tmp_pa
     assert same_state(undisturbed, tmp_path)
 
 
+def test_a_run_in_sizes_goes_on_bit_for_bit(folder, tmp_path):
+    """Small pictures in the first three steps; one run ends in each size and goes on, the other is whole."""
+    sizes = "training.sizes=[{until: 3, size: [32, 24], batch_size: 4}]"
+    for run, ends in (("whole", [8]), ("parted", [2, 5, 8])):
+        for end in ends:
+            done = train(folder, tmp_path / run, sizes, f"training.steps={end}")
+            assert done.returncode == 0, done.stderr
+    (first, _), (second, _) = (weights.read_state(tmp_path / run / "state-0000008.safetensors")
+                               for run in ("whole", "parted"))
+    assert first.keys() == second.keys() and all(np.array_equal(first[k], second[k]) for k in first)
+    assert {path.name for path in (tmp_path / "whole").glob("latents*")} == {"latents", "latents-32x24"}
+    lines = [json.loads(line) for line in (tmp_path / "whole/validation.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["latents"]) for line in lines] == [(3, [8, 6]), (4, [16, 12]), (8, [16, 12])]
+
+
+def test_sizes_that_no_run_can_have(folder, tmp_path):
+    def refused(sizes, *words):
+        one_error(train(folder, tmp_path / "run", f"training.sizes={sizes}"), "training.sizes", *words)
+    refused("[{until: 3, size: [20, 15], batch_size: 4}]", "multiples of 8")
+    refused("[{until: 3, size: [32, 32], batch_size: 4}]", "proportions")
+    refused("[{until: 3, size: [32, 24], batch_size: 0}]", "batch_size")
+    refused("[{until: 3, size: [32, 24], batch_size: 4}, {until: 3, size: [32, 24], batch_size: 4}]", "until")
+    refused("[{until: 3, size: [32, 24]}]", "until, size, batch_size")
+    refused("[{until: x, size: [32, 24], batch_size: 1}]", "until")
+    refused("[[3, 32, 24]]", "a mapping")
+    assert not (tmp_path / "run").exists()
+
+
 def test_sigterm_saves_and_ends_well(folder, undisturbed, tmp_path):
     command = [sys.executable, ROOT / "tools/train.py", "--config", folder / "config.yaml",
                "--data", folder / "data", "--autoencoder", folder / "model/autoencoder.safetensors",
@@ -253,3 +281,9 @@ def test_the_order_of_an_epoch_has_random_numbers_of_its_own():
         order = batch_indices(epoch, 20, 20, seed=1)
         assert not any(np.array_equal(order, generator(epoch, 1, purpose).permutation(20))
                        for purpose in range(10))
+
+
+def test_the_order_goes_on_with_another_batch_size():
+    first, second = (np.concatenate([batch_indices(step, size, 10, 1, seen) for step in range(steps)])
+                     for size, steps, seen in ((3, 2, 0), (2, 7, 6)))
+    assert np.array_equal(np.concatenate([first, second]), batch_indices(0, 20, 10, seed=1))

@@ -58,7 +58,8 @@ def test_too_few_and_too_many(held_out):
 
 def test_held_out_is_never_trained_on():
     latents = Latents()
-    task = DiffusionTask(None, latents, SCHEDULE, None, OPTIONS)
+    task = DiffusionTask(None, len(latents), SCHEDULE, None, OPTIONS)
+    task.use(latents, OPTIONS["batch_size"])
     for step in range(14):
         task.batch(step)
     assert set(latents.seen) == set(range(20)) - set(task.held_out), "four epochs see all others"

@@ -37,11 +37,12 @@ def main(argv=None):
     train_common.check_output(args.output, pairs)
 
     from ldm import weights
-    from ldm.networks import Autoencoder
+    from ldm.networks import Autoencoder, precision
     from ldm.weights.agreement import refuse_other_config
     autoencoder = Autoencoder(**config["autoencoder"])
     found = weights.load(args.autoencoder, autoencoder)
     refuse_other_config(args.autoencoder, found, config, "autoencoder")
+    precision.apply(autoencoder, "fp32")
     train_common.encode(pairs, autoencoder, config["image_size"], args.output, args.shard_size,
                         args.batch_size, reading=taken)
     cache = latents.Latents(args.output)

@@ -10,6 +10,7 @@ from ldm import config as configs
 from ldm.datasets import landscape, latents
 from ldm.platform import runtime
 from ldm.training import batch_order
+from ldm.training.stages import stages
 
 
 def parse(argv):
@@ -22,7 +23,8 @@ def parse(argv):
     parser.add_argument("--output", required=True,
                         help="folder of the run, for its latents, states, averages, samples and logs")
     parser.add_argument("--latents", help="latent cache made by tools/encode_latents.py (default: "
-                        "OUTPUT/latents, made at the first start)")
+                        "OUTPUT/latents, made when it is needed); those of training.sizes are beside it, "
+                        "with -WIDTHxHEIGHT after its name")
     parser.add_argument("--segformer",
                         help="weights of the segmenter for validation (default: those in models/)")
     train_common.add_dry_run(parser)
@@ -38,9 +40,10 @@ def main(argv=None):
     config = configs.load(args.config, args.overrides, ("unet", "autoencoder"))
     runtime.check_precision(config["training"]["precision"], "training.precision")
     cache = args.latents or Path(args.output) / "latents"
-    size, training = config["image_size"], config["training"]
+    size, training, parts = config["image_size"], config["training"], stages(config)
+    caches = [part.cache(cache, size) for part in parts]
     how = reading.of(args)
-    pairs = landscape.training_pairs(args.data, None if latents.is_whole(cache) else size,
+    pairs = landscape.training_pairs(args.data, None if all(map(latents.is_whole, caches)) else size,
                                      train_common.checking, how)
     batch_order.split(len(pairs), training["held_out"], training["seed"])   # fails early
     train_common.check_output(args.output, pairs)
@@ -60,23 +63,32 @@ def main(argv=None):
     measure = train_common.metrics(args.segformer) if training["held_out"] or args.segformer else None
     jt.set_global_seed(training["seed"])                   # for the weights of the new network
     network = UNet(**config["unet"])
-    train_common.show_estimate(network, [side // autoencoder.factor for side in size[::-1]], training,
-                               args.output)
+    train_common.show_estimate(
+        network, [([side // autoencoder.factor for side in part.size[::-1]],
+                   {**training, "batch_size": part.batch_size, "steps": part.end - part.start})
+                  for part in parts], args.output)
     if args.dry_run:
-        if latents.is_whole(cache):
-            latents.Latents(cache)
+        for whole in filter(latents.is_whole, caches):
+            latents.Latents(whole)
         return
     precision.apply(network, training["precision"])
+    precision.apply(autoencoder, "fp32")
     checkpointing.apply(network, training["checkpointing"])
-    if parallel.rank() == 0:
-        train_common.encode(pairs, autoencoder, size, cache, reading=how)
-    parallel.wait()
-    task = DiffusionTask(network, latents.Latents(cache), schedule, autoencoder, training)
-    validation = None
-    if len(task.held_out):
-        validation = Validation(task.latents, task.held_out, schedule, training, autoencoder, measure)
-    trainer = Trainer(task, args.output, config, training, validation, training["more_ema_rates"])
-    train_common.train(trainer, args.from_step)
+
+    def prepare(part):
+        """Let the trainer use the latents of one part of the run, which are made now if they do not exist."""
+        folder = part.cache(cache, size)
+        if parallel.rank() == 0:
+            train_common.encode(pairs, autoencoder, part.size, folder, reading=how)
+        parallel.wait()
+        task.use(latents.Latents(folder), part.batch_size, part.start, part.seen)
+        if len(task.held_out):
+            trainer.validation = Validation(task.latents, task.held_out, schedule, training, autoencoder,
+                                            measure)
+
+    task = DiffusionTask(network, len(pairs), schedule, autoencoder, training)
+    trainer = Trainer(task, args.output, config, training, None, training["more_ema_rates"])
+    train_common.train(trainer, args.from_step, parts, prepare)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def main(argv=None):
     perceptual = open_lpips(options["lpips"]) if options["lpips"] else None
     if args.dry_run:
         side = jt.zeros((1, 3, options["crop"], options["crop"]))
-        return train_common.show_estimate(network, side.shape[2:], options, args.output,
+        return train_common.show_estimate(network, [(side.shape[2:], options)], args.output,
                                           lambda: network.decode_quantized(network.encode(side)))
     pictures = landscape.Pictures(paths, config["image_size"], how)
     trainer = Trainer(AutoencoderTask(network, pictures, options, perceptual), args.output, config, options)

@@ -41,8 +41,10 @@ def encode(pairs, autoencoder, size, folder, *sizes, **options):
     done()
 
 
-def show_estimate(network, size, options, folder, call=None):
-    """Print the memory, disk and time that training `network` needs. Only rank 0 prints. size, call: see
+def show_estimate(network, parts, folder, call=None):
+    """Print the memory, disk and time that training `network` needs. Only rank 0 prints.
+
+    parts: [((height, width), options)] of the parts of the run. height, width, call: see
     estimate.one_pass."""
     import shutil
 
@@ -50,17 +52,20 @@ def show_estimate(network, size, options, folder, call=None):
     if cli.RANK:
         return
     parameters = sum(p.numel() for p in network.parameters())
-    one = estimate.one_pass(network, *size, call)
-    parts = estimate.memory(parameters, one, options, parallel.count())
+    passes = [(estimate.one_pass(network, *size, call), options) for size, options in parts]
+    one, options = passes[-1]
+    memory = max((estimate.memory(parameters, *part, parallel.count()) for part in passes),
+                 key=lambda shares: sum(shares.values()))
     speed = estimate.speed(options.get("precision", "fp32"))
     print(f"{parameters:,} parameters; a pass of a picture has {one.macs / 1e9:.3g} GMAC and "
           f"{one.activations / 1e6:.3g} M activations")
-    print(f"memory: about {sum(parts.values()) / 1e9:.3g} GB a process ("
-          + ", ".join(f"{name} {size / 1e9:.3g}" for name, size in parts.items()) + ")")
+    print(f"memory: about {sum(memory.values()) / 1e9:.3g} GB a process ("
+          + ", ".join(f"{name} {size / 1e9:.3g}" for name, size in memory.items()) + ")")
     print(f"disk: about {estimate.disk(parameters, options) / 1e9:.3g} GB, {folder} has "
           f"{shutil.disk_usage(folder).free / 1e9:.3g} GB free")
-    hours = estimate.hours(one, options, speed, parallel.count())
-    print(f"time: about {hours:.3g} hours for {options['steps']} steps, if everything is as fast as the "
+    hours = sum(estimate.hours(*part, speed, parallel.count()) for part in passes)
+    steps = sum(options["steps"] for _, options in passes)
+    print(f"time: about {hours:.3g} hours for {steps} steps, if everything is as fast as the "
           f"{speed / 1e9:.3g} GMAC/s of a large convolution on this machine", flush=True)
 
 
@@ -104,17 +109,17 @@ def report_resume(found):
         print(f"continuing at step {found.step}", file=sys.stderr)
 
 
-def train(trainer, from_step=None):
+def train(trainer, from_step=None, parts=(), prepare=None):
     """Resume `trainer` and train with a progress bar that shows the terms of the loss. from_step: see
-    Trainer.resume."""
+    Trainer.resume. parts: the Stages of the run, if it has some; prepare(part) is called before each."""
     from tqdm import tqdm
 
     from ldm.platform import runtime
     done = runtime.notice_compile(f"training {type(trainer.task).__name__}",
                                   "First training on this machine: the operators are compiled "
                                   "once now, about 2 minutes on two cores ...")
-    with trainer.locked():
-        report_resume(trainer.resume(from_step))
+
+    def to(end):
         first = trainer.step
         with tqdm(total=trainer.options["steps"], initial=first, unit="step", dynamic_ncols=True) as bar:
             def progress(step, terms):
@@ -122,4 +127,13 @@ def train(trainer, from_step=None):
                 bar.set_postfix({k: f"{v:.4f}" for k, v in terms.items()}, refresh=False)
                 if step == first + 1:
                     done()
-            trainer.train(progress)
+            trainer.train(progress, end)
+
+    with trainer.locked():
+        report_resume(trainer.resume(from_step))
+        if not parts:
+            to(trainer.options["steps"])
+        for part in parts:
+            if not trainer.stop_agreed and (part.end > trainer.step or part is parts[-1]):
+                prepare(part)
+                to(part.end)

@@ -53,7 +53,8 @@ def main(argv=None):
     if args.dry_run:
         network = SegFormer(**config["segmenter"])
         picture = np.zeros((1, size[1], size[0], 3), np.uint8)
-        return train_common.show_estimate(network, size[::-1], options, args.output, lambda: network(picture))
+        return train_common.show_estimate(network, [(size[::-1], options)], args.output,
+                                          lambda: network(picture))
     if args.autoencoder:
         bar = tqdm(versions[0], "encoding and decoding", unit="image")
         versions.append([reconstruct(images.resize(picture, size), autoencoder) for picture in bar])

@@ -25,7 +25,7 @@ def mean_per_image(x: Var) -> Var:
 
 
 def training_loss(out: Var, z0: np.ndarray, z_t: np.ndarray, eps: np.ndarray, t: np.ndarray,
-                  schedule: Schedule, kind: str) -> dict[str, Var]:
+                  schedule: Schedule, kind: str, weighting: str = "none") -> dict[str, Var]:
     """The loss of the network's output `out`, N x 3 x h x w, or N x 6 x h x w with a learned variance.
 
     z0, z_t and eps are N x 3 x h x w; t holds N indices of `schedule`. Returns "loss" and its parts, N values
@@ -34,15 +34,34 @@ def training_loss(out: Var, z0: np.ndarray, z_t: np.ndarray, eps: np.ndarray, t:
     mse+vb          the entry's loss: with the variational bound of the learned variance, in bits; its
                     gradient does not reach the mean
     mse+vb_rescaled the same with the bound times steps/1000
+    weighting: of the mse in "loss", see `mse_weights`.
     """
     check_kind(kind)
     predicted = out[:, :3]
-    terms = {"mse": mean_per_image((predicted - jt.array(eps)).sqr())}
+    mse = mean_per_image((predicted - jt.array(eps)).sqr())
+    terms = {"mse": mse}
+    if weighting != "none":
+        mse = mse * jt.array(mse_weights(schedule, t, weighting))
     if kind == "mse":
-        return {**terms, "loss": terms["mse"]}
+        return {**terms, "loss": mse}
     vb = variational_bound(predicted.detach(), out[:, 3:], z0, z_t, eps, t, schedule)
     terms["vb"] = vb if kind == "mse+vb" else vb * (len(schedule) / 1000)
-    return {**terms, "loss": terms["mse"] + terms["vb"]}
+    return {**terms, "loss": mse + terms["vb"]}
+
+
+def mse_weights(schedule: Schedule, t: np.ndarray, weighting: str) -> np.ndarray:
+    """The weight of the error of eps at each timestep, N float32.
+
+    none     1
+    debiased 1 / sqrt(SNR), but at least 1, SNR = alpha_bar / (1 - alpha_bar): 157 at the end of the linear
+             schedule. An error of eps there is an error of z_0 that is so many times larger, in all of the
+             picture's colour; without weights it is hardly a part of the loss (Yu et al. 2024, Unmasking
+             Bias in Diffusion Model Training; the bound is ours, so that fine detail keeps its weight)
+    """
+    if weighting == "none":
+        return np.ones(len(t), np.float32)
+    noise = 1 - schedule.alpha_bar[t]
+    return np.maximum(np.sqrt(noise / schedule.alpha_bar[t]), 1).astype(np.float32)
 
 
 def variational_bound(predicted: Var, values: Var, z0: np.ndarray, z_t: np.ndarray, eps: np.ndarray,

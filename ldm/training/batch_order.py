@@ -10,10 +10,10 @@ from ldm.errors import UserError
 SPLIT, VALIDATION, SAMPLES, ORDER = 100, 101, 102, 103
 
 
-def batch_indices(step: int, batch_size: int, count: int, seed: int) -> np.ndarray:
+def batch_indices(step: int, batch_size: int, count: int, seed: int, seen: int = 0) -> np.ndarray:
     """The `batch_size` items of a step, of `count`. Each epoch has its own random order; a batch may span two
-    epochs, so that no item is left out."""
-    positions = np.arange(step * batch_size, (step + 1) * batch_size)
+    epochs, so that no item is left out. seen: the number of items before step 0."""
+    positions = seen + np.arange(step * batch_size, (step + 1) * batch_size)
     orders = {epoch: generator(int(epoch), seed, ORDER).permutation(count)
               for epoch in set(positions // count)}
     return np.array([orders[p // count][p % count] for p in positions])

@@ -21,6 +21,11 @@ def part(batch: Batch, first: int, end: int) -> Batch:
     return batch[first:end]
 
 
+def count(batch: Batch) -> int:
+    """The number of items of a batch."""
+    return len(next(iter(batch.values())) if isinstance(batch, dict) else batch)
+
+
 def gradients(loss: Loss, batch: Batch, size: int, parameters: list[Var],
               micro_batch: int) -> tuple[list[Var], dict[str, Var]]:
     """This rank's part of the mean gradients of `loss` over a batch of `size` items, `micro_batch` items at a
@@ -74,7 +79,7 @@ def optimize(task: Task, batch: Batch, optimizer: Any, step: int, options: dict,
     """Take optimiser step `step` (from 0) of `task` on its `batch`. Returns the logged terms and the norm of
     the gradient.
 
-    options: has `batch_size` and `micro_batch` (0: the whole batch at once). Raises Diverged before anything
+    options: has `micro_batch` (0: the whole batch at once). Raises Diverged before anything
     changes if the loss or a gradient is not finite, or the loss is above `most`. In fp16 smaller scales are
     tried first.
     """
@@ -99,7 +104,7 @@ def optimize(task: Task, batch: Batch, optimizer: Any, step: int, options: dict,
 def summed(loss: Loss, batch: Batch, parameters: list[Var],
            options: dict) -> tuple[list[Var], dict[str, float]]:
     """(the gradients of the whole batch, the logged terms), summed over all ranks."""
-    size = options["batch_size"]
+    size = count(batch)
     sums, terms = gradients(loss, batch, size, parameters, options["micro_batch"] or size)
     sums = parallel.total(sums)
     totals = parallel.total([jt.concat(list(terms.values()))])[0].numpy()

@@ -1,7 +1,7 @@
 """What the trainer needs: a task to train, and a validation that measures it."""
 from __future__ import annotations
 
-from typing import Any, Optional, Protocol, Sequence
+from typing import Any, Protocol, Sequence
 
 import numpy as np
 
@@ -42,5 +42,5 @@ class Task(Protocol):
 class Measure(Protocol):
     """A validation."""
 
-    def measure(self, network: Any, thorough: bool) -> dict[str, Optional[float]]:
+    def measure(self, network: Any, thorough: bool) -> dict[str, Any]:
         """{name: number} of a network; the expensive numbers only if `thorough`."""

@@ -17,7 +17,7 @@ from ldm.errors import UserError
 from ldm.training import ema, memory, parallel
 from ldm.training.loss_scale import Diverged, LossScale
 from ldm.training.run import checkpoints, jsonl, recovery, state
-from ldm.training.step import optimize
+from ldm.training.step import count, optimize
 from ldm.training.task import Measure, Task
 
 
@@ -41,6 +41,8 @@ class Trainer:
         self.ema = self.averages[0]
         self.scale = LossScale(options.get("precision") == "fp16")
         self.step = 0
+        self.until: int = options["steps"]              # the step at which `train` ends
+        self.items = 0                                  # of the last batch
         self.first_loss: Optional[float] = None         # the loss of the run's first step
         self.unlogged_terms: list[dict[str, float]] = []
         self.unlogged_seconds: list[float] = []
@@ -124,9 +126,9 @@ class Trainer:
                  for name in self.unlogged_terms[0]}
         jsonl.append(self.run / checkpoints.LOG, {
             "step": self.step, "learning_rate": self.optimizer.lr, **means,
-            "samples_per_second": round(self.options["batch_size"] / seconds, 2),
+            "samples_per_second": round(self.items / seconds, 2),
             "memory_gb": round(memory.peak() / 1e9, 2),
-            "hours_left": round(seconds * (self.options["steps"] - self.step) / 3600, 3)})
+            "hours_left": round(seconds * (self.until - self.step) / 3600, 3)})
         self.unlogged_terms, self.unlogged_seconds = [], []
 
     def write_due_files(self) -> None:
@@ -155,21 +157,24 @@ class Trainer:
                                  self.options["learning_rate"])
 
     def _due(self, interval):
-        return self.step % self.options[interval] == 0 or self.step == self.options["steps"]
+        return self.step % self.options[interval] == 0 or self.step == self.until
 
     def _metrics_are_due(self):
-        """At the first save at or after each multiple of `metrics_every`, and at the end."""
+        """At the first save at or after each multiple of `metrics_every`, and at the end of a size."""
         save_every, metrics_every = self.options["save_every"], self.options["metrics_every"]
         last_save = (self.step - 1) // save_every * save_every
-        return self.step // metrics_every > last_save // metrics_every or self.step == self.options["steps"]
+        return self.step // metrics_every > last_save // metrics_every or self.step == self.until
 
     # ---- the loop ------------------------------------------------------------------------------------------
 
     def learning_rate(self) -> float:
-        """The rate of the next step: linear warm-up, then constant or down to zero along a cosine."""
-        options, step = self.options, self.step
+        """The rate of the next step: linear warm-up, then constant or down to zero along a cosine, over the
+        last `decay_steps` or, if that is 0, over all steps."""
+        options, step, steps = self.options, self.step, self.options["steps"]
         warm_up = min(1.0, (step + 1) / max(1, options["warmup_steps"]))
-        decay = 0.5 * (1 + np.cos(np.pi * step / options["steps"])) if options["decay"] == "cosine" else 1.0
+        last = min(options["decay_steps"] or steps, steps)
+        share = max(step - (steps - last), 0) / last
+        decay = 0.5 * (1 + np.cos(np.pi * share)) if options["decay"] == "cosine" else 1.0
         return options["learning_rate"] * warm_up * decay
 
     def train_step(self) -> dict[str, float]:
@@ -177,9 +182,10 @@ class Trainer:
         recovery.EXPLODED times the run's first one, is a UserError."""
         self.optimizer.lr = self.learning_rate()
         most = np.inf if self.first_loss is None else recovery.EXPLODED * max(abs(self.first_loss), 1)
+        batch = self.batch(self.step)
+        self.items = count(batch)
         try:
-            values = optimize(self.task, self.batch(self.step), self.optimizer, self.step, self.options,
-                              self.scale, most)
+            values = optimize(self.task, batch, self.optimizer, self.step, self.options, self.scale, most)
         except Diverged as e:
             raise self._diverged(str(e)) from None
         if self.first_loss is None:
@@ -191,16 +197,18 @@ class Trainer:
         self.task.after_step(self.step)
         return values
 
-    def train(self, progress: Optional[Callable[[int, dict], Any]] = None) -> None:
-        """Train to the configured number of steps, or until SIGTERM. Saves as configured, and at the end.
-        progress(step, terms) is called after each step."""
+    def train(self, progress: Optional[Callable[[int, dict], Any]] = None,
+              until: Optional[int] = None) -> None:
+        """Train to step `until`, by default the configured number of steps, or until SIGTERM. Saves as
+        configured, and at the end. progress(step, terms) is called after each step."""
+        self.until = self.options["steps"] if until is None else until
         if parallel.rank() == 0:
             configs.save(self.run / "config.yaml", self.config)
         stop = parallel.stop_signal()
         previous = signal.signal(stop, lambda *_: setattr(self, "stop_requested", True))
         signal.siginterrupt(stop, False)           # an interrupted wait for Jittor's lock ends the process
         try:
-            with Reader(self.task.batch, self.options["steps"]) as self.batch:
+            with Reader(self.task.batch, self.until) as self.batch:
                 self.steps(progress)
         finally:
             self.batch = self.task.batch
@@ -209,7 +217,7 @@ class Trainer:
     def steps(self, progress: Optional[Callable[[int, dict], Any]]) -> None:
         """The loop of `train`. The ranks agree once per step whether a signal asked them to stop. It arrives
         at any moment, and a rank that stopped alone would leave the others waiting for ever."""
-        while self.step < self.options["steps"] and not self.stop_agreed:
+        while self.step < self.until and not self.stop_agreed:
             begin = time.perf_counter()
             terms = self.train_step()
             self.unlogged_seconds.append(time.perf_counter() - begin)

@@ -42,7 +42,8 @@ def new_trainer(config: dict, in_blocks: bool = True) -> Trainer:
         precision.apply(network, options["precision"])
     checkpointing.apply(network, options["checkpointing"])
     latents = RandomLatents(options["batch_size"], size, network.num_classes)
-    task = DiffusionTask(network, latents, Schedule.named(config["schedule"]), None, options)
+    task = DiffusionTask(network, len(latents), Schedule.named(config["schedule"]), None, options)
+    task.use(latents, options["batch_size"])
     trainer = Trainer(task, ".", config, options)
     jt.sync_all()                               # averages and moments exist from the first step on
     return trainer

@@ -33,10 +33,12 @@ def saved(run: Union[str, Path], kind: str) -> dict[int, list[Path]]:
 
 def ranked(run: Union[str, Path], metric: str) -> list[dict]:
     """The lines of validation.jsonl with a number for `metric`, best first: one for each step, that of its
-    best rate. Lines whose file no longer exists are left out."""
+    best rate. Lines whose file no longer exists are left out, and those of another size of the latents than
+    the last line's."""
     sign = -1 if metric in HIGHER_IS_BETTER else 1
-    lines = [line for line in jsonl.read(Path(run) / VALIDATION)
-             if isinstance(line.get(metric), (int, float)) and NAME.fullmatch(str(line.get("file")))
+    measured = jsonl.read(Path(run) / VALIDATION)
+    lines = [line for line in measured if line.get("latents") == measured[-1].get("latents")
+             and isinstance(line.get(metric), (int, float)) and NAME.fullmatch(str(line.get("file")))
              and (Path(run) / line["file"]).exists()]
     best: dict[int, dict] = {}
     for line in sorted(lines, key=lambda line: (sign * line[metric], line["step"])):
@@ -49,7 +51,7 @@ def best(run: Union[str, Path], metric: str, count: int) -> list[dict]:
     lines = ranked(run, metric)
     if len(lines) < count:
         measured = {name for line in jsonl.read(Path(run) / VALIDATION) for name in line}
-        names = ", ".join(sorted(measured - {"step", "file", "ema_rate"})) or "nothing"
+        names = ", ".join(sorted(measured - {"step", "file", "ema_rate", "latents"})) or "nothing"
         raise UserError(run, f"has {len(lines)} checkpoints with '{metric}', not {count} (its {VALIDATION} "
                              f"holds {names})", "lower --best or choose another --by")
     return lines[:count]

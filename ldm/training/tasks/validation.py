@@ -32,9 +32,15 @@ class Validation:
         self.previews = autoencoder and Previews(latents, indices, schedule, autoencoder, options["seed"])
         self.metrics = metrics
 
-    def measure(self, network: Any, thorough: bool) -> dict[str, float]:
-        """{name: number}: the losses and, if `thorough`, the metrics of generated pictures."""
-        measured = self.losses(network)
+    def size(self) -> list[int]:
+        """[width, height] of the latents."""
+        z0, _ = self.latents.read(self.indices[:1], [0])
+        return [z0.shape[3], z0.shape[2]]
+
+    def measure(self, network: Any, thorough: bool) -> dict[str, Any]:
+        """{name: number}: the losses and, if `thorough`, the metrics of generated pictures; and "latents",
+        the (width, height) of the latents, as numbers of different sizes cannot be compared."""
+        measured: dict[str, Any] = {"latents": self.size(), **self.losses(network)}
         if thorough and self.metrics and self.previews:
             numbers = self.metrics(*self.previews(network))
             measured.update((name, float(v)) for name, v in numbers.items() if v is not None)
