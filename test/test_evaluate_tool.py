@@ -78,6 +78,18 @@ def test_json_and_variant_and_pairs(folders):
     assert report["numbers"]["T"]["value"] is None
 
 
+def test_how_sharp_results_are(folders):
+    """Half the contrast is half the Laplacian; a pair without a real picture is named and left out."""
+    for i in range(4):
+        noise = np.random.default_rng(i).integers(0, 2, (*SIZE, 1)).repeat(3, 2)
+        write_image(folders / f"results/{i}.png", (100 + 20 * noise).astype(np.uint8))
+        write_image(folders / f"truth/{i}.png", (100 + 40 * noise).astype(np.uint8))
+    report = evaluate(folders, truth=folders / "truth")
+    assert report["numbers"]["sharp"]["value"] == pytest.approx(0.5, abs=0.01)
+    assert len(report["failures"]) == 1 and report["failures"][0].startswith("4: has no real picture")
+    assert report["evaluated"] == 5 and "sharp" not in evaluate(folders)["numbers"]
+
+
 def test_bad_files_are_listed_and_left_out(folders):
     whole = (folders / "references/0.jpg").read_bytes()
     (folders / "references/0.jpg").write_bytes(whole[:len(whole) // 2])

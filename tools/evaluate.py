@@ -26,6 +26,7 @@ def arguments(argv):
     add("--masks", metavar="DIR", required=True, help="label maps")
     add("--references", metavar="DIR", required=True, help="images that give the style")
     add("--train-images", metavar="DIR", required=True, help="images to compare the results with, for FID")
+    add("--truth", metavar="DIR", help="the masks' own photographs, for the number `sharp`")
     add("--pairs", metavar="FILE", help="JSON {mask name: reference name}; default: equal names")
     add("--segformer", metavar="FILE", help="weights of a SegFormer with the 29 classes, for M")
     add("--nima", metavar="FILE", help="weights of a NIMA, for A")
@@ -74,7 +75,7 @@ def main(argv=None):
     report = runner.evaluate(
         options.results, options.masks, options.references, options.train_images, networks, pairs=pairs,
         variant=options.style, cache=options.cache, batch_size=options.batch_size, models=options.models,
-        reading=reading.of(options),
+        reading=reading.of(options), truth=options.truth,
         progress=lambda items, what: tqdm(items, desc=what, unit="image", disable=None))
     if done:
         done()

@@ -10,7 +10,7 @@ import numpy as np
 from ldm import files, images
 from ldm.datasets.landscape import inference_pairs, normal
 from ldm.errors import UserError
-from ldm.evaluation import weight_files
+from ldm.evaluation import pixels, weight_files
 from ldm.evaluation.aesthetics import mean_score
 from ldm.evaluation.fid import Moments, TooFew, cached_moments, frechet_distance
 from ldm.evaluation.score import total_score
@@ -210,18 +210,20 @@ def evaluate(results: files.Name, masks: files.Name, references: files.Name, tra
              networks: Networks, pairs: Optional[dict[str, str]] = None, variant: str = "contest_overflow",
              cache: files.Name = ".cache", batch_size: int = 8, models: files.Name = "models",
              progress: Progress = lambda items, what: items, count: Optional[int] = None,
-             reading: images.Reading = images.AS_IS) -> dict[str, Any]:
+             reading: images.Reading = images.AS_IS, truth: Optional[files.Name] = None) -> dict[str, Any]:
     """The report on a folder of results, as a dict of plain values.
 
     results, masks, references, train_images: folders; a result is called `<mask stem>.jpg` or `.png`.
     networks: from `open_networks`. pairs: {mask name: reference name} or None, see inference_pairs.
     cache: folder for the training images' statistics. progress: wraps an iterable, for a progress bar.
     count: use only the first pairs. reading: how masks are read, the same as when the results were made.
+    truth: folder of the masks' own pictures, with the masks' names, for the number "sharp".
 
     An unusable file is listed in "failures", and its pair is left out of all metrics. Raises UserError if no
     metric can be computed.
     """
     stems, train_paths = results_by_stem(results), images.list_images(train_images)
+    real = results_by_stem(truth) if truth else None
     matched, errors = inference_pairs(masks, references, pairs)
     matched = matched[:count]
     failures = [str(error) for error in errors]
@@ -247,11 +249,31 @@ def evaluate(results: files.Name, masks: files.Name, references: files.Name, tra
     numbers["S-next"] = {"value": other, "variant": f"{variant}, with the next pair's reference"}
     numbers["own"] = {"value": share,
                       "variant": "% of results closer to their own reference than to the next pair's"}
+    if real is not None:
+        numbers["sharp"] = {"value": sharpness(list(evaluation.per_image), stems, real, failures),
+                            "variant": "mean absolute Laplacian over the real picture's, mean over pairs"}
     return {"pairs": len(matched) + len(errors), "evaluated": len(evaluation.per_image), "numbers": numbers,
             "accuracy_per_class": dict(zip(NAMES, evaluation.accuracy.per_class())),
             "iou_per_class": dict(zip(NAMES, evaluation.accuracy.iou())),
             "confusion": evaluation.accuracy.confusion.tolist(), "per_image": evaluation.per_image,
             "failures": failures}
+
+
+def sharpness(names: Iterable[str], results: Mapping[str, Path], real: Mapping[str, Path],
+              failures: list[str]) -> Optional[float]:
+    """The mean of pixels.sharpness of results over real pictures of the same stem, which are resized to the
+    results' size. Errors are appended to `failures`; None if no name has a real picture."""
+    ratios = []
+    for name in names:
+        try:
+            if normal(name) not in real:
+                raise UserError(name, "has no real picture", f"add an image named {name}")
+            result = images.read_image(results[normal(name)])
+            photograph = images.read_image(real[normal(name)], result.shape[1::-1])
+            ratios.append(pixels.sharpness(result, photograph))
+        except UserError as e:
+            failures.append(str(e))
+    return float(np.mean(ratios)) if ratios else None
 
 
 def _numbers(evaluation, models, frechet, failures):
