@@ -85,25 +85,24 @@ def test_killed_at_random_moments_no_job_is_lost_or_swapped(monkeypatch):
         assert client.finished(job)["state"] == "done"
 
 
-def test_a_stopped_process_is_said_to_be_silent(monkeypatch):
-    for name, seconds in (
-        ("PING_SECONDS", 0),
-        ("SILENT_SECONDS", 1),
-        ("SILENT_WORK_SECONDS", 1),
-        ("SILENT_STEPS", 2),
-    ):
+def test_a_stopped_process_is_said_to_be_silent_and_cancel_replaces_it(monkeypatch):
+    short = {"PING_SECONDS": 0, "SILENT_SECONDS": 1, "SILENT_WORK_SECONDS": 1, "SILENT_STEPS": 2}
+    for name, seconds in short.items():
         monkeypatch.setattr(process, name, seconds)
     running = InThread()
     with running as client:
         pid = pid_of(running)
-        for job in (None, client.order(name="hang")):
-            if job:
-                client.start(job)
-            else:
-                os.kill(pid, signal.SIGSTOP)
-            until(lambda: client.get("/api/state").json["worker"]["state"] == "silent")
-            os.kill(pid, signal.SIGCONT)
-            until(lambda: client.get("/api/state").json["worker"]["state"] == "ready")
+        os.kill(pid, signal.SIGSTOP)                            # while it is idle
+        until(lambda: client.get("/api/state").json["worker"]["state"] == "silent")
+        os.kill(pid, signal.SIGCONT)
+        until(lambda: client.get("/api/state").json["worker"]["state"] == "ready")
+        job = client.start(client.order(name="hang")).json["id"]
+        until(lambda: client.get("/api/state").json["worker"]["state"] == "silent")
+        client.request("DELETE", f"/api/jobs/{job}")
+        assert client.finished(job)["state"] == "cancelled"
+        until(lambda: gone(pid))
+        job = client.start(client.order(rounds=SHORT)).json["id"]
+        assert client.finished(job)["state"] == "done"
 
 
 # ---- the web process ends ----------------------------------------------------------------------------------

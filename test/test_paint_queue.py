@@ -1,6 +1,7 @@
 """The queue of the page's server: order, limits, closed tabs, 20 clients at once. With a stand-in."""
 
 import io
+import socket
 import threading
 
 import numpy as np
@@ -15,6 +16,8 @@ import paint_standin  # noqa: E402
 from paint_client import SIZE, Client, InThread, error, until  # noqa: E402
 
 from ldm.paint import limits  # noqa: E402
+
+ONE_STEP = {"rounds": [{"strength": 0.5, "steps": 1}]}
 
 
 @pytest.fixture
@@ -57,13 +60,22 @@ def test_a_queue_that_is_full_says_when_to_come_again(slow, monkeypatch):
 def test_jobs_of_a_closed_tab_are_dropped(slow, monkeypatch):
     monkeypatch.setattr(limits, "ABANDONED_SECONDS", 2)
     left, waiting = (slow.start(slow.order(client=c, name="slow")).json["id"] for c in "ab")
-    kept = slow.start(slow.order(client="c", rounds={"rounds": [{"strength": 0.5, "steps": 1}]})).json["id"]
-    assert slow.events(kept)[-1][1] == "done"  # its stream is open all the time
+    with socket.create_connection(("127.0.0.1", slow.port)) as sock:
+        sock.sendall(f"GET /api/jobs/{left}/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+        assert b" 200 " in sock.recv(4096)                      # a stream that is closed counts no more
+    last = slow.start(slow.order(client="c", rounds=ONE_STEP)).json["id"]
+    assert slow.events(last)[-1][1] == "done"                   # its stream is open all the time
     assert slow.job(left)["state"] == slow.job(waiting)["state"] == "cancelled"
 
 
+def test_a_job_with_an_open_stream_is_not_dropped(slow, monkeypatch):
+    monkeypatch.setattr(limits, "ABANDONED_SECONDS", 0.5)
+    job = slow.start(slow.order()).json["id"]                   # 42 steps of 0.05 s
+    assert slow.events(job)[-1][1] == "done"
+
+
 def test_results_live_for_their_time(slow, monkeypatch):
-    name = slow.start(slow.order(rounds={"rounds": [{"strength": 0.5, "steps": 1}]})).json["id"]
+    name = slow.start(slow.order(rounds=ONE_STEP)).json["id"]
     result = slow.finished(name)["results"][0]["id"]
     monkeypatch.setattr(limits, "RESULT_SECONDS", 0)
     until(lambda: slow.get(f"/api/jobs/{name}").status == 404)

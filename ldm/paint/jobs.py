@@ -9,7 +9,6 @@ from typing import Any, Callable, NamedTuple, Optional
 
 from ldm.paint import limits
 from ldm.paint.errors import Refusal
-from ldm.paint.store import Mask, Reference
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
 ENDED = (DONE, FAILED, CANCELLED)
@@ -18,8 +17,8 @@ ENDED = (DONE, FAILED, CANCELLED)
 class Order(NamedTuple):
     """What a client asks for, checked. rounds: as plain values; preset: its name, or None."""
     client: str
-    mask: Mask
-    reference: Optional[Reference]
+    mask: Any                           # Mask
+    reference: Any                      # Reference or None
     seed: int
     name: str
     variations: int
@@ -56,6 +55,7 @@ class Job:
         """End as done, failed or cancelled, and say so."""
         self.state, self.ended = state, time.monotonic()
         self.latest.pop("preview", None)
+        self.order = self.order._replace(mask=None, reference=None)     # an ended job holds no memory
         self.say(state, **data)
 
     def touch(self) -> None:
@@ -136,7 +136,7 @@ class Queue:
         """A waiting job ends at once, a running one at its next step."""
         if job in self.waiting:
             self.end(job, CANCELLED)
-        elif job in self.running and not job.cancelling:
+        elif job in self.running:
             job.cancelling = True
             self.stop(job)
 
@@ -146,8 +146,9 @@ class Queue:
         for job in [*self.waiting, *self.running]:
             if job.is_left():
                 self.cancel(job)
-        for job in list(self.jobs.values()):
-            if job.state in ENDED and now - job.ended > limits.RESULT_SECONDS:
+        ended = [job for job in self.jobs.values() if job.state in ENDED]
+        for i, job in enumerate(ended):
+            if now - job.ended > limits.RESULT_SECONDS or i < len(ended) - limits.ENDED_JOBS:
                 del self.jobs[job.id]
 
     def position(self, job: Job) -> int:

@@ -74,7 +74,9 @@ class Pool:
 
     def cancel(self, job: Job) -> None:
         for one in self.processes:
-            if one.job is job:
+            if one.job is job and one.state == process.SILENT:
+                one.kill()                          # it would not read the message; another one is started
+            elif one.job is job:
                 one.send("cancel", job=job.id)
 
     def heard(self, one: ModelProcess, message: dict[str, Any]) -> None:

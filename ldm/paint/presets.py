@@ -41,6 +41,8 @@ class Presets:
         """A picture of these rounds took so many seconds on this machine."""
         self.measured.pop(key(tree), None)
         self.measured[key(tree)] = seconds
+        if len(self.measured) > limits.MEASURED:
+            del self.measured[next(iter(self.measured))]
 
     def seconds(self, tree: dict[str, Any]) -> Optional[float]:
         """For a picture: as measured for these very rounds, else from the newest measurement and the work

@@ -56,7 +56,10 @@ class ModelProcess:
         """Keep a process alive until this task is cancelled or it dies too often."""
         try:
             while self.state != DEAD:
-                await self._life()
+                try:
+                    await self._life()
+                except OSError as e:                # no memory or no descriptor for another process
+                    self._ended(f"the model process cannot be started ({e.strerror or e})")
         finally:
             self.kill()
 
