@@ -355,6 +355,14 @@ def test_the_records_folder_is_no_link(place):
     assert list((place / "elsewhere").iterdir()) == []
 
 
+def test_a_folder_for_the_record_that_cannot_be_one_is_found_before_anything_is_made(place):
+    (place / "out").mkdir()
+    (place / "out/about").write_text("a file of the user's")
+    with pytest.raises(UserError, match="about"):
+        run(place)
+    assert [path.name for path in (place / "out").iterdir()] == ["about"]
+
+
 # ---- several seeds, and no reference -----------------------------------------------------------------------
 
 def names(folder):

@@ -238,6 +238,7 @@ class Record:
         path = self.output / FOLDER / RESULTS
         if path.parent.is_symlink():
             raise UserError(path.parent, "is a link, which could lead anywhere", "remove it")
+        files.check_writable(path.parent)
         end_line(path)
         if self.writer.id not in self.settings:
             append_lines(path, [{"id": self.writer.id, "settings": self.made_by}], through=True)
