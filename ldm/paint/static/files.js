@@ -65,20 +65,7 @@ function noteOf(chunk) {
 /** The object that a JPEG's EXIF user comment holds, or null. */
 export function readJpegNote(bytes) {
   const head = text.decode(bytes.subarray(0, 2 ** 16));
-  const start = head.indexOf("ASCII\0\0\0{");
-  const at = start < 0 ? -1 : start + 8;
-  return at < 0 ? null : parsed(head.slice(at, endOfObject(head, at)));
-}
-
-function endOfObject(string, at) {
-  for (let i = at, depth = 0, quoted = false; i < string.length; i++) {
-    const c = string[i];
-    if (quoted && c === "\\") i++;
-    else if (c === '"') quoted = !quoted;
-    else if (!quoted && c === "{") depth++;
-    else if (!quoted && c === "}" && --depth === 0) return i + 1;
-  }
-  return string.length;
+  return parsed(/ASCII\0{3}(\{[ -~]*\})/.exec(head)?.[1]);
 }
 
 function parsed(json) {

@@ -3,7 +3,7 @@ import * as api from "./api.js";
 import { App } from "./app.js";
 import { LabelMap } from "./buffer.js";
 import * as dialogs from "./dialogs.js";
-import { $, copy, download, menu } from "./dom.js";
+import { $, copy, download, label, menu } from "./dom.js";
 import { Gallery } from "./gallery.js";
 import { drawIcons } from "./icons.js";
 import { listen } from "./keyboard.js";
@@ -66,7 +66,9 @@ function build(app) {
     page.mask.draw();
     page.picture.draw();
     const { size } = page.mask.size.width ? page.mask : page.picture;
-    $("zoom-fit").textContent = `${Math.round(100 * viewport.scaleIn(size))} %`;
+    const percent = `${Math.round(100 * viewport.scaleIn(size))}%`;
+    $("zoom-fit").textContent = percent;
+    label($("zoom-fit"), `${percent}, ${t("zoomFit")}`);
   };
   page.painter = new Painter(page.mask, app, {
     hint: (key) => { $("status").textContent = key ? t(key) : ""; },
@@ -88,8 +90,8 @@ function build(app) {
   }));
   page.runner = new Runner(app, (event, data) => onJob(page, event, data));
   new ResizeObserver(([{ contentRect: { width, height } }]) => {
-    const [w, h] = viewport.size;           // one above the other where that makes both larger
-    $("panes").classList.toggle("stacked", Math.min(width / w, height / 2 / h) > Math.min(width / 2 / w, height / h));
+    const [w, h] = viewport.size;           // one above the other where that makes both much larger
+    $("panes").classList.toggle("stacked", Math.min(width / w, height / 2 / h) > 1.2 * Math.min(width / 2 / w, height / h));
     page.redraw();
   }).observe($("panes"));
   return page;

@@ -7,7 +7,8 @@ import { Gallery } from "./gallery.js";
 import * as rounds from "./rounds.js";
 import { t } from "./words.js";
 
-const stem = (name) => name.replace(/^.*[\\/]/, "").replace(/\.[^.]*$/, "") || "image";
+/** A file's name as the name of a job: letters, digits, _ and -. */
+const stem = (name = "") => name.replace(/\.[^.]*$/, "").replace(/[^\p{L}\p{N}_-]/gu, "_").slice(0, 64) || "image";
 
 /** Opens things for the app. `say(text)` shows a line, `underlay(bitmap)` a photograph under the map. */
 export class Opener {
@@ -64,11 +65,11 @@ export class Opener {
   }
 
   async #bundle(bytes, name) {
-    const files = await unzip(bytes).catch(() => new Map()), note = files.get("job.json"), mask = files.get("mask.png");
-    if (!note || !mask) throw new api.ApiError({ what: name, is: t("badBundle"), possible: t("notOursDo") }, 0);
-    const job = JSON.parse(new TextDecoder().decode(note)), style = files.get("style.png");
+    const files = await unzip(bytes).catch(() => new Map()), note = files.get("job.json");
+    const job = note ? JSON.parse(new TextDecoder().decode(note)) : {}, mask = files.get(job.mask), style = files.get(job.style);
+    if (!mask) throw new api.ApiError({ what: name, is: t("badBundle"), possible: t("notOursDo") }, 0);
     const { id } = await api.postMaskFile(new Blob([mask], { type: "image/png" }));
-    await this.map(id, job.name);
+    await this.map(id, stem(job.name));
     if (style) await this.style.upload(new Blob([style], { type: "image/png" }), "style.png");
     else this.app.set("style", { kind: "none" });
     this.#settings(job);
@@ -79,10 +80,10 @@ export class Opener {
   async #picture(note, name) {
     const known = note.mask && await Gallery.ofMask(note.mask);
     if (known) await this.restore(known);
-    const found = known || (note.mask && await this.map(note.mask, note.name).then(() => true, () => false));
+    const found = known || (note.mask && await this.map(note.mask, stem(note.name)).then(() => true, () => false));
     const sample = this.app.info.samples.find((s) => s.reference === note.reference);
     if (!known && sample) this.style.sample(sample.name);
-    this.#settings(note);
+    this.#settings({ ...note, rounds: note.settings });
     this.say(found ? t("loaded", { name }) : t("restoredSettings"));
   }
 

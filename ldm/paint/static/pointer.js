@@ -226,25 +226,9 @@ export class Painter {
     if (tool === "fill") this.fill(at, e.shiftKey);
     else if (tool === "pick") this.pick(at);
     else if (tool === "sky") this.sky(at);
-    else if (tool === "brush" || tool === "eraser") this.#apply(tools.disc(map, ...at, brush, paint));
-    else this.#keyCorner(at);
+    else if (tool !== "hand") this.#apply(tools.disc(map, ...at, brush, paint));
+    this.moved(at);
     this.view.draw();
-  }
-
-  #keyCorner(at) {
-    const { map, paint, tool, brush } = this.app, first = this.corners?.[0];
-    const here = [at[0] + 0.5, at[1] + 0.5];
-    if (tool === "lasso" && !(first && first[0] === here[0] && first[1] === here[1])) {
-      this.corners = [...(this.corners || []), here];
-      return this.hint("polygonHint");
-    }
-    if (tool === "lasso") return this.close();
-    if (!first) this.corners = [here];
-    else {
-      const start = first.map(Math.floor);
-      this.corners = null;
-      this.#apply(tool === "line" ? tools.line(map, ...start, ...at, brush, paint) : tools.rectangle(map, ...start, ...at, paint));
-    }
   }
 
   #overlay(context, unit) {

@@ -49,7 +49,7 @@ export class StylePanel {
     this.group.replaceChildren(...nodes);
     check(this.group, nodes.find((n) => style.kind === "sample" && n.dataset.name === style.name));
     $("style-none").setAttribute("aria-pressed", String(style.kind === "none"));
-    $("style-note").textContent = t(style.kind === "none" ? "noiseNote" : "styleNote");
+    $("style-note").textContent = t(style.kind === "none" ? "noStyleNote" : "styleNote");
     this.crop?.show();
   }
 }

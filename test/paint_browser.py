@@ -1,0 +1,120 @@
+"""The page in a real browser: fixtures of the tests of ldm/paint/static. Skipped, with a reason, without one."""
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Iterator
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+STATIC = ROOT / "ldm/paint/static"
+NEEDS = ("needs {} (`apt-get install chromium`, `pip install playwright`; CI=true bash test/run.sh installs both)")
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+         "--disable-sync", "--no-first-run", "--disable-quic"]
+
+
+@contextlib.contextmanager
+def serving(*command: object, **environment: str) -> Iterator[str]:
+    """A server that prints its address and runs until the end of the block -> the address."""
+    process = subprocess.Popen([sys.executable, *map(str, command), "--no-browser", "--port", "0"], cwd=ROOT,
+                               env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        assert address.startswith("http://"), f"the server said {address!r}"
+        yield address
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The address of a page whose model process is the stand-in."""
+    pytest.importorskip("starlette")
+    pytest.importorskip("uvicorn")
+    with serving("test/paint_standin.py", STANDIN_STEP="0.004") as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, headless."""
+    playwright = pytest.importorskip("playwright.sync_api", reason=NEEDS.format("Playwright"))
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip(NEEDS.format("Chromium"))
+    with playwright.sync_playwright() as p:
+        chromium = p.chromium.launch(executable_path=path, args=QUIET)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser: Any, server: str) -> Iterator[Any]:
+    """`visit(fragment, **context options)` opens the page in a profile of its own (or in `context`) -> page.
+
+    A request to another host, an error in the page or a line in its console fails the test.
+    """
+    contexts, faults = [], []
+
+    def watch(context, home):
+        def only_home(route):
+            if not route.request.url.startswith(home):
+                faults.append(f"request to {route.request.url}")
+                return route.abort()
+            return route.continue_()
+        context.route("**/*", only_home)
+
+    def opened(fragment="", context=None, address=server, ready=True, **options):
+        if context is None:
+            context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, "locale": "en-US",
+                                             "accept_downloads": True, **options})
+            contexts.append(context)
+            watch(context, address)
+        page = context.new_page()
+        page.set_default_timeout(60000)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda m: m.type == "error" and "Failed to load resource" not in m.text
+                and faults.append(m.text))
+        page.goto(address + fragment)
+        if ready:
+            until(page, "window.page && window.page.ready")
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not faults
+
+
+def until(page: Any, expression: str, seconds: float = 60) -> Any:
+    """Wait until a JavaScript expression is true -> its value. (Playwright's own waiting needs eval, which the
+    page's Content-Security-Policy refuses.)"""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = page.evaluate(f"() => {expression}")
+        if value:
+            return value
+        page.wait_for_timeout(20)
+    raise AssertionError(f"not within {seconds} s: {expression}")
+
+
+def shown(page: Any) -> bytes:
+    """The ids of the page's map."""
+    return bytes(page.evaluate("() => [...page.app.map.data]"))
+
+
+def point(page: Any, x: float, y: float) -> tuple[float, float]:
+    """Where a point of the map is on the screen."""
+    return tuple(page.evaluate("""([x, y]) => {
+        const view = page.mask, box = view.canvas.getBoundingClientRect(), scale = view.viewport.scaleIn(view.size);
+        return [box.x + box.width / 2 + (x - view.viewport.x) * scale,
+                box.y + box.height / 2 + (y - view.viewport.y) * scale];
+    }""", [x, y]))
