@@ -1,4 +1,4 @@
-"""The page in a real browser: fixtures of the tests of ldm/paint/static. Skipped, with a reason, without one."""
+"""The page in a real browser: fixtures of the tests of ldm/paint/static, which are skipped without one."""
 from __future__ import annotations
 
 import contextlib
@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 STATIC = ROOT / "ldm/paint/static"
-NEEDS = ("needs {} (`apt-get install chromium`, `pip install playwright`; CI=true bash test/run.sh installs both)")
+NEEDS = "needs {}: apt-get install chromium, pip install playwright (with CI=true test/run.sh does both)"
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
          "--disable-sync", "--no-first-run", "--disable-quic"]
 
@@ -95,8 +95,8 @@ def visit(browser: Any, server: str) -> Iterator[Any]:
 
 
 def until(page: Any, expression: str, seconds: float = 60) -> Any:
-    """Wait until a JavaScript expression is true -> its value. (Playwright's own waiting needs eval, which the
-    page's Content-Security-Policy refuses.)"""
+    """Wait until a JavaScript expression is true -> its value. Playwright's own waiting needs eval, which the
+    page's Content-Security-Policy refuses."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         value = page.evaluate(f"() => {expression}")
@@ -114,7 +114,8 @@ def shown(page: Any) -> bytes:
 def point(page: Any, x: float, y: float) -> tuple[float, float]:
     """Where a point of the map is on the screen."""
     return tuple(page.evaluate("""([x, y]) => {
-        const view = page.mask, box = view.canvas.getBoundingClientRect(), scale = view.viewport.scaleIn(view.size);
+        const view = page.mask, scale = view.viewport.scaleIn(view.size);
+        const box = view.canvas.getBoundingClientRect();
         return [box.x + box.width / 2 + (x - view.viewport.x) * scale,
                 box.y + box.height / 2 + (y - view.viewport.y) * scale];
     }""", [x, y]))

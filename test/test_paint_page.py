@@ -65,17 +65,16 @@ def test_mouse_touch_and_pen_paint_and_undo_takes_it_back(visit):  # noqa: F811
 
     cdp = page.context.new_cdp_session(page)
     touch = [point(page, x, 60) for x in (20, 60, 100)]
-    cdp.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": touch[0][0], "y": touch[0][1]}]})
-    for x, y in touch[1:]:
-        cdp.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [{"x": x, "y": y}]})
+    for kind, (x, y) in zip(("touchStart", "touchMove", "touchMove"), touch):
+        cdp.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]})
     cdp.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
     assert (np.frombuffer(shown(page), np.uint8).reshape(96, 128)[60, 21:99] == TREE).all()
 
     page.check("#pressure")
     for kind, x in (("mousePressed", 20), ("mouseMoved", 100), ("mouseReleased", 100)):
         px, py = point(page, x, 80)
-        cdp.send("Input.dispatchMouseEvent", {"type": kind, "x": px, "y": py, "button": "left", "clickCount": 1,
-                                              "buttons": 1, "pointerType": "pen", "force": 0.1})
+        cdp.send("Input.dispatchMouseEvent", {"type": kind, "x": px, "y": py, "button": "left", "buttons": 1,
+                                              "clickCount": 1, "pointerType": "pen", "force": 0.1})
     by_pen = np.frombuffer(shown(page), np.uint8).reshape(96, 128)
     assert (by_pen[80, 20:100] == TREE).all()
     assert 0 < (by_pen[70:90, 50] == TREE).sum() < (by_pen[50:70, 50] == TREE).sum()     # a light pen is thin
@@ -96,7 +95,8 @@ def test_two_fingers_zoom_and_paint_nothing(visit):  # noqa: F811
         for d in distances:
             points = [{"x": x - d, "y": y, "id": 0}, {"x": x + d, "y": y, "id": 1}]
             cdp.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points if d else []})
-    cdp.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x - 20, "y": y, "id": 0}]})
+    first = {"x": x - 20, "y": y, "id": 0}
+    cdp.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [first]})
     fingers("touchStart", 20)
     fingers("touchMove", 30, 40)
     fingers("touchEnd", 0)
@@ -159,6 +159,7 @@ def test_keys_on_the_canvas_and_in_the_page(visit):  # noqa: F811
     page.keyboard.press("n")
     assert page.get_attribute("#network", "aria-pressed") == "true"
     page.keyboard.press("?")
+    page.wait_for_selector("dialog dt")
     assert page.locator("dialog dt").count() > 10
     page.keyboard.press("Escape")
     assert page.locator("dialog").count() == 0
@@ -364,8 +365,10 @@ def test_nothing_is_cut_off_and_axe_finds_nothing_serious(visit, axe, width, opt
     page = visit(viewport={"width": width, "height": 800}, **options)
     generate(page)
     assert page.evaluate("() => document.documentElement.scrollWidth") <= width
-    cut = page.evaluate("""() => [...document.querySelectorAll('.top *, .viewbar *, .runbar *, .toolgrid *, .dock *')]
-        .filter((n) => n.offsetParent && n.getBoundingClientRect().right > innerWidth + 1).map((n) => n.id || n.className)""")
+    cut = page.evaluate("""() =>
+        [...document.querySelectorAll('.top *, .viewbar *, .runbar *, .toolgrid *, .dock *')]
+        .filter((n) => n.offsetParent && n.getBoundingClientRect().right > innerWidth + 1)
+        .map((n) => n.id || n.className)""")
     assert not cut
     if width < 700:
         for sheet in ("palette", "side", "history"):
@@ -388,26 +391,38 @@ def axe(tmp_path_factory):
     if shutil.which("npm") is None:
         return ""
     folder = tmp_path_factory.mktemp("axe")
-    packed = subprocess.run(["npm", "pack", "--silent", "axe-core@4"], cwd=folder, capture_output=True, text=True)
+    packed = subprocess.run(["npm", "pack", "--silent", "axe-core@4"], cwd=folder, capture_output=True,
+                            text=True)
     if packed.returncode:
         return ""
     subprocess.run(["tar", "xzf", packed.stdout.strip()], cwd=folder, check=True)
     return (folder / "package/axe.min.js").read_text(encoding="utf-8")
 
 
-def test_the_page_is_light_and_asks_no_other_host():
-    files = sorted(STATIC.iterdir())
-    assert sum(f.stat().st_size for f in files) < 150 * 1024
-    for file in files:
+@pytest.mark.parametrize("locale", ("en-US", "zh-CN"))
+def test_what_the_opened_page_loads_is_light(visit, locale):  # noqa: F811
+    page = visit(ready=False, locale=locale)
+    until(page, "window.page && window.page.ready")
+    names = page.evaluate("""() => performance.getEntriesByType('resource')
+        .map((e) => e.name.split('/static/')[1])""")
+    weight = sum((STATIC / name).stat().st_size for name in {"index.html", *filter(None, names)})
+    assert 50_000 < weight < 150_000
+    assert f"words-{locale[:2]}.js" in names and "dialogs.js" not in names
+
+
+def test_no_file_names_another_host():
+    for file in STATIC.iterdir():
         addresses = re.findall(r"https?://[^\s\"'`)]+", file.read_text(encoding="utf-8"))
         assert all(a.startswith("http://www.w3.org/") for a in addresses), file.name
 
 
 def test_every_word_has_both_languages(visit):  # noqa: F811
     page = visit()
-    assert page.evaluate("async () => (await import('/static/words.js')).incomplete()") == []
-    assert not page.evaluate("""() => [...document.querySelectorAll('[data-t]')].filter((n) => n.textContent === n.dataset.t)
-        .map((n) => n.dataset.t)""")
+    one, other = page.evaluate("""async () => Promise.all(['en', 'zh'].map(async (l) =>
+        Object.entries((await import(`/static/words-${l}.js`)).default)))""")
+    assert [key for key, _ in one] == [key for key, _ in other] and all(words for _, words in one + other)
+    assert not page.evaluate("""() => [...document.querySelectorAll('[data-t]')]
+        .filter((n) => n.textContent === n.dataset.t).map((n) => n.dataset.t)""")
     page.click("#language")
     assert page.inner_text("#generate").startswith("生成")
     assert page.inner_text("#palette [data-id='1'] .name") == "天空"

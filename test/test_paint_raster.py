@@ -55,7 +55,8 @@ def disc(m, x, y, diameter, ink):
 def bresenham(x0, y0, x1, y1):
     """The line's pixels: along its longer side, the nearest pixel of the other."""
     steps = max(abs(x1 - x0), abs(y1 - y0))
-    return [(x0 + (x1 - x0) * i / max(1, steps), y0 + (y1 - y0) * i / max(1, steps)) for i in range(steps + 1)]
+    parts = np.arange(steps + 1) / max(1, steps)
+    return list(zip(x0 + (x1 - x0) * parts, y0 + (y1 - y0) * parts))
 
 
 def polygon(m, points, ink):
@@ -145,7 +146,8 @@ def test_a_thousand_random_strokes_are_undone_and_redone(page):
         const id = random(29), at = [random(140) - 6, random(100) - 2];
         const rect = [() => tools.line(map, ...at, random(128), random(96), 1 + random(20), id),
           () => tools.polygon(map, [at, [random(128), random(96)], [random(128), random(96)]], id),
-          () => tools.flood(map, random(128), random(96), id), () => tools.rectangle(map, ...at, random(128), 9, id)][i % 4]();
+          () => tools.flood(map, random(128), random(96), id),
+          () => tools.rectangle(map, ...at, random(128), 9, id)][i % 4]();
         steps += rect ? undo.commit(rect) : 0;
       }
       const end = map.clone();
@@ -168,7 +170,12 @@ def test_runs_and_links_hold_any_map(page):
         if (String(decodeRuns(encodeRuns(map.data), map.data.length)) !== String(map.data)) return 'runs';
       }
       const broken = [[1], [29, 5], [1, 255, 255], [1, 4], [1, 6]].filter((bytes) => {
-        try { decodeRuns(Uint8Array.from(bytes), 5); return true; } catch (e) { return !(e instanceof RangeError); }
+        try {
+          decodeRuns(Uint8Array.from(bytes), 5);
+          return true;
+        } catch (e) {
+          return !(e instanceof RangeError);
+        }
       });
       return String(broken);
     }""") == ""

@@ -1,117 +1,119 @@
 // Loading: samples, masks, photographs, bundles, result pictures and links.
 import * as api from "./api.js";
 import { LabelMap } from "./buffer.js";
-import * as dialogs from "./dialogs.js";
-import { kindOf, readJpegNote, readPng, unzip } from "./files.js";
 import { Gallery } from "./gallery.js";
 import * as rounds from "./rounds.js";
 import { t } from "./words.js";
+
+const dialogs = () => import("./dialogs.js");
 
 /** A file's name as the name of a job: letters, digits, _ and -. */
 const stem = (name = "") => name.replace(/\.[^.]*$/, "").replace(/[^\p{L}\p{N}_-]/gu, "_").slice(0, 64) || "image";
 
 /** Opens things for the app. `say(text)` shows a line, `underlay(bitmap)` a photograph under the map. */
 export class Opener {
-  constructor(app, style, { say, underlay }) {
-    Object.assign(this, { app, style, say, underlay });
-  }
+	constructor(app, style, { say, underlay }) {
+		Object.assign(this, { app, style, say, underlay });
+	}
 
-  /** Open a file; use: "style" where the user wants it as style, else by what the file is. */
-  async file(file, use = "") {
-    const bytes = new Uint8Array(await file.arrayBuffer()), kind = kindOf(bytes);
-    if (use === "style") return this.#photo(file, "style");
-    if (kind === "zip") return this.#bundle(bytes, file.name);
-    const note = kind === "png" ? readPng(bytes).note : kind === "jpeg" ? readJpegNote(bytes) : null;
-    if (note) return this.#picture(note, file.name);
-    if (kind === "jpeg" || kind === "webp") return this.#photo(file, "");
-    return this.#mask(file);
-  }
+	/** Open a file; use: "style" where the user wants it as style, else by what the file is. */
+	async file(file, use = "") {
+		if (use === "style") return this.#photo(file, "style");
+		const { kindOf, readJpegNote, readPng } = await import("./files.js");
+		const bytes = new Uint8Array(await file.arrayBuffer()), kind = kindOf(bytes);
+		if (kind === "zip") return this.#bundle(bytes, file.name);
+		const note = kind === "png" ? readPng(bytes).note : kind === "jpeg" ? readJpegNote(bytes) : null;
+		if (note) return this.#picture(note, file.name);
+		if (kind === "jpeg" || kind === "webp") return this.#photo(file, "");
+		return this.#mask(file);
+	}
 
-  /** Upload a mask file; its proportions and unknown colours are asked for, once. */
-  async #mask(file, options = {}) {
-    try {
-      const { id, warnings } = await api.postMaskFile(file, options);
-      await this.map(id, stem(file.name));
-      this.say([t("loaded", { name: file.name }), ...(warnings || [])].join(" · "));
-    } catch (e) {
-      if (e.code === "proportions" && !options.fit) {
-        const fit = await dialogs.fit(e.size, this.app.info.model.size);
-        return fit && this.#mask(file, { ...options, fit });
-      }
-      if (e.code !== "colors") throw e;
-      const colors = await dialogs.assignColors(this.app, e.colors, e.more);
-      if (colors === "photo") return this.#photo(file, "");
-      return colors && this.#mask(file, { ...options, colors: { ...options.colors, ...colors } });
-    }
-  }
+	/** Upload a mask file; its proportions and unknown colours are asked for, once. */
+	async #mask(file, options = {}) {
+		try {
+			const { id, warnings } = await api.postMaskFile(file, options);
+			await this.map(id, stem(file.name));
+			this.say([t("loaded", { name: file.name }), ...(warnings || [])].join(" · "));
+		} catch (e) {
+			if (e.code === "proportions" && !options.fit) {
+				const fit = await (await dialogs()).fit(e.size, this.app.info.model.size);
+				return fit && this.#mask(file, { ...options, fit });
+			}
+			if (e.code !== "colors") throw e;
+			const colors = await (await dialogs()).assignColors(this.app, e.colors, e.more);
+			if (colors === "photo") return this.#photo(file, "");
+			return colors && this.#mask(file, { ...options, colors: { ...options.colors, ...colors } });
+		}
+	}
 
-  /** Show a map that the server has. */
-  async map(id, name) {
-    const [width, height] = this.app.info.model.size;
-    this.app.load(new LabelMap(width, height, await api.maskIds(id)), name);
-  }
+	/** Show a map that the server has. */
+	async map(id, name) {
+		const [width, height] = this.app.info.model.size;
+		this.app.load(new LabelMap(width, height, await api.maskIds(id)), name);
+	}
 
-  async #photo(file, use) {
-    const chosen = use || await dialogs.photoUse();
-    if (chosen === "style") await this.style.upload(file, file.name);
-    if (chosen === "underlay") this.underlay(await createImageBitmap(file, { imageOrientation: "from-image" }));
-  }
+	async #photo(file, use) {
+		const chosen = use || await (await dialogs()).photoUse();
+		if (chosen === "style") await this.style.upload(file, file.name);
+		if (chosen === "underlay") this.underlay(await createImageBitmap(file, { imageOrientation: "from-image" }));
+	}
 
-  /** A sample's map and style. */
-  async sample(name) {
-    const { mask } = this.app.info.samples.find((s) => s.name === name);
-    await this.map(mask, name);
-    this.style.sample(name);
-  }
+	/** A sample's map and style. */
+	async sample(name) {
+		const { mask } = this.app.info.samples.find((s) => s.name === name);
+		await this.map(mask, name);
+		this.style.sample(name);
+	}
 
-  async #bundle(bytes, name) {
-    const files = await unzip(bytes).catch(() => new Map()), note = files.get("job.json");
-    const job = note ? JSON.parse(new TextDecoder().decode(note)) : {}, mask = files.get(job.mask), style = files.get(job.style);
-    if (!mask) throw new api.ApiError({ what: name, is: t("badBundle"), possible: t("notOursDo") }, 0);
-    const { id } = await api.postMaskFile(new Blob([mask], { type: "image/png" }));
-    await this.map(id, stem(job.name));
-    if (style) await this.style.upload(new Blob([style], { type: "image/png" }), "style.png");
-    else this.app.set("style", { kind: "none" });
-    this.#settings(job);
-    this.say(t("loaded", { name }));
-  }
+	async #bundle(bytes, name) {
+		const { unzip } = await import("./files.js");
+		const files = await unzip(bytes).catch(() => new Map()), note = files.get("job.json");
+		const job = note ? JSON.parse(new TextDecoder().decode(note)) : {}, mask = files.get(job.mask), style = files.get(job.style);
+		if (!mask) throw new api.ApiError({ what: name, is: t("badBundle"), possible: t("notOursDo") }, 0);
+		const { id } = await api.postMaskFile(new Blob([mask], { type: "image/png" }));
+		await this.map(id, stem(job.name));
+		if (style) await this.style.upload(new Blob([style], { type: "image/png" }), "style.png");
+		else this.app.set("style", { kind: "none" });
+		this.#settings(job);
+		this.say(t("loaded", { name }));
+	}
 
-  /** A result picture: its settings, and its map where the server or the history has it. */
-  async #picture(note, name) {
-    const known = note.mask && await Gallery.ofMask(note.mask);
-    if (known) await this.restore(known);
-    const found = known || (note.mask && await this.map(note.mask, stem(note.name)).then(() => true, () => false));
-    const sample = this.app.info.samples.find((s) => s.reference === note.reference);
-    if (!known && sample) this.style.sample(sample.name);
-    this.#settings({ ...note, rounds: note.settings });
-    this.say(found ? t("loaded", { name }) : t("restoredSettings"));
-  }
+	/** A result picture: its settings, and its map where the server or the history has it. */
+	async #picture(note, name) {
+		const known = note.mask && await Gallery.ofMask(note.mask);
+		if (known) await this.restore(known);
+		const found = known || (note.mask && await this.map(note.mask, stem(note.name)).then(() => true, () => false));
+		const sample = this.app.info.samples.find((s) => s.reference === note.reference);
+		if (!known && sample) this.style.sample(sample.name);
+		this.#settings({ ...note, rounds: note.settings });
+		this.say(found ? t("loaded", { name }) : t("restoredSettings"));
+	}
 
-  /** Everything of an entry of the history. */
-  async restore(entry) {
-    this.app.load(entry.map, entry.name);
-    const { kind, name, blob, box } = entry.style;
-    if (kind === "upload") await this.style.upload(blob, name, box);
-    else if (kind !== "sample" || !this.style.sample(name)) this.app.set("style", { kind: "none" });
-    this.app.change(structuredClone(entry.settings));
-  }
+	/** Everything of an entry of the history. */
+	async restore(entry) {
+		this.app.load(entry.map, entry.name);
+		const { kind, name, blob, box } = entry.style;
+		if (kind === "upload") await this.style.upload(blob, name, box);
+		else if (kind !== "sample" || !this.style.sample(name)) this.app.set("style", { kind: "none" });
+		this.app.change(structuredClone(entry.settings));
+	}
 
-  /** What a link's fragment holds. */
-  link({ map, style, rounds: asked, seed, variations }) {
-    this.app.load(map, style?.replace(/^sample:/, "") || "image");
-    if (!style || !this.style.sample(style.replace(/^sample:/, ""))) this.app.set("style", { kind: "none" });
-    this.#settings({ rounds: asked, seed, variations });
-  }
+	/** What a link's fragment holds. */
+	link({ map, style, rounds: asked, seed, variations }) {
+		this.app.load(map, style?.replace(/^sample:/, "") || "image");
+		if (!style || !this.style.sample(style.replace(/^sample:/, ""))) this.app.set("style", { kind: "none" });
+		this.#settings({ rounds: asked, seed, variations });
+	}
 
-  /** Settings as they come from outside: a preset's name or a tree, equal to a preset or not. */
-  #settings({ rounds: asked, seed, variations = 1 }) {
-    const { presets, limits } = this.app.info;
-    const preset = presets.find((p) => (typeof asked === "string" ? p.id === asked : asked?.rounds && rounds.same(p.rounds, asked)));
-    const tree = asked?.rounds instanceof Array && asked.rounds.length ? asked : null;
-    this.app.change({
-      seed: Number.isSafeInteger(seed) && seed >= 0 ? seed : 0,
-      variations: Math.min(Math.max(1, variations | 0), limits.variations || 4),
-      ...(preset ? { preset: preset.id, custom: null } : tree ? { custom: rounds.complete(tree) } : {}),
-    });
-  }
+	/** Settings as they come from outside: a preset's name or a tree, equal to a preset or not. */
+	#settings({ rounds: asked, seed, variations = 1 }) {
+		const { presets, limits } = this.app.info;
+		const preset = presets.find((p) => (typeof asked === "string" ? p.id === asked : asked?.rounds && rounds.same(p.rounds, asked)));
+		const tree = asked?.rounds instanceof Array && asked.rounds.length ? asked : null;
+		this.app.change({
+			seed: Number.isSafeInteger(seed) && seed >= 0 ? seed : 0,
+			variations: Math.min(Math.max(1, variations | 0), limits.variations || 4),
+			...(preset ? { preset: preset.id, custom: null } : tree ? { custom: rounds.complete(tree) } : {}),
+		});
+	}
 }
