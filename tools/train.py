@@ -27,6 +27,7 @@ def parse(argv):
                         "with -WIDTHxHEIGHT after its name")
     parser.add_argument("--segformer",
                         help="weights of the segmenter for validation (default: those in models/)")
+    train_common.add_init(parser)
     train_common.add_dry_run(parser)
     reading.add_options(parser)
     train_common.add_from_step(parser)
@@ -63,6 +64,8 @@ def main(argv=None):
     measure = train_common.metrics(args.segformer) if training["held_out"] or args.segformer else None
     jt.set_global_seed(training["seed"])                   # for the weights of the new network
     network = UNet(**config["unet"])
+    if args.init:
+        train_common.begin_with(args, network, config, "unet")
     train_common.show_estimate(
         network, [([side // autoencoder.factor for side in part.size[::-1]],
                    {**training, "batch_size": part.batch_size, "steps": part.end - part.start})

@@ -23,6 +23,7 @@ def main(argv=None):
     parser.add_argument("--output", required=True,
                         help="folder of the run, for its states, averages, samples and log")
     reading.add_options(parser)
+    train_common.add_init(parser)
     train_common.add_from_step(parser)
     train_common.add_dry_run(parser)
     parser.add_argument("overrides", nargs="*",
@@ -46,7 +47,9 @@ def main(argv=None):
     options = config["autoencoder_training"]
     jt.set_global_seed(options["seed"])                    # for the weights of the new network
     network = Autoencoder(**config["autoencoder"])
-    if options["linear_start"]:
+    if args.init:
+        train_common.begin_with(args, network, config, "autoencoder")
+    elif options["linear_start"]:
         linear_start(network, config["autoencoder"]["norm_groups"])
     precision.apply(network, "fp32")
     checkpointing.apply(network, options["checkpointing"])

@@ -91,6 +91,20 @@ def add_from_step(parser):
                         "same command again continues from where it is")
 
 
+def add_init(parser):
+    """Add the option --init of the tools that can fine-tune."""
+    parser.add_argument("--init", type=Path, metavar="FILE|MODEL", help="weights to begin with, or a model's "
+                        "folder; without it a new network is trained")
+
+
+def begin_with(args, network, config, part):
+    """Load the weights of --init into a network; see run/start.py."""
+    from ldm.training.run import start
+    note = not args.dry_run and not cli.RANK
+    if line := start.begin_with(args.init, network, config, part, args.output, note):
+        cli.warn(line)
+
+
 def add_dry_run(parser):
     """Add the option --dry-run of the training tools."""
     parser.add_argument("--dry-run", action="store_true",
