@@ -1,6 +1,9 @@
 """Safe decoding of image files: listed formats only, bounded size, EXIF orientation applied."""
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import functools
 import warnings
 from typing import IO, NamedTuple
 
@@ -74,9 +77,21 @@ def _loaded(image: Image.Image, path: Name, most: int = MAX_PIXELS) -> Decoded:
         raise UserError(path, f"is {image.width} x {image.height} pixels",
                         f"reduce it to at most {most // 10 ** 6} million pixels")
     kind = "JPEG" if image.format == "MPO" else str(image.format or "PNG")
+    if kind == "TIFF":
+        _quiet_libtiff()
     raw, compression = _stored(image), str(image.info.get("compression", ""))
     image.load()
     return Decoded(ImageOps.exif_transpose(image), kind, raw, compression)
+
+
+@functools.lru_cache
+def _quiet_libtiff():
+    """Keep libtiff from printing lines of its own about damaged files; our error says it. Pillow has loaded
+    the library and has no switch for this."""
+    with contextlib.suppress(OSError, StopIteration, AttributeError), open("/proc/self/maps") as maps:
+        library = ctypes.CDLL(next(line.split(maxsplit=5)[5].strip() for line in maps if "/libtiff" in line))
+        library.TIFFSetErrorHandler(None)
+        library.TIFFSetWarningHandler(None)
 
 
 def _stored(image):

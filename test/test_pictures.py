@@ -1,4 +1,5 @@
 """Pictures and label maps as people have them: turned, deep, indexed, of any format, damaged. No Jittor."""
+import contextlib
 import io
 import os
 import socket
@@ -119,6 +120,20 @@ def test_damaged_files_are_one_line_or_a_picture(tmp_path, suffix):
                 assert read(path).dtype == np.uint8
             except UserError as e:
                 assert "a." in str(e) and "\n" not in str(e)
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "jpeg"])
+def test_libtiff_prints_no_lines_of_its_own(tmp_path, capfd, compression):
+    data = io.BytesIO()
+    Image.fromarray(RGB).resize((64, 48)).save(data, "TIFF", compression=compression)
+    whole, rng = data.getvalue(), np.random.default_rng(3)
+    for _ in range(20):
+        bent = bytearray(whole)
+        bent[8:600] = rng.bytes(592)
+        (tmp_path / "a.tif").write_bytes(bent)
+        with contextlib.suppress(UserError):
+            images.read_image(tmp_path / "a.tif")
+    assert capfd.readouterr().err == ""
 
 
 def test_a_bomb_is_refused_by_its_header(tmp_path):
