@@ -124,7 +124,7 @@ def test_a_process_that_does_not_end_is_killed(monkeypatch):
     monkeypatch.setattr(workers, "PATIENCE", 0.5)
     worker = workers.Worker(deaf, {})
     assert worker.pipe.recv() == ("ready", None)
-    assert worker.end() == "by SIGKILL" and not worker.process.is_alive()
+    assert worker.stop() == "by SIGKILL" and not worker.process.is_alive()
 
 
 def test_cores_and_devices_are_shared_out(monkeypatch):
