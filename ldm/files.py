@@ -60,7 +60,7 @@ def check_target(path: Name) -> None:
     A symbolic link is accepted: the new file replaces the link, and the link's target stays unchanged.
     """
     remedy = "give the name of a file to write"
-    if not os.fspath(path) or Path(path).name in ("", ".."):
+    if not os.fspath(path) or Path(path).name in ("", "..") or os.fsdecode(path).endswith("/"):
         raise UserError(os.fspath(path) or "''", "is not a file name", remedy)
     try:
         kind = KINDS.get(stat.S_IFMT(os.lstat(path).st_mode), "file")       # "file": also a link

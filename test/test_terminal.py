@@ -60,7 +60,8 @@ def test_a_broken_pipe_that_is_not_standard_output_is_an_error(capsys):
     assert status == 1 and "BrokenPipeError" in err
 
 
-@pytest.mark.parametrize("given", [[""], ["--output", ""], ["--output="]])
+@pytest.mark.parametrize("given", [[""], ["--output", ""], ["--output="], ["--output", " "],
+                                   ["--output=\t"]])
 def test_an_empty_argument_is_refused(capsys, given):
     parser = cli.Parser(prog="tool")
     parser.add_argument("--output")

@@ -48,7 +48,8 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args=None, namespace=None):
         for given in sys.argv[1:] if args is None else args:
-            if given == "" or given.startswith("--") and given.endswith("="):
+            name, equals, value = given.partition("=")
+            if not given.strip() or name.startswith("--") and equals and not value.strip():
                 self.error(f"{given or 'an argument'}: is empty")
         return super().parse_known_args(args, namespace)
 
