@@ -1,11 +1,7 @@
 """The page in a real browser: fixtures of the tests of ldm/paint/static, which are skipped without one."""
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any, Iterator
@@ -19,28 +15,14 @@ QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
          "--disable-sync", "--no-first-run", "--disable-quic"]
 
 
-@contextlib.contextmanager
-def serving(*command: object, **environment: str) -> Iterator[str]:
-    """A server that prints its address and runs until the end of the block -> the address."""
-    process = subprocess.Popen([sys.executable, *map(str, command), "--no-browser", "--port", "0"], cwd=ROOT,
-                               env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        address = process.stdout.readline().strip()
-        assert address.startswith("http://"), f"the server said {address!r}"
-        yield address
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """The address of a page whose model process is the stand-in."""
     pytest.importorskip("starlette")
     pytest.importorskip("uvicorn")
-    with serving("test/paint_standin.py", STANDIN_STEP="0.004") as address:
-        yield address
+    from paint_client import Started
+    with Started("--port", 0, env={"STANDIN_STEP": "0.004"}) as started:
+        yield started.address
 
 
 @pytest.fixture(scope="module")

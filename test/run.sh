@@ -3,19 +3,23 @@
 # notice, so that no test is charged for it.
 case $0 in */*) here=${0%/*} ;; *) here=. ;; esac
 source "$here/../tools/environment.sh" || exit 2
-install_open_mpi() {                            # for the tests of several processes; they are skipped without
-    command -v mpicc >/dev/null && command -v mpirun >/dev/null && return
-    printf 'Installing Open MPI ...\n' >&2
-    { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-        openmpi-bin libopenmpi-dev; } </dev/null >/dev/null 2>&1 || printf 'No Open MPI can be had.\n' >&2
+install() {                     # NAME PACKAGE...: what some tests need; they are skipped without, and say so
+    printf 'Installing %s ...\n' "$1" >&2
+    { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${@:2}"; } \
+        </dev/null >/dev/null 2>&1 || printf 'No %s can be had.\n' "$1" >&2
 }
 
 # Only a CI machine is given a system package unasked.
-[ "${CI:-}" = true ] && [ "$EUID" = 0 ] && command -v apt-get >/dev/null && install_open_mpi
+if [ "${CI:-}" = true ] && [ "$EUID" = 0 ] && command -v apt-get >/dev/null; then
+    command -v mpicc >/dev/null && command -v mpirun >/dev/null || install "Open MPI" openmpi-bin libopenmpi-dev
+    command -v chromium >/dev/null || install Chromium chromium
+fi
 wanted=(pytest pytest-xdist safetensors ruff mypy)
 # The page's packages are for its own tests, which say why they are skipped without them.
 (find_environment "${wanted[@]}" starlette uvicorn) && wanted+=(starlette uvicorn) ||
     printf 'Without starlette and uvicorn the tests of the page are skipped.\n' >&2
+# The page is tried in a browser where Chromium is.
+[ "${CI:-}" = true ] && (find_environment "${wanted[@]}" playwright) && wanted+=(playwright)
 find_environment "${wanted[@]}"
 cd "$root" || exit 2
 "$python" -m ruff check . && "$python" -m mypy || exit
