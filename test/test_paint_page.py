@@ -225,6 +225,11 @@ def test_a_photograph_becomes_style_or_lies_under_the_mask(visit):  # noqa: F811
     page.keyboard.press("ArrowLeft")
     assert page.evaluate("() => page.app.style.box") == [8, 0, 80, 60]
     generate(page)
+    until(page, "page.drafted")
+    page.reload()                                                   # the server gives the photograph back
+    until(page, "window.page && page.ready")
+    assert page.evaluate("() => [page.app.style.kind, page.app.style.box[2]]") == ["upload", SIZE[0]]
+    generate(page)
     page.click("#style-none")
     generate(page)
     assert page.evaluate("() => page.app.result.results.length") == 1

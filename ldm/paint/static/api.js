@@ -47,7 +47,7 @@ function upload(path, file, query = {}) {
 export const state = (signal) => json("/api/state", { signal });
 export const maskIds = (id) => bytes(`/api/masks/${id}.bin`);
 export const maskPng = (id, colored) => blob(`/api/masks/${id}.png${colored ? "?colored=1" : ""}`);
-export const reference = (id) => blob(`/api/references/${id}.jpg`);
+export const reference = (id, type = "jpg") => blob(`/api/references/${id}.${type}`);
 export const picture = (id, type) => blob(`/api/results/${id}.${type}`);
 export const bundle = (id) => blob(`/api/bundles/${id}.zip`);
 export const job = (id) => json(`/api/jobs/${id}`);

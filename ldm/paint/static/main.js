@@ -182,7 +182,7 @@ function wire(page) {
 	$("drawer").addEventListener("click", () => sheet("side"));
 	for (const node of document.querySelectorAll(".dock [data-sheet]")) node.addEventListener("click", () => sheet(node.dataset.sheet));
 	files(page);
-	setInterval(() => saveDraft(page), 2000);
+	setInterval(() => saveDraft(page), 500);
 	addEventListener("pagehide", () => saveDraft(page));
 	showSeed(app);
 	$("undo").disabled = $("redo").disabled = true;
@@ -290,13 +290,21 @@ async function saveDraft(page) {
 	if (page.drafted || !page.ready) return;
 	page.drafted = true;
 	const { app } = page, { style, settings, name, client } = app;
-	store.keepDraft(client, { map: await link.mapToText(app.map), name, settings, style: style.kind === "sample" ? style.name : "" });
+	const { kind, name: of, id } = style;
+	store.keepDraft(client, { map: await link.mapToText(app.map), name, settings, style: { kind, name: of, id } });
 }
 
+/** Go on with a draft. A photograph comes back from the server, if it still has it. */
 async function takeDraft({ app, style }, draft) {
 	app.load(await link.textToMap(draft.map), draft.name);
 	app.change(draft.settings);
-	if (draft.style) style.sample(draft.style);
+	const { kind, name, id } = draft.style;
+	const blob = kind === "upload" && id && await api.reference(id, "png").catch(() => null);
+	if (blob) await style.upload(blob, name);
+	else if (kind !== "none" && !style.sample(name)) {
+		style.sample(app.info.samples[0].name);
+		toast(t("photoLost"));
+	}
 }
 
 /** The first map: a link's, this tab's draft, or a sample; another tab's draft is offered. */

@@ -182,7 +182,8 @@ export function showState(app, reachable) {
 	const line = `${model.name} · ${w} × ${h}${words ? ` · ${t(words)}` : ""}`;
 	if ($("worker").textContent !== line) $("worker").textContent = line;
 	const banner = { dead: t("deadBanner"), silent: t("silentBanner"), offline: t("offline"),
-		compiling: t("compilingBanner", { message: worker.message || "" }) }[state] || "";
+		compiling: t("compilingBanner", { message: worker.message || "" }) }[state]
+		|| (app.info.warnings || []).join(" ");
 	if ($("banner").dataset.from === "draft" && !banner) return;
 	$("banner").dataset.from = "state";
 	$("banner").hidden = !banner;

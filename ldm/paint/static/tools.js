@@ -98,33 +98,33 @@ export function flood(map, x, y, ink) {
 	const from = map.at(x, y);
 	if (from < 0 || ink === from) return null;
 	const { width, height, data } = map;
-	const seen = new Uint8Array(data.length), stack = [[x, y]];
+	const seen = new Uint8Array(data.length), stack = [y * width + x];
 	const box = { x0: x, y0: y, x1: x + 1, y1: y + 1 };
 	while (stack.length) {
-		const [px, py] = stack.pop(), row = py * width;
-		if (seen[row + px]) continue;
-		let a = px, b = px + 1;
-		while (a > 0 && data[row + a - 1] === from && !seen[row + a - 1]) a--;
-		while (b < width && data[row + b] === from && !seen[row + b]) b++;
-		seen.fill(1, row + a, row + b);
-		for (const ny of [py - 1, py + 1]) {
-			if (ny < 0 || ny >= height) continue;
-			for (let i = a, open = false; i < b; i++) {
-				const hit = data[ny * width + i] === from && !seen[ny * width + i];
-				if (hit && !open) stack.push([i, ny]);
-				open = hit;
-			}
-		}
-		box.x0 = Math.min(box.x0, a); box.x1 = Math.max(box.x1, b);
+		let a = stack.pop();
+		if (seen[a]) continue;
+		const py = Math.floor(a / width), row = py * width, end = row + width;
+		let b = a + 1;
+		while (a > row && data[a - 1] === from && !seen[a - 1]) a--;
+		while (b < end && data[b] === from && !seen[b]) b++;
+		seen.fill(1, a, b);
+		if (py > 0) pushRuns(data, seen, from, a - width, b - width, stack);
+		if (py + 1 < height) pushRuns(data, seen, from, a + width, b + width, stack);
+		box.x0 = Math.min(box.x0, a - row); box.x1 = Math.max(box.x1, b - row);
 		box.y0 = Math.min(box.y0, py); box.y1 = Math.max(box.y1, py + 1);
 	}
-	paintSeen(map, seen, ink);
+	for (let i = box.y0 * width; i < box.y1 * width; i++) {
+		if (seen[i]) data[i] = typeof ink === "number" ? ink : ink[i];
+	}
 	return box;
 }
 
-function paintSeen(map, seen, ink) {
-	for (let i = 0; i < seen.length; i++) {
-		if (seen[i]) map.data[i] = typeof ink === "number" ? ink : ink[i];
+/** The start of each run of `from` within a row's part that was not seen yet. */
+function pushRuns(data, seen, from, a, b, stack) {
+	for (let i = a, open = false; i < b; i++) {
+		const hit = data[i] === from && !seen[i];
+		if (hit && !open) stack.push(i);
+		open = hit;
 	}
 }
 

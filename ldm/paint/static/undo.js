@@ -67,10 +67,9 @@ export class Undo {
 	}
 
 	#same({ x0, y0, x1, y1 }) {
+		const { map: { data, width }, shadow } = this;
 		for (let y = y0; y < y1; y++) {
-			for (let i = y * this.map.width + x0, end = i + x1 - x0; i < end; i++) {
-				if (this.map.data[i] !== this.shadow[i]) return false;
-			}
+			for (let i = y * width + x0, end = i + x1 - x0; i < end; i++) if (data[i] !== shadow[i]) return false;
 		}
 		return true;
 	}
