@@ -17,6 +17,8 @@ from ldm.files import Name, open_regular
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 NAMES = "PNG, JPEG, WebP, BMP, TIFF or GIF"
 MAX_PIXELS = 120_000_000                # about 500 MB while the picture is decoded
+ROWS = 256                              # that are converted at a time
+MAX_SIDE = 65_535                       # as of JPEG; to resize a line of 10^8 pixels takes GB of weights
 # Signatures of other files that often have a picture's name: (offset, bytes, description).
 SIGNATURES = ((0, b"%!PS", "PostScript"), (0, b"\xc5\xd0\xd3\xc6", "PostScript"), (0, b"%PDF", "a PDF"),
               (4, b"ftyp", "HEIC or AVIF, as phones write it"), (0, b"\x00\x00\x00\x0cjP", "JPEG 2000"),
@@ -76,6 +78,9 @@ def _loaded(image: Image.Image, path: Name, most: int = MAX_PIXELS) -> Decoded:
     if image.width * image.height > most:
         raise UserError(path, f"is {image.width} x {image.height} pixels",
                         f"reduce it to at most {most // 10 ** 6} million pixels")
+    if max(image.size) > MAX_SIDE:
+        raise UserError(path, f"is {image.width} x {image.height} pixels",
+                        f"reduce its sides to at most {MAX_SIDE} pixels")
     kind = "JPEG" if image.format == "MPO" else str(image.format or "PNG")
     if kind == "TIFF":
         _quiet_libtiff()
@@ -131,7 +136,10 @@ def whole_greys(decoded: Decoded, path: Name) -> np.ndarray | None:
         values, white = np.asarray(decoded.image), 4095 if raw == "I;12" else 65535
     else:
         return None
-    return np.round(values / (white / 255)).astype(np.uint8)
+    greys = np.empty(values.shape, np.uint8)
+    for top in range(0, len(values), ROWS):         # in parts: floats take eight times the memory
+        greys[top:top + ROWS] = np.round(values[top:top + ROWS] / (white / 255))
+    return greys
 
 
 def to_rgb(decoded: Decoded, path: Name) -> Image.Image:

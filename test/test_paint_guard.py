@@ -11,8 +11,13 @@ pytest.importorskip("uvicorn", reason=WHY)
 pytest.importorskip("starlette", reason=WHY)
 
 from paint_client import RAMP, InThread, error, png, until  # noqa: E402
+from starlette.datastructures import Headers  # noqa: E402
 
 from ldm.paint import limits  # noqa: E402
+from ldm.paint.errors import Refusal  # noqa: E402
+from ldm.paint.security import Guard  # noqa: E402
+
+TWO_STEPS = {"rounds": [{"strength": 0.5, "steps": 2}]}
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +83,18 @@ def test_a_slow_upload_ends(api, monkeypatch):
             b"Content-Length: 1000\r\n\r\nabc"
         )
         assert b" 408 " in sock.makefile("rb").readline()
+
+
+def test_connections_without_a_request_end(slow, monkeypatch):
+    monkeypatch.setattr(limits, "HEADER_SECONDS", 0.5)
+    whole = b"GET /api/state HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    for begun in (b"", whole[:20], whole + whole[:9]):
+        with socket.create_connection(("127.0.0.1", slow.port), timeout=30) as sock:
+            sock.sendall(begun)
+            while sock.recv(65536):
+                pass
+    name = slow.start(slow.order(name="slow", rounds=TWO_STEPS)).json["id"]
+    assert slow.events(name)[-1][1] == "done"                   # two seconds: a stream goes on
 
 
 def test_open_requests_have_a_limit(slow, monkeypatch):
@@ -184,6 +201,17 @@ def test_who_may_start_a_job(api, headers, status):
 def test_who_may_read(api, path, headers, allowed):
     status = api.request("GET", path, headers=headers, ours=False).status
     assert (status != 403) == allowed
+
+
+@pytest.mark.parametrize("name, values", [
+    (b"origin", (b"http://127.0.0.1:7860", b"http://evil.example")),
+    (b"sec-fetch-site", (b"same-origin", b"cross-site"))])
+def test_of_a_header_sent_twice_each_value_counts(name, values):
+    guard = Guard(None)
+    for order in (values, values[::-1]):
+        headers = Headers(raw=[(b"host", b"127.0.0.1:7860"), *((name, value) for value in order)])
+        with pytest.raises(Refusal):
+            guard.check("GET", "/api/state", headers)
 
 
 def test_a_token_is_demanded_of_every_call():

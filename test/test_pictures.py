@@ -142,6 +142,9 @@ def test_a_bomb_is_refused_by_its_header(tmp_path):
     (tmp_path / "a.png").write_bytes(bomb.getvalue())
     with pytest.raises(UserError, match="a.png: .*million"):
         images.read_labels(tmp_path / "a.png")
+    line = saved(tmp_path / "c.png", Image.new("L", (decoding.MAX_SIDE + 1, 1)))     # long to resize
+    with pytest.raises(UserError, match="c.png: is 65536 x 1 pixels; .*sides"):
+        images.read_image(line, (128, 96))
     wide = saved(tmp_path / "b.png", Image.new("1", (decoding.MAX_PIXELS // 1000 + 1, 1000)))
     with pytest.raises(UserError, match="b.png: is 120001 x 1000 pixels"):
         images.read_image(wide)

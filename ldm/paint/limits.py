@@ -4,6 +4,7 @@ from __future__ import annotations
 BODY = 8 * 2 ** 20              # bytes of one upload, counted while it comes in
 BODIES = 64 * 2 ** 20           # bytes of all uploads that come in at the same time
 BODY_SECONDS = 30               # for one upload
+HEADER_SECONDS = 20             # until a connection has sent its first or next request
 JOB_BODY = 2 ** 16              # bytes of a job's JSON
 PIXELS = 40_000_000             # of an uploaded picture, known from its header
 STORE = 256 * 2 ** 20           # bytes of masks, references and results in memory

@@ -92,11 +92,11 @@ class Guard:
         name = host_name(host)
         if name not in self.names and not (self.any_address and is_address(name)):
             raise Refusal(400, "Host", "is not this server's name", "use the address that was printed")
-        origin = headers.get("origin")
-        if origin is not None and origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()):
+        own = (f"http://{host}".lower(), f"https://{host}".lower())
+        if any(origin.lower() not in own for origin in headers.getlist("origin")):
             raise Refusal(403, "Origin", "is another site", "open the page itself")
-        site = headers.get("sec-fetch-site", "none")
-        if site not in ("none", "same-origin") and not self.is_link(method, path, headers):
+        sites = set(headers.getlist("sec-fetch-site"))
+        if sites - {"none", "same-origin"} and not self.is_link(method, path, headers):
             raise Refusal(403, "Sec-Fetch-Site", "says that another site asks", "open the page itself")
         if method not in SAFE_METHODS and "x-iidm" not in headers:
             raise Refusal(403, "X-IIDM", "is missing", "send the header `X-IIDM: 1`")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, NamedTuple, Optional, Sequence
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ldm import config as configs
 from ldm import files, images, sizes
@@ -36,6 +37,32 @@ class Options(NamedTuple):
     token: Optional[str] = None
     precision: str = "fp32"
     keep: Optional[Path] = None
+
+
+class Protocol(H11Protocol):
+    """HTTP/1.1 that closes a connection on which no request begins for HEADER_SECONDS: those that send half
+    a header, and wait, would use up all connections."""
+
+    waiting: asyncio.TimerHandle
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.wait_for_request()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self.wait_for_request()
+
+    def connection_lost(self, exc: Optional[Exception]) -> None:
+        self.waiting.cancel()
+        super().connection_lost(exc)
+
+    def wait_for_request(self) -> None:
+        self.waiting = self.loop.call_later(limits.HEADER_SECONDS, self.close_without, self.cycle)
+
+    def close_without(self, last: Any) -> None:
+        if self.cycle is last and not self.transport.is_closing():
+            self.transport.close()
 
 
 class Server(uvicorn.Server):
@@ -121,13 +148,13 @@ def prepared(options: Options, command: Sequence[str] = process.WORKER,
     worker = {"parent": os.getpid(), "model": str(options.model.resolve()), "precision": options.precision,
               "mask": str(mask), "style": str(style)}
     keeper = options.keep and Keeper(options.keep, size, facts["name"])
-    pool = Pool([*command, json.dumps(worker)], environments, size, store, Presets(config),
-                keeper)
+    pool = Pool([*command, json.dumps(worker)], environments, size, store, Presets(config), keeper)
     stopping = asyncio.Event()
     server = Server(uvicorn.Config(
-        build(Page(pool, facts, samples, stopping), options.host, options.token), http="h11", ws="none",
-        loop="asyncio", lifespan="on", log_config=None, access_log=False, server_header=False,
-        proxy_headers=False, limit_concurrency=limits.CONNECTIONS, timeout_graceful_shutdown=1))
+        build(Page(pool, facts, samples, stopping), options.host, options.token), http=Protocol, ws="none",
+        loop="asyncio", lifespan="on", log_config=None, log_level="error", access_log=False,
+        server_header=False, proxy_headers=False, limit_concurrency=limits.CONNECTIONS,
+        timeout_graceful_shutdown=1))
     server.stopping, server.loop, server.pool = stopping, asyncio.get_running_loop(), pool
     return server
 
