@@ -4,6 +4,7 @@ from __future__ import annotations
 import io
 import math
 import os
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Iterable, NamedTuple, Optional, Sequence, Tuple
 
@@ -53,12 +54,12 @@ def reading(ignore: Iterable[Any] = (), fit: str = "refuse", mask_colors: Any = 
         raise UserError(names[0], f"is {short(ignore)}", "give a list of label values")
     found = list(ignore)
     for value in found:
-        if type(value) is not int or not 0 <= value < 2 ** 16:
+        if not isinstance(value, Integral) or not 0 <= int(value) < 2 ** 16:
             raise UserError(names[0], f"is {short(value)}", "choose values from 0 to 65535")
     if mask_colors is not None and found:
         raise UserError(names[0], f"has no effect with {names[2]}", "leave one of them out")
     table = None if mask_colors is None else load_colors(mask_colors)
-    return Reading(tuple(sorted(set(found))), fit, table)
+    return Reading(tuple(sorted({int(value) for value in found})), fit, table)
 
 
 AS_IS = Reading()

@@ -5,6 +5,7 @@ together, and whether the network fits into memory.
 """
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any, Callable, Mapping, NoReturn, Optional, Sequence, Tuple
 
 from ldm import sizes
@@ -244,13 +245,14 @@ def resized(config: dict, size: Sequence[int], where: object = "size") -> dict:
     names, largest = ("unet", "autoencoder"), 2 ** 14
     step = _multiple(config, names)
     if (not isinstance(size, (list, tuple)) or len(size) != 2
-            or not all(type(side) is int for side in size)):
+            or not all(isinstance(side, Integral) and not isinstance(side, bool) for side in size)):
         raise UserError(where, f"is {short(size)}", "give a width and a height in pixels")
+    size = [int(side) for side in size]
     nearest = [min(max(step, round(side / step) * step), largest // step * step) for side in size]
-    if list(size) != nearest:
+    if size != nearest:
         raise UserError(where, f"is {size[0]} x {size[1]}",
                         f"choose multiples of {step}, such as {nearest[0]} x {nearest[1]}")
-    other = {**config, "image_size": list(size)}
+    other = {**config, "image_size": size}
     try:
         check_networks(other, names)
     except UserError as e:

@@ -87,7 +87,7 @@ def test_paths_images_and_arrays_of_any_size_are_equal(pipe, files):
 
 
 def test_variations_are_what_each_seed_makes(pipe, files):
-    four = pipe(*files, seed=range(4))
+    four = pipe(*files, seed=(k for k in range(4)))
     assert len(four) == 4 and same(four[2], pipe(*files, seed=2)) and not same(four[0], four[1])
     assert pipe.grid(four).size == (4 * 64 + 5 * 6, 48 + 12) and pipe.grid(four, columns=2).size[1] == 114
     assert [json.loads(image.info["iidm"])["seed"] for image in four] == [0, 1, 2, 3]
@@ -145,6 +145,7 @@ def test_other_rounds_share_the_networks(pipe, files):
     assert fast.refinement.unet is pipe.refinement.unet and fast.settings.rounds[2]["guidance"] == 2.5
     assert fast.settings.rounds[0]["steps"] == 2 and pipe.settings.rounds[0]["guidance"] == 2.0
     assert same(pipe.with_rounds(sampler="ddim")(*files), pipe(*files))
+    assert pipe.with_rounds(rounds=[{"strength": 0.5, "steps": 2}]).step_count == 2
     noise = pipe.with_rounds({"rounds": [{"respacing": "ddim50", "start": 4, "from": "noise"}]})
     assert same(noise(files[0]), noise(*files))
 
@@ -165,7 +166,9 @@ def test_other_rounds_share_the_networks(pipe, files):
     ((0, 1), {"seed": "x"}, "seed", "whole number"), ((0, 1), {"seed": True}, "seed", "whole number"),
     ((0, 1), {"seed": []}, "seed", "empty"), ((0, 1), {"seed": [1, 2 ** 31]}, "seed", "whole number"),
     ((0, 1), {"name": 5}, "name", "text"), (([0, 0], [1, 1, 1]), {}, "mask", "list of 2"),
-    (([], 1), {}, "mask", "list of 0"), ((0, 1), {"fit": "stretch"}, "fit", "refuse"),
+    (([], 1), {}, "mask", "list of 0"), ((0, 1), {"name": "\ud800"}, "name", "encoded"),
+    ((0, 1), {"seed": np.array(1.5)}, "seed", "whole number"),
+    ((0, 1), {"mask_colors": 5}, "mask_colors", "5"), ((0, 1), {"fit": "stretch"}, "fit", "refuse"),
     ((0, 1), {"ignore": [300000]}, "ignore", "300000"), ((0, 1), {"ignore": "x"}, "ignore", "x"),
 ])
 def test_errors_name_what_is_wrong(pipe, files, arguments, options, subject, word):
@@ -176,12 +179,30 @@ def test_errors_name_what_is_wrong(pipe, files, arguments, options, subject, wor
     assert str(caught.value).startswith(f"{subject}: ") and word in str(caught.value)
 
 
-def test_models_and_rounds_that_are_none(place):
-    for model, word in (("nothing", "model folder"), (place / "in", "config.yaml")):
-        with pytest.raises(UserError, match=word):
-            Pipeline.load(model)
-    with pytest.raises(UserError, match="quick"):
-        Pipeline.load(place / "model", "quick")
+@pytest.mark.parametrize("arguments, options, word", [
+    (("nothing",), {}, "nothing: is not a model folder"), ((None,), {}, "model: is None"),
+    (("in",), {}, "config.yaml"), ((5,), {}, "model: is 5"), (("model", "quick"), {}, "quick"),
+    (("model",), {"precision": "fp8"}, "precision"), (("model",), {"size": (63, 48)}, "size: .*64 x 48"),
+    (("model",), {"memory_limit": "x"}, "memory_limit"),
+    (("model",), {"unet": "nothing"}, "nothing: cannot be read"),
+    (("model", {"rounds": [{"strength": 0.01, "steps": 50}]}), {}, "1 to 10 steps")])
+def test_what_cannot_be_loaded(place, monkeypatch, arguments, options, word):
+    monkeypatch.chdir(place)
+    with pytest.raises(UserError, match=word):
+        Pipeline.load(*arguments, **options)
+
+
+def test_what_cannot_be_arranged_or_saved(pipe, tmp_path):
+    image = Image.new("RGB", (4, 3))
+    for wrong in ([], image, [image, image.resize((3, 3))], [np.zeros((3, 4, 3), np.uint8)]):
+        with pytest.raises(UserError, match="^pictures: "):
+            pipe.grid(wrong)
+    with pytest.raises(UserError, match="^columns: "):
+        pipe.grid([image], columns=0)
+    (tmp_path / "folder.png").mkdir()
+    for picture, name in ((image, "a.webp"), (np.zeros((3, 4, 3), np.uint8), "a.png"), (image, "folder.png")):
+        with pytest.raises(UserError):
+            pipe.save(picture, tmp_path / name)
 
 
 # ---- other sizes, several seeds, no references: the tool and the API ---------------------------------------

@@ -25,7 +25,7 @@ def test_fast_is_a_fifteenth_of_the_entry_from_the_same_noise():
 
 @pytest.mark.parametrize("text, words", [
     ("{sampler: dpmpp_3m, rounds: [{strength: 0.5, steps: 3}]}",
-     "'sampler' is 'dpmpp_3m'; choose one of ddpm, ddim, dpmpp"),
+     "'sampler' is 'dpmpp_3m'; choose one of ddpm, ddim, "),
     ("{sampler: unipc_2, eta: 0.5, rounds: [{strength: 0.5, steps: 3}]}", "0 with all others"),
     ("{eta: 1.5, rounds: [{strength: 0.5, steps: 3}]}", "0 to 1 with ddim"),
     ("{rounds: [{strength: 0.5, steps: 3, spacing: even}]}",

@@ -48,11 +48,13 @@ def wishes(mask: Any, style: Any, seed: Any, name: Any) -> tuple[list[Wish], boo
 
 
 def _seeds(seed: Any) -> tuple[list[int], bool]:
-    several = isinstance(seed, Iterable) and not isinstance(seed, (str, bytes))
-    found = list(seed) if several else [seed]
+    many = isinstance(seed, Iterable) and not isinstance(seed, (str, bytes))
+    if isinstance(seed, np.ndarray) and seed.ndim == 0:
+        many = False
+    found = list(seed) if many else [seed]
     if not found:
         raise UserError("seed", "is an empty list", "give one or more numbers")
-    return [_seed(value) for value in found], not several
+    return [_seed(value) for value in found], not many
 
 
 def _seed(value: Any) -> int:
@@ -70,6 +72,10 @@ def _name(name: Any, mask: Any) -> str:
         return Path(os.fsdecode(mask)).stem if _is_path(mask) else UNNAMED
     if not isinstance(name, str):
         raise UserError("name", f"is {short(name)}", "give a text")
+    try:
+        os.fsencode(name)                       # the noise is a function of its bytes
+    except UnicodeEncodeError:
+        raise UserError("name", f"is {short(name)}, which cannot be encoded", "give another text") from None
     return name
 
 
@@ -127,7 +133,7 @@ def opened(source: Any, subject: str, colors: bool = False) -> Decoded:
 
 
 def _of_array(source: Any, colors: bool) -> Optional[Image.Image]:
-    """An array as an image; None for what is none, or has another shape or type."""
+    """An array as an image; None if it is no array, or has another shape or type."""
     if not hasattr(source, "__array__"):
         return None
     array = np.asarray(source)

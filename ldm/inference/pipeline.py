@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from pathlib import Path
 from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence, Union
 
@@ -12,6 +13,7 @@ from PIL import Image
 from ldm import config as configs
 from ldm import files, images, values, weights
 from ldm.diffusion import Schedule
+from ldm.documents import short
 from ldm.errors import UserError
 from ldm.files import Name
 from ldm.inference import inputs, preview, provenance
@@ -27,6 +29,7 @@ from ldm.networks.precision import apply as apply_precision
 from ldm.platform import runtime
 from ldm.weights.agreement import refuse_other_config
 
+ENTRY = "iidm"                          # the entry's own weights, which are not in a clone
 MODELS = Path(__file__).resolve().parents[2] / "models"     # of a clone: a name there is enough
 Made = Union[Image.Image, List[Image.Image]]
 
@@ -66,12 +69,16 @@ class Model:
 
 def model_folder(name: Name) -> Path:
     """The folder at a path, or that of a name in the clone's models/. UserError if there is neither."""
+    if not isinstance(name, (str, os.PathLike)):
+        raise UserError("model", f"is {short(name)}", "give a folder")
     kind = files.kind_of(name)
     if kind == "folder":
         return Path(name)
     known = sorted(path.parent.name for path in MODELS.glob("*/unet.safetensors"))
     if kind is None and str(name) in known:
         return MODELS / str(name)
+    if str(name) == ENTRY:
+        raise UserError(MODELS / ENTRY, "does not exist", f"get it with python tools/get_weights.py {ENTRY}")
     raise UserError(name, "is not a model folder", "give a folder with config.yaml, unet.safetensors and "
                     "autoencoder.safetensors" + (f", or one of {', '.join(known)}" if known else ""))
 
@@ -127,6 +134,8 @@ class Pipeline:
         of the weights by network, where known.
         """
         runtime.check_precision(precision, "precision")
+        if memory_limit is not None and not (isinstance(memory_limit, int) and memory_limit >= 0):
+            raise UserError("memory_limit", f"is {short(memory_limit)}", "give a number of MiB from 0")
         settings, folder = None if rounds is None else rounds_of.load(rounds), model_folder(model)
         config = configs.load(folder / "config.yaml", networks=("unet", "autoencoder"))
         settings = settings or rounds_of.of_model(config, folder / "config.yaml")
@@ -174,10 +183,9 @@ class Pipeline:
         the mask file's stem, or "image". fit, ignore, mask_colors: how masks are read, as by the options of
         the tools (images.reading). The pictures are Pillow images whose .info["iidm"] says what made them.
         """
-        _, one = inputs.wishes(mask, style, seed, name)
+        found, one = inputs.wishes(mask, style, seed, name)
         made: list[Image.Image] = []
-        for step in self.steps(mask, style, seed=seed, name=name, fit=fit, ignore=ignore,
-                               mask_colors=mask_colors):
+        for step in self._steps(found, images.reading(ignore, fit, mask_colors)):
             made = step.images or []
         return made[0] if one else made
 
@@ -185,11 +193,14 @@ class Pipeline:
               fit: str = "refuse", ignore: Sequence[int] = (), mask_colors: Any = None) -> Iterator[Step]:
         """As a call, but step by step. Leaving the loop cancels the rest."""
         found, _ = inputs.wishes(mask, style, seed, name)
-        batch = inputs.batch(found, self.size, self.latent_size, images.reading(ignore, fit, mask_colors),
-                             self.settings.uses_reference)
-        return self._steps(found, batch)
+        return self._steps(found, images.reading(ignore, fit, mask_colors))
 
-    def _steps(self, found: Sequence[Wish], batch: Batch) -> Iterator[Step]:
+    def _steps(self, found: Sequence[Wish], reading: images.Reading) -> Iterator[Step]:
+        """Reads everything now; what it returns makes the pictures."""
+        batch = inputs.batch(found, self.size, self.latent_size, reading, self.settings.uses_reference)
+        return self._made(found, batch)
+
+    def _made(self, found: Sequence[Wish], batch: Batch) -> Iterator[Step]:
         try:
             for progress in self.refinement.steps(batch):
                 yield Step(progress, self, found)
@@ -238,10 +249,14 @@ class Pipeline:
     @staticmethod
     def grid(pictures: Sequence[Image.Image], columns: Optional[int] = None) -> Image.Image:
         """Pictures of one size in one, row by row; by default at most 4 a row."""
+        if not isinstance(pictures, (list, tuple)) or not all(isinstance(x, Image.Image) for x in pictures):
+            raise UserError("pictures", "are not a list of Pillow images", "give such a list")
         arrays = [np.asarray(picture.convert("RGB")) for picture in pictures]
-        columns = columns or min(4, len(arrays))
+        columns = min(4, len(arrays)) if columns is None else columns
         if len({array.shape for array in arrays}) != 1:
             raise UserError("pictures", "have several sizes, or there are none", "give pictures of one size")
+        if type(columns) is not int or columns < 1:
+            raise UserError("columns", f"is {short(columns)}", "give a number from 1")
         return Image.fromarray(images.grid([arrays[i:i + columns] for i in range(0, len(arrays), columns)]))
 
     @staticmethod

@@ -54,6 +54,8 @@ def encoded(picture: Any, suffix: str, quality: int = QUALITY, text: str = "") -
 
 def save(image: Image.Image, path: Name) -> None:
     """Write a picture as PNG or JPEG, by the suffix, with what made it. Raises UserError if it cannot."""
+    if not isinstance(image, Image.Image):
+        raise UserError("picture", f"is a {type(image).__name__}", "give a Pillow image")
     suffix = FORMAT.get(Path(path).suffix.lower())
     if suffix is None:
         raise UserError(path, "is not the name of a PNG or JPEG file", "end it in .png or .jpg")

@@ -78,24 +78,27 @@ class Settings(NamedTuple):
                                   for r in self.rounds]}
 
 
-Source = Union[str, "os.PathLike[str]", Mapping[str, Any], Settings]
+Source = Union[str, "os.PathLike[str]", Mapping[str, Any], Sequence[Any], Settings]
 
 
 def load(source: Source, assignments: Sequence[str] = ()) -> Settings:
-    """Settings from a YAML file, the name of a shipped one such as "fast", plain data, or Settings.
+    """Settings from a YAML file, the name of a shipped one such as "fast", plain data (a list of rounds is
+    enough), or Settings.
 
     assignments: texts such as "sampler=ddpm", "rounds.0.steps=8" and "rounds.*.guidance=3", where * stands
     for every round. Unknown keys, wrong types and impossible combinations are UserErrors.
     """
     if isinstance(source, Settings):
         return check(source.tree(), assignments=assignments) if assignments else source
+    if isinstance(source, (list, tuple)):
+        source = {"rounds": list(source)}
     if isinstance(source, Mapping):
         return check(source, assignments=assignments)
     path = find(source)
     return check(read_yaml(path), path, assignments)
 
 
-def find(name: Union[str, "os.PathLike[str]"]) -> Path:
+def find(name: Any) -> Path:
     """The file of rounds at a path, or of a shipped one's name. Raises UserError if there is neither."""
     if not isinstance(name, (str, os.PathLike)):
         raise UserError("rounds", f"are {short(name)}",
@@ -138,8 +141,11 @@ def check(tree: Mapping[str, Any], where: object = "rounds", assignments: Sequen
     if not isinstance(tree, Mapping) or not all(isinstance(key, str) for key in tree):
         raise UserError(where, "is not a mapping of options", "write lines of the form `key: value`")
     of_rounds = [text for text in assignments if text.startswith("rounds.")]
-    merged = configs.override(configs.merge(DEFAULTS, dict(tree), where),
-                              [text for text in assignments if text not in of_rounds])
+    others = [text for text in assignments if text not in of_rounds]
+    merged = configs.merge(DEFAULTS, dict(tree), where)
+    if any(text.startswith("rounds=") for text in others):
+        merged["rounds"] = []                               # new rounds are not compared with the old ones
+    merged = configs.override(merged, others)
     rounds = _overridden([_merged(r, where) for r in merged["rounds"]], of_rounds)
     settings = Settings(**{**merged, "rounds": rounds})
     check_numbers(where, settings)
