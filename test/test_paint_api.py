@@ -41,9 +41,19 @@ def test_state_has_what_the_page_needs(api):
     assert {c["en"]: c["color"] for c in classes} == dict(zip(labels.NAMES, labels.COLORS.tolist()))
     assert len({c["zh"] for c in classes}) == 29
     presets = {preset["id"]: preset for preset in state["presets"]}
+    assert list(presets) == ["draft", "fast", "entry", "paper", "noise"]
     assert presets["fast"]["steps"] == 42 and presets["entry"]["steps"] == 640
     assert len(state["samples"]) == 8 and state["worker"]["state"] == "ready"
     assert state["limits"]["body"] == 8 * 2**20
+
+
+def test_the_page_is_asked_for_anew_and_sent_where_it_changed(api):
+    page = api.get("/")
+    assert page.status == 200 and page.headers["content-type"].startswith("text/html")
+    for path, reply in (("/", page), ("/static/index.html", api.get("/static/index.html"))):
+        assert reply.headers["cache-control"] == "no-cache"
+        assert api.get(path, headers={"If-None-Match": reply.headers["etag"]}).status == 304
+    assert api.get("/static/main.js").headers["content-type"].startswith("text/javascript")
 
 
 def test_every_answer_has_the_headers_that_protect_the_page(api):

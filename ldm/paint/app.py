@@ -48,7 +48,7 @@ class Page:
         self.pool, self.model, self.samples, self.stopping = pool, model, samples, stopping
         self.store, self.queue, self.size = pool.store, pool.queue, pool.size
         self.bodies, self.decoding = Bodies(stopping), asyncio.Semaphore(1)
-        self.server, self.static = secrets.token_hex(8), StaticFiles(directory=STATIC, check_dir=False)
+        self.server, self.static = secrets.token_hex(8), StaticFiles(directory=STATIC)
 
     def routes(self) -> list[Any]:
         get, post = ["GET"], ["POST"]
