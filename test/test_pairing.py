@@ -40,7 +40,7 @@ def test_names_of_any_bytes_and_form(tmp_path):
     expected = {"a.png": f"{NFC}.webp", f"{NFD}.png": "a.JPG", f"{GBK}.png": "a.JPG"}
     assert matched(*places, pairs) == (expected, [])
     files_hash([places[0] / f"{GBK}.png"])
-    a, b = ImageNoise(0, [GBK, "风"], 1)((2, 3))
+    a, b = ImageNoise([0, 0], [GBK, "风"], 1)((2, 3))
     assert not np.array_equal(a, b)
     assert np.array_equal(b, np.random.default_rng([0, zlib.crc32("风".encode()), 1])
                           .standard_normal((2, 3), np.float32)), "as ever for names in UTF-8"

@@ -411,6 +411,13 @@ def test_an_unreadable_mask_is_missing_for_each_seed_and_read_once(place, monkey
     assert len(plan.todo) == 9 and len(plan.failures) == 3 and len(reads) == 4
 
 
+def test_one_reference_for_all_masks_needs_no_pairs(place):
+    (place / "in/label_to_img.json").write_text('{"m0.png": "m1.jpg"}')
+    assert run(place, references="in/references/m2.jpg")[0] == NAMES
+    plan = look(place)[1]
+    assert len(plan.todo) == 1 and len(plan.failures) == 3
+
+
 def test_without_references(place):
     shutil.rmtree(place / "in/references")
     made, plan = run(place, references=None, seeds=[3, 4])

@@ -124,7 +124,8 @@ def plan(masks: Name, references: Optional[Name], pairs: Optional[Name], output:
         matched, failures = _masks_alone(masks)
     else:
         beside = Path(masks).parent / "label_to_img.json"
-        pairs = pairs or (beside if beside.exists() else None)
+        if pairs is None and files.kind_of(references) != "file" and beside.exists():
+            pairs = beside                          # one photograph for all masks needs no pairs
         named = landscape.read_pairs(pairs) if pairs else None
         matched, failures = landscape.inference_pairs(masks, references, named)
     items, twice = one_each([Item(mask, reference, Path(output) / f"{name}.{suffix}", reading, number)
