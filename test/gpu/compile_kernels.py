@@ -1,10 +1,11 @@
 #!/usr/bin/env python
 """Compile and load every kernel of the networks for a device that need not be there.
 
-Needs nvcc and what tools/setup_cuda.py made. The networks run as on a device, over a stand-in for CUDA's
-runtime: Jittor compiles each operator by nvcc, loads it, and launches it into nothing. So this shows that
-everything compiles, links and loads, and what happens where memory ends, a launch fails, there is no device,
-or its driver is old; it shows no number, and no speed.
+Needs nvcc and what tools/setup_cuda.py made; or CUDA 11 or 12 with cuDNN 8, which needs no set-up and may
+come from get_cuda.sh. The networks run as on a device, over a stand-in for CUDA's runtime: Jittor compiles
+each operator by nvcc, loads it, and launches it into nothing. So this shows that everything compiles, links
+and loads, what cuDNN is asked to calculate with, and what happens where memory ends, a launch fails, there is
+no device, or its driver is old; it shows no number, and no speed.
 """
 import json
 import os
@@ -20,14 +21,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 import cli  # noqa: E402
 import stand_in  # noqa: E402
 
-from ldm.errors import UserError  # noqa: E402
 from ldm.platform import runtime  # noqa: E402
-from ldm.platform.cache import cache_folder  # noqa: E402
-from ldm.platform.cuda import toolchain  # noqa: E402
+from ldm.platform.cuda import toolkit  # noqa: E402
 
 NAMES = ("unet", "unet_training", "checkpointed_training", "autoencoder", "autoencoder_training",
          "half_precision", "running_out_of_memory", "memory_that_ends", "memory_that_others_have",
-         "failing_launches", "many_shapes", "custom_kernel", "judges",
+         "failing_launches", "many_shapes", "precisions", "custom_kernel", "judges",
          "single_operators")                    # of workloads.py, which imports Jittor
 # Those that need a process of their own, and what is set in it.
 ALONE = {name: {"STAND_IN_MEMORY": str(4 * 2 ** 30)}
@@ -70,11 +69,11 @@ def run_here(names):
 
 
 def run_children(names, arch):
-    folder = toolchain.folder(cache_folder())
-    facts = toolchain.record(folder)
-    if facts is None:
-        raise UserError(folder, "is not there", "run `python tools/setup_cuda.py` first")
-    print(json.dumps(facts), flush=True)
+    folder = stand_in.cuda_folder()
+    found = toolkit.find_toolkit()
+    cudnn = (toolkit.stock_cudnn if toolkit.left_alone(found) else toolkit.find_cudnn)(found)
+    versions = [toolkit.dotted(part.version) for part in (found, cudnn)]
+    print("CUDA {}, cuDNN {} in".format(*versions), folder, flush=True)
     together = [name for name in names if name not in ALONE]
     with tempfile.TemporaryDirectory() as scratch:
         environment = {**os.environ, **stand_in.environment(folder, scratch, arch),

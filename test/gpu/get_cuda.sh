@@ -37,6 +37,7 @@ for library in wheels/nvidia/*/lib/lib*; do
     library=${library##*/}
     ln -sfn "$library" "$folder/lib64/${library%%.so*}.so"
 done
+[ -e "$folder/lib64/libcudadevrt.a" ] || ar rc "$folder/lib64/libcudadevrt.a"     # linked, with nothing used of it
 mv usr/bin/{cudafe++,fatbinary,nvlink,ptxas,bin2c,cuobjdump,nvdisasm} "$folder/bin"
 mv usr/lib/nvidia-cuda-toolkit/bin/{nvcc,crt} "$folder/bin"
 mv usr/lib/nvidia-cuda-toolkit/bin/cicc "$folder/nvvm/bin"

@@ -66,6 +66,7 @@ struct Report {
     std::mutex lock;
     std::set<const void *> functions;
     size_t launches = 0, searches = 0, workspace = 0, advice = 0;
+    int sums = -1, math = -1;           // of the convolution that was described last
     cudaError_t last = cudaSuccess;
     cudaError_t launch(const void *function) {
         std::lock_guard<std::mutex> held(lock);
@@ -110,6 +111,8 @@ extern "C" {
 size_t stand_in_searches() { return report().searches; }
 size_t stand_in_advice() { return report().advice; }
 size_t stand_in_workspace() { return report().workspace; }
+size_t stand_in_sums() { return report().sums; }
+size_t stand_in_math() { return report().math; }
 
 // ---- device ----------------------------------------------------------------------------------------------
 cudaError_t cudaGetDeviceCount(int *count) {
@@ -179,6 +182,7 @@ void **__cudaRegisterFatBinary(void *) { static void *handle; return &handle; }
 cudaError_t cudaLaunchKernel(const void *function, dim3, dim3, void **, size_t, cudaStream_t) {
     return report().launch(function);
 }
+#if CUDART_VERSION >= 12010
 cudaError_t __cudaGetKernel(cudaKernel_t *kernel, const void *function) {
     *kernel = (cudaKernel_t)function;
     return cudaSuccess;
@@ -186,6 +190,7 @@ cudaError_t __cudaGetKernel(cudaKernel_t *kernel, const void *function) {
 cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3, dim3, void **, size_t, cudaStream_t) {
     return report().launch(kernel);
 }
+#endif
 cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *, const void *function, void **) {
     return report().launch(function);
 }
@@ -220,6 +225,16 @@ const char *cudnnGetErrorString(cudnnStatus_t) { return "an error of the stand-i
 #define TENSOR cudnnTensorDescriptor_t
 #define FILTER cudnnFilterDescriptor_t
 #define CONV cudnnConvolutionDescriptor_t
+cudnnStatus_t cudnnSetConvolutionNdDescriptor(CONV, int, const int *, const int *, const int *,
+        cudnnConvolutionMode_t, cudnnDataType_t sums) {
+    report().sums = sums;
+    report().math = CUDNN_DEFAULT_MATH;
+    return CUDNN_STATUS_SUCCESS;
+}
+cudnnStatus_t cudnnSetConvolutionMathType(CONV, cudnnMathType_t math) {
+    report().math = math;
+    return CUDNN_STATUS_SUCCESS;
+}
 cudnnStatus_t cudnnFindConvolutionForwardAlgorithmEx(cudnnHandle_t, TENSOR, const void *, FILTER,
         const void *, CONV, TENSOR, void *, int, int *count, cudnnConvolutionFwdAlgoPerf_t *result,
         void *, size_t workspace) {

@@ -46,7 +46,7 @@ def _functions(library, *options):
     return set(re.findall(names, _said("nm", *options, library)))
 
 
-def build(toolchain, folder):
+def build(cuda, folder):
     """Compile the stand-ins into `folder`, for a folder with CUDA's include and lib64. -> their paths.
 
     Each has every function of the real library: those of stand_in.cc, and the rest return 0, success. To be
@@ -54,9 +54,9 @@ def build(toolchain, folder):
     """
     folder, compiled, made = Path(folder), Path(folder, "stand_in.o"), []
     source = Path(__file__).with_name("stand_in.cc")
-    _said("g++", "-fPIC", "-c", f"-I{toolchain}/include", source, "-o", compiled)
+    _said("g++", "-fPIC", "-c", f"-I{cuda}/include", source, "-o", compiled)
     for name in LIBRARIES:
-        real = toolchain / f"lib64/lib{name}.so"
+        real = cuda / f"lib64/lib{name}.so"
         soname = re.search(r"SONAME\s+(\S+)", _said("objdump", "-p", real))[1]
         rest, versions = folder / f"{name}.c", folder / f"{name}.map"
         names = sorted(_functions(real, "-D", "--defined-only") - _functions(compiled))
@@ -68,10 +68,25 @@ def build(toolchain, folder):
     return made
 
 
-def environment(toolchain, folder, arch):
-    """The variables under which a process takes the stand-ins, made in `folder`, for a device of this compute
-    capability (90 is 9.0)."""
-    preloaded = build(Path(toolchain), folder)
+def cuda_folder():
+    """The folder with the bin, include and lib64 of the CUDA that Jittor is given here: what
+    tools/setup_cuda.py made, or a toolkit that needs no set-up. UserError where there is neither."""
+    from ldm.errors import UserError
+    from ldm.platform.cache import cache_folder
+    from ldm.platform.cuda import toolchain, toolkit
+    made = toolchain.folder(cache_folder())
+    if "nvcc_path" not in os.environ and toolchain.record(made) is not None:
+        return made
+    found = toolkit.find_toolkit()
+    if found is None or not toolkit.left_alone(found):
+        raise UserError("CUDA", "is not set up", "run `python tools/setup_cuda.py` first")
+    return found.home
+
+
+def environment(cuda, folder, arch):
+    """The variables under which a process takes the stand-ins for what the folder `cuda` holds. They are made
+    in `folder`, for a device of this compute capability (90 is 9.0)."""
+    preloaded = build(Path(cuda), folder)
     driver, site = Path(folder, "libcuda.so.1"), Path(folder, "site")
     source = Path(folder, "driver.c")
     source.write_text(DRIVER)
@@ -83,20 +98,20 @@ def environment(toolchain, folder, arch):
         return os.pathsep.join(filter(None, (str(first), os.environ.get(variable))))
 
     return {"LD_PRELOAD": " ".join(map(str, preloaded)), "cuda_archs": str(arch),
+            "nvcc_path": str(Path(cuda, "bin/nvcc")),
             "LD_LIBRARY_PATH": with_folder("LD_LIBRARY_PATH", folder),
             "PYTHONPATH": with_folder("PYTHONPATH", site)}
 
 
 def main():
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-    from ldm.platform.cache import cache_folder
-    from ldm.platform.cuda import toolchain
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--arch", type=int, default=90, help="compute capability without its point")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     args = parser.parse_args()
+    cuda = cuda_folder()
     with tempfile.TemporaryDirectory() as folder:
-        variables = environment(toolchain.folder(cache_folder()), folder, args.arch)
+        variables = environment(cuda, folder, args.arch)
         return subprocess.run(args.command, env={**os.environ, **variables}).returncode
 
 

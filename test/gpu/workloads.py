@@ -3,6 +3,7 @@ import contextlib
 import ctypes
 import os
 
+import device
 import numpy as np
 import operators
 import test_device_networks
@@ -197,15 +198,37 @@ def many_shapes():
     assert searches == 150 and advice == 0 and counts()[2] <= 2 ** 30, (searches, advice, workspace)
 
 
-def counts():
-    """Of the stand-in: searches for an algorithm, questions for advice, bytes of the largest workspace."""
+def precisions():
+    """In which types a convolution and its gradients are summed and multiplied, and that an algorithm found
+    in one precision is not taken for another."""
+    single, default, conversion, fma = 0, 0, 2, 3            # of cudnnDataType_t and cudnnMathType_t
+    wanted = {"fp32": (single, fma), "tf32": (single, default),
+              "fp16": (single, conversion), "bf16": (single, conversion)}
+    before = counts()[0]
+    for kind, expected in wanted.items():
+        with device.computing("cuda", kind):
+            x, w = (jt.ones(shape).cast(PRECISIONS[kind].dtype) for shape in ((3, 4, 9, 11), (4, 4, 3, 3)))
+            y = nn.conv2d(x, w).sync()
+            found = [counts("sums", "math")]
+            for variable in (x, w):
+                jt.grad(y, variable).sync()
+                found.append(counts("sums", "math"))
+        assert found == [list(expected)] * 3, (kind, found)
+    assert counts()[0] - before == 3 * len(wanted), counts()[0] - before
+
+
+def counts(*names):
+    """Of the stand-in: searches for an algorithm, questions for advice, bytes of the largest workspace; or
+    what else it has noted."""
     for name in ("libcudnn.so.9", "libcudnn.so.8"):         # each library of the stand-in counts for itself
         with contextlib.suppress(OSError):
             library = ctypes.CDLL(name)
             break
-    for name in ("searches", "advice", "workspace"):
-        getattr(library, f"stand_in_{name}").restype = ctypes.c_size_t
-    return [getattr(library, f"stand_in_{name}")() for name in ("searches", "advice", "workspace")]
+    names = names or ("searches", "advice", "workspace")
+    functions = [getattr(library, f"stand_in_{name}") for name in names]
+    for function in functions:
+        function.restype = ctypes.c_size_t
+    return [function() for function in functions]
 
 
 # ---- the autoencoder ---------------------------------------------------------------------------------------
