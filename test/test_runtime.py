@@ -17,6 +17,7 @@ from conftest import ROOT
 
 from ldm.errors import UserError
 from ldm.platform import cache, compilers, damage, devices, jittor_copy, onednn, runtime
+from ldm.platform.patches import PATCHES
 
 CORE = ".cache/jittor/jt1/core/jittor_core.x.so"
 STAND_IN = '''
@@ -465,6 +466,16 @@ def test_a_library_that_was_changed_after_its_key_is_damaged(tmp_path):
     os.utime(library, ns=(10 ** 18, key.stat().st_mtime_ns + 1))
     assert damage.is_damaged(library)
     assert damage.remove_damaged(tmp_path) == [library] and not key.exists()
+
+
+def test_another_version_is_named_before_it_is_compiled(home):
+    code = ("from ldm.platform import jittor_copy\nfrom ldm.platform.patches import PATCHES\n"
+            "jittor_copy.chosen = jittor_copy.needed = lambda facts: PATCHES[:1]\n"
+            "from ldm.backend import jt")
+    status, _, err = run(home, code, BREAKS="True")
+    first, *_, last = err.splitlines()
+    assert status == 2 and "is used as it is" in first and PATCHES[0].why in first
+    assert last.startswith("error: jittor") and err.count("used as it is") == 1
 
 
 def test_a_cache_copied_to_another_folder_is_not_taken_for_compiled(home):

@@ -183,7 +183,7 @@ def choose(facts: Facts, make: bool = True) -> Choice:
         return Choice(root)
     found = version(root)
     if found != VERSION:
-        reasons = "; ".join(patch.why for patch in needed(facts))
+        reasons = "; ".join(dict.fromkeys(patch.why for patch in needed(facts)))
         return Choice(root, (), f"Jittor {found} is used as it is, the patches that this machine needs are "
                                 f"for {VERSION} ({reasons})")
     key = [_content(root), sys.version.split()[0], [dataclasses.astuple(p)[:3] for p in patches]]

@@ -60,7 +60,7 @@ PYTHON = (
           (("    mod = locals()[hash]\n", "    mod = sys.modules[hash]\n"),
            ("        p = Pool(pool_size, initializer=pool_initializer)\n",
             "        p = mp.get_context('fork').Pool(pool_size, initializer=pool_initializer)\n")),
-          "as above; and Python 3.14 would run the user's program again in each process that compiles",
+          "Python 3.13 does the same there; 3.14 would run the user's program again to compile",
           lambda facts: facts.python >= (3, 13), everywhere=True),
 )
 

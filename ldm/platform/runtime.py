@@ -401,10 +401,10 @@ def load() -> ModuleType:
     check_cache()
     if os.environ.get("LD_LIBRARY_PATH") or os.environ.get("LD_PRELOAD"):
         check_libstdcxx()
-    compile_core()
     choice = jittor_copy.choose(facts())
-    if choice.warning:
+    if choice.warning:                           # before minutes of compiling that it may end
         print(choice.warning, file=sys.stderr, flush=True)
+    compile_core()
     try:
         _check_operators()
         with jittor_copy.importable(choice):
