@@ -50,6 +50,19 @@ def find(kind: str, path: Optional[files.Name] = None, models: files.Name = "mod
     return None
 
 
+def find_labeller(path: Optional[files.Name] = None, models: files.Name = "models") -> Path:
+    """The weights of a SegFormer of ADE20K: `path` if given, else the largest in models/segformer-ade-*."""
+    if path is not None:
+        files.open_regular(path, "a SegFormer of ADE20K").close()
+        return Path(path)
+    for folder in sorted(Path(models).glob("segformer-ade-*"), reverse=True):
+        found = sorted(p for p in folder.glob("*") if p.suffix in SUFFIXES and not p.name.startswith("."))
+        if found:
+            return found[0]
+    raise UserError(Path(models) / "segformer-ade-b5", "holds no weights",
+                    f"{published.how_to_get('segformer-ade-b5')}; segformer-ade-b0 is smaller and less exact")
+
+
 def missing(kind: str, models: files.Name = "models") -> str:
     """The message for the user if `find` returns None: which file, how to get it, what is unavailable."""
     folders, file, name, without = KINDS[kind]

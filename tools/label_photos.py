@@ -1,0 +1,102 @@
+#!/usr/bin/env python
+"""Make label maps for a folder of photographs, in the contest's form, to train on them.
+
+The same command again continues. See docs/own-data.md.
+"""
+from pathlib import Path
+
+import cli
+from tqdm import tqdm
+
+from ldm import files, images
+from ldm.errors import UserError
+from ldm.evaluation import labelling, mapping, weight_files
+from ldm.platform import runtime
+
+MODELS = Path(__file__).resolve().parents[1] / "models"
+
+
+def parse(argv):
+    parser = cli.Parser(description=__doc__.replace("\n\n", " "))
+    parser.add_argument("--photos", required=True, type=Path, help="folder of photographs")
+    parser.add_argument("--output", required=True, type=Path, help="folder for photographs and label maps")
+    add_options(parser)
+    parser.add_argument("--size", nargs=2, type=int, default=(512, 384), metavar=("WIDTH", "HEIGHT"),
+                        help="of what is written")
+    parser.add_argument("--fit", default="crop", choices=images.FITS,
+                        help="photographs of other proportions: crop them to the centre, or leave them out")
+    parser.add_argument("--dry-run", action="store_true", help="say how many there are to label, and stop")
+    args = parser.parse_args(argv)
+    if min(args.size) < 32:
+        parser.error(f"--size: is {args.size[0]} {args.size[1]}; give at least 32 pixels a side")
+    return args
+
+
+def add_options(parser):
+    """The options about the segmenter, which tools/infer.py has too."""
+    parser.add_argument("--segmenter", type=Path, metavar="FILE",
+                        help="weights of a SegFormer of ADE20K, by default those in models/segformer-ade-*")
+    parser.add_argument("--mapping", default="nearest", metavar="NAME|FILE.json",
+                        help="from ADE20K's classes to the 29: nearest, strict, or your changes of nearest")
+    parser.add_argument("--min-confidence", type=float, default=0.5, metavar="P",
+                        help="pixels below it are doubtful; a photograph with too many is left out")
+    parser.add_argument("--flip", action="store_true",
+                        help="average with the mirrored photograph: better, and twice the time")
+
+
+def label(args, output, size, fit):
+    """Label the photographs. Returns (paths, the Folder, errors)."""
+    paths = labelling.photographs(args.photos)
+    refuse_same(output, args.photos)
+    weights = weight_files.find_labeller(args.segmenter, MODELS)
+    if not 0 <= args.min_confidence <= 1:
+        raise UserError("--min-confidence", f"is {args.min_confidence}", "choose a probability from 0 to 1")
+    taken = mapping.load(args.mapping)
+    options = labelling.Options(tuple(size), fit, args.min_confidence, args.flip)
+    folder = labelling.Folder(output, {
+        "segmenter": weights.name, "sha256": files.sha256(weights, 64), "mapping": args.mapping,
+        "targets": taken.targets.tolist(), "size": list(size), "fit": fit,
+        "least_probability": args.min_confidence, "mirrored": args.flip})
+    todo = [path for path in paths if not folder.is_done(path)]
+    print(f"{len(todo)} of {len(paths)} photographs to label", flush=True)
+    if getattr(args, "dry_run", False):
+        return paths, folder, []
+    files.check_writable(output)
+    from ldm.evaluation.networks import open_segmenter
+    segmenter = open_segmenter(weights, args.mapping) if todo else None
+    if segmenter is not None and segmenter.mapping is None:
+        raise UserError(weights, "is a segmenter of the 29 classes", "give one of ADE20K's 150")
+    done = runtime.notice_compile(f"labelling {size}", "First use of this segmenter here: its operators are "
+                                  "compiled now, a minute or more ...") if todo else None
+    errors = labelling.run(paths, folder, segmenter, options,
+                           lambda items, total: tqdm(items, "labelling", total, unit="photo", disable=None))
+    if done:
+        done()
+    return paths, folder, errors
+
+
+def refuse_same(output, photos):
+    """UserError if the output folder is the photographs' own: they would be replaced."""
+    for folder in (output, output / "train_resized/imgs"):
+        if folder.resolve() == photos.resolve():
+            raise UserError(output, "holds the photographs themselves", "choose another --output")
+
+
+def main(argv=None):
+    args = parse(argv)
+    paths, folder, errors = label(args, args.output, args.size, args.fit)
+    if args.dry_run:
+        return None
+    lines = labelling.refused(paths, folder)
+    for line in lines:
+        print(f"left out: {line}")
+    labelled = labelling.count(paths, folder)
+    print(f"{labelled} label maps in {folder.maps}, {len(lines)} photographs left out; "
+          f"{args.output / labelling.OVERVIEW} shows the first")
+    if not labelled and not errors:
+        raise UserError(args.photos, "none of its photographs could be labelled", "the lines above say why")
+    return cli.report(errors, "{} photographs cannot be read")
+
+
+if __name__ == "__main__":
+    cli.run(main)
