@@ -18,7 +18,9 @@ which_python.check()
 import terminal  # noqa: E402
 
 from ldm.errors import UserError  # noqa: E402
-from ldm.platform.variables import check_variables  # noqa: E402
+from ldm.platform.variables import check_variables, share_cores  # noqa: E402
+
+share_cores()                                              # before a tool imports numpy
 
 _rank = os.environ.get("OMPI_COMM_WORLD_RANK", "")
 RANK = int(_rank) if _rank.isdecimal() else 0              # of this process in an MPI run

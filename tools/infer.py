@@ -1,9 +1,13 @@
 #!/usr/bin/env python
 """Turn a folder of masks and style references into landscapes; results that exist already are skipped."""
+import re
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
 import cli
+import label_photos
 import reading
 from tqdm import tqdm
 
@@ -12,11 +16,13 @@ from ldm import files, values
 from ldm.datasets import landscape
 from ldm.diffusion import Schedule
 from ldm.errors import UserError
+from ldm.evaluation import labelling
 from ldm.inference import estimate, job, pixels, record, rounds, workers
 from ldm.inference.record import Hashes
 from ldm.platform import runtime
 
 ROOT = Path(__file__).resolve().parents[1]
+LARGE = 1000                    # pictures; before so many the model itself is checked
 
 
 def parse(argv):
@@ -28,6 +34,8 @@ def parse(argv):
                         "(default: the one that the model's config.yaml names, else entry)")
     parser.add_argument("--masks", default=ROOT / "data/samples/masks", type=Path,
                         help="folder of label maps (PNG, 0..28)")
+    parser.add_argument("--photos", type=Path, help="photographs instead of masks: their label maps are made "
+                        "first, in OUTPUT-labels, then each is painted in its reference's style")
     styles = parser.add_mutually_exclusive_group()
     styles.add_argument("--references", "--reference", default=ROOT / "data/samples/references", type=Path,
                         help="folder of photographs, or one photograph for all masks")
@@ -61,7 +69,10 @@ def parse(argv):
                              "not know; those of the same settings and inputs stay")
     parser.add_argument("--zip", action="store_true",
                         help=f"at the end, write {job.ZIP} beside the results, with them and nothing else")
+    parser.add_argument("--part", metavar="I/N", default="1/1", help="make every N-th picture only, from the "
+                        "I-th on: for jobs on several machines, see docs/cluster.md")
     reading.add_options(parser)
+    label_photos.add_options(parser.add_argument_group("with --photos"))
     parser.add_argument("--dry-run", action="store_true",
                         help="check everything, say what would be made, and stop")
     entry = parser.add_argument_group("the entry's own spelling")
@@ -84,6 +95,7 @@ def check(parser, args):
     args.environments = workers.devices(args.gpus) if args.gpus else workers.cores(args.processes)
     if args.memory_limit is not None and args.memory_limit < 0:
         parser.error(f"--memory-limit: is {args.memory_limit}; choose 0 or more")
+    args.part = part_of(parser, args)
     if not 0 <= args.seed <= values.LARGEST_SEED:
         parser.error(f"--seed: is {args.seed}; choose 0 to {values.LARGEST_SEED}")
     args.seeds = None if args.seeds is None else values.seeds(args.seeds, "--seeds")
@@ -98,6 +110,16 @@ def check(parser, args):
             parser.error("--no-reference: has no use for --img_path and --pairs; leave them out")
         args.references = None
     return args
+
+
+def part_of(parser, args):
+    """(I, N) of --part."""
+    found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", args.part)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        parser.error(f"--part: is {args.part}; write it as 3/8, for the third of eight parts")
+    if args.zip and int(found[2]) > 1:
+        parser.error("--zip: needs the pictures of all parts; run the same command once more without --part")
+    return int(found[1]), int(found[2])
 
 
 def main(argv=None):
@@ -115,7 +137,13 @@ def main(argv=None):
     if args.format not in pixels.of(settings).suffixes:
         raise UserError("--format", f"is {args.format}, but the rounds have pixels: {settings.pixels}",
                         "choose jpg")
+    left_out = []
+    if args.photos:
+        args.masks, left_out = label_maps(args, config["image_size"])
+        if args.dry_run:
+            return None
     folder, plan = look(args, settings)
+    plan.failures.extend(left_out)
     if args.zip:
         job.check_zip_names(plan)
     if args.dry_run:
@@ -128,6 +156,8 @@ def main(argv=None):
         show_needs(args, settings, config, plan)
         return cli.report(plan.failures)
     files.check_writable(args.output)
+    if len(plan.todo) >= LARGE:
+        warn_of_another_autoencoder(args)
     folder.start()
     if plan.todo:
         make(args, settings, config, plan, folder.made_by["weights"])
@@ -140,6 +170,28 @@ def main(argv=None):
     return status
 
 
+def label_maps(args, size):
+    """Label the photographs of --photos. Returns (the folder of the label maps, what cannot be labelled)."""
+    output = args.output.with_name(f"{args.output.name}-labels")
+    paths, folder, errors = label_photos.label(args, output, size, "crop")
+    if not args.dry_run and not labelling.count(paths, folder):
+        raise UserError(args.photos, "none of its photographs could be labelled",
+                        f"{output / labelling.TABLE} says why")
+    return folder.maps, [*errors, *labelling.refused(paths, folder)]
+
+
+def warn_of_another_autoencoder(args):
+    """Before a large job, warn if the model's two networks do not belong together. In a process of its own:
+    with --processes this one loads no Jittor."""
+    command = [sys.executable, ROOT / "tools/doctor.py", "--model", args.model]
+    if args.references:
+        command += ["--photos", args.references if args.references.is_dir() else args.references.parent]
+    found = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                           stderr=subprocess.PIPE, text=True)
+    if found.returncode == 2:
+        cli.warn(found.stderr.strip().splitlines()[-1].replace("error: ", "", 1))
+
+
 def look(args, settings):
     """(the Record of --output, the Plan of what is to make there)."""
     job.refuse_inputs(args.output, args.masks, args.references)
@@ -147,9 +199,9 @@ def look(args, settings):
     how = reading.of(args)
     made_by = record.made_by(settings, args.model, args.seed if args.seeds is None else None, args.precision,
                              reading=how, hashes=hashes, size=args.size)
-    folder = record.Record(args.output, made_by, hashes)
+    folder = record.Record(args.output, made_by, hashes, args.part if args.part[1] > 1 else None)
     return folder, job.plan(args.masks, args.references, args.pairs, args.output, args.format, args.overwrite,
-                            record=folder, reading=how, seed=args.seed, seeds=args.seeds)
+                            record=folder, reading=how, seed=args.seed, seeds=args.seeds, part=args.part)
 
 
 def show_needs(args, settings, config, plan):

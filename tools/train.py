@@ -9,6 +9,7 @@ import train_common
 from ldm import config as configs
 from ldm.datasets import landscape, latents
 from ldm.platform import runtime
+from ldm.platform.variables import refuse_srun
 from ldm.training import batch_order
 from ldm.training.stages import stages
 
@@ -37,6 +38,7 @@ def parse(argv):
 
 
 def main(argv=None):
+    refuse_srun()
     args = parse(argv)
     config = configs.load(args.config, args.overrides, ("unet", "autoencoder"))
     runtime.check_precision(config["training"]["precision"], "training.precision")

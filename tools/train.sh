@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Train the diffusion U-Net, in one process or in several under Open MPI:
-#   bash tools/train.sh [--gpus N | --processes N] [arguments of train.py ...]
-# --gpus N uses the first N devices, one for each process; --processes N is for the CPU. Every process computes
-# its share of the same batches, so a run can be continued with another number of processes.
+#   bash tools/train.sh [--gpus N | --processes N] [--hostfile F] [arguments of train.py ...]
+# --gpus N uses N devices, one for each process; --processes N is for the CPU. Every process computes its share
+# of the same batches, so a run can be continued with another number of processes.
+# With --hostfile F (lines `node1 slots=4`), or in an allocation of Slurm, PBS or LSF, N is the number on all
+# machines together. See docs/cluster.md.
 case $0 in */*) here=${0%/*} ;; *) here=. ;; esac
 source "$here/environment.sh" || exit 2
 
@@ -16,6 +18,15 @@ case ${1:-} in
     shift 2
     ;;
 esac
+machines=${SLURM_JOB_ID:-${PBS_JOBID:-${LSB_JOBID:-}}}      # not empty: an allocation names them
+hostfile=()
+if [ "${1:-}" = --hostfile ]; then
+    [ -f "${2:-}" ] || fail "--hostfile: '${2:-}' is not a file; write lines such as \`node1 slots=4\` into one"
+    [ "$count" -gt 1 ] || fail "--hostfile: is for several processes; give --gpus N or --processes N before it"
+    hostfile=(--hostfile "$2")
+    machines=$2
+    shift 2
+fi
 
 check_devices() {                               # the devices that the processes will be allowed to use
     local found
@@ -39,13 +50,28 @@ check_mpi() {                                   # Jittor compiles by mpicc: both
     done
 }
 
+refuse_srun() {                                 # srun starts this script several times, once for each task
+    local tasks=${SLURM_STEP_NUM_TASKS:-1}
+    [ "${SLURM_STEP_ID:-4294967290}" = 4294967290 ] || [ "$tasks" -le 1 ] ||
+        fail "srun: starts $tasks single runs; run \`bash tools/train.sh --gpus N ...\` without srun in the allocation"
+}
+
+refuse_srun
 [ "$count" -gt 1 ] && check_mpi
 find_environment
-[ -n "$devices" ] && check_devices
+[ -n "$devices" ] && [ -z "$machines" ] && check_devices     # elsewhere each process looks at its own machine
 [ "$count" = 1 ] && exec "$python" "$root/tools/train.py" "$@"
-cores=$(nproc 2>/dev/null || echo 1)
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores > count ? cores / count : 1))}
-options=(-np "$count" --bind-to none --oversubscribe)
+[ -n "$devices" ] && export IIDM_GPUS=1
+options=(-np "$count" --bind-to none)
+if [ -n "$machines" ]; then                     # mpirun passes on no variables to other machines by itself
+    options+=("${hostfile[@]}" --map-by slot)
+    for name in PATH LD_LIBRARY_PATH VIRTUAL_ENV OMP_NUM_THREADS MKL_NUM_THREADS IIDM_GPUS JITTOR_HOME cache_name \
+        nvcc_path use_nccl use_mkl mpicc_path cc_path; do
+        [ -n "${!name+set}" ] && options+=(-x "$name")
+    done
+else
+    options+=(--oversubscribe)
+fi
 [ "$EUID" = 0 ] && options+=(--allow-run-as-root)
 mpirun --quiet "${options[@]}" "$python" "$root/tools/train.py" "$@" &
 # A SIGTERM to mpirun would end the processes within a second; this signal it passes on, and they save.

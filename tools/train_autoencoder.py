@@ -9,9 +9,11 @@ import train_common
 from ldm import config as configs
 from ldm import weights
 from ldm.datasets import landscape
+from ldm.platform.variables import refuse_srun
 
 
 def main(argv=None):
+    refuse_srun()
     parser = cli.Parser(description=__doc__)
     parser.add_argument("--config", default=train_common.DEMO,
                         help="config file of the model and its training")

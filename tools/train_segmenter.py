@@ -11,9 +11,11 @@ from tqdm import tqdm
 from ldm import config as configs
 from ldm import images, weights
 from ldm.datasets import landscape
+from ldm.platform.variables import refuse_srun
 
 
 def main(argv=None):
+    refuse_srun()
     parser = cli.Parser(description=__doc__)
     parser.add_argument("--config", default=train_common.ROOT / "configs/segmenter.yaml",
                         help="config file of the model and its training")

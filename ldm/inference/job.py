@@ -111,13 +111,14 @@ def one_each(items: Sequence[Item]) -> tuple[list[Item], list[UserError]]:
 def plan(masks: Name, references: Optional[Name], pairs: Optional[Name], output: Name, suffix: str,
          overwrite: bool = False, count: Optional[int] = None, record: Optional[Record] = None,
          reading: images.Reading = images.AS_IS, seed: int = 0,
-         seeds: Optional[Sequence[int]] = None) -> Plan:
+         seeds: Optional[Sequence[int]] = None, part: tuple[int, int] = (1, 1)) -> Plan:
     """Match masks with references and look for results in `output`.
 
     references: a folder or file; None: pictures from noise, without references. count: the first so many
     pairs only. record: of `output`. seeds: instead of `seed`, several for each mask, whose results are called
-    MASK_seedN. Raises UserError if no mask can be used and, without `overwrite`, for pictures of other
-    settings and pictures that the record does not know.
+    MASK_seedN. part: (I, N) takes every N-th result of the whole list, from the I-th on; the first part
+    reports the masks that no part can use. Raises UserError if no mask can be used and, without `overwrite`,
+    for pictures of other settings and pictures that the record does not know.
     """
     record = record or Record(output, {})
     if references is None:
@@ -131,6 +132,7 @@ def plan(masks: Name, references: Optional[Name], pairs: Optional[Name], output:
     items, twice = one_each([Item(mask, reference, Path(output) / f"{name}.{suffix}", reading, number)
                              for mask, reference in matched[:count]
                              for name, number in _names(mask.stem, seed, seeds)])
+    items, failures = items[part[0] - 1::part[1]], failures + twice if part[0] == 1 else []
     todo: list[Item] = []
     found: dict[str, list[Item]] = {state: [] for state in STATES}
     others = record.others({item.result.name for item in items})
@@ -143,7 +145,7 @@ def plan(masks: Name, references: Optional[Name], pairs: Optional[Name], output:
             others.add(made_by)
     if not overwrite:
         record.refuse(len(found[UNKNOWN]), others)
-    return Plan(todo, found[SAME], failures + twice, record.writer, len(found[INPUTS]))
+    return Plan(todo, found[SAME], failures, record.writer, len(found[INPUTS]))
 
 
 def _masks_alone(masks):

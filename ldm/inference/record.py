@@ -152,10 +152,14 @@ def made_by(settings: Settings, model: files.Name, seed: int | None, precision: 
 
 
 class Writer:
-    """Writes results and what made them. It can be pickled: each process of a job has its own."""
+    """Writes results and what made them. It can be pickled: each process of a job has its own.
 
-    def __init__(self, output: Path, made_by_id: str):
-        self.output, self.id = Path(output), made_by_id
+    name: of the record's file. Parts of a job on several machines have files of their own: on a network's
+    disk, lines that two machines append to one file can be lost.
+    """
+
+    def __init__(self, output: Path, made_by_id: str, name: str = RESULTS):
+        self.output, self.id, self.name = Path(output), made_by_id, name
 
     def identity(self, result: Path, inputs: Inputs) -> str:
         return digest([self.id, result.name, *inputs])
@@ -165,7 +169,7 @@ class Writer:
         sha256 = hashlib.sha256(data).hexdigest()[:32]
         with files.replacing(result) as temporary:
             temporary.write_bytes(data)
-            append_lines(self.output / FOLDER / RESULTS,
+            append_lines(self.output / FOLDER / self.name,
                          [{"result": result.name, "identity": self.identity(result, inputs),
                            "made_by": self.id, **inputs._asdict(), "sha256": sha256,
                            "version": __version__}], through=True)
@@ -174,20 +178,30 @@ class Writer:
 
 
 class Record:
-    """What a folder's record says, seen by a job that makes results by `made_by`."""
+    """What a folder's record says, seen by a job that makes results by `made_by`.
 
-    def __init__(self, output, made_by: dict, hashes: Hashes | None = None):
+    part: (I, N) if the job makes the I-th of N parts only.
+    """
+
+    def __init__(self, output, made_by: dict, hashes: Hashes | None = None,
+                 part: tuple[int, int] | None = None):
         self.output, self.made_by = Path(output), made_by
-        self.writer = Writer(self.output, digest(made_by))
+        name = "results-{}-of-{}.jsonl".format(*part) if part else RESULTS
+        self.writer = Writer(self.output, digest(made_by), name)
         self.hashes = hashes or Hashes.read(output)
         self.settings: dict[str, dict] = {}         # {id: made_by}
         self.results: dict[str, dict] = {}          # {name: {sha256: (identity, id)}}
-        for line in read_lines(self.output / FOLDER / RESULTS):
+        for line in self._lines():
             if isinstance(line.get("settings"), dict):
                 self.settings[str(line.get("id"))] = line["settings"]
             elif "result" in line and all(isinstance(value, str) for value in line.values()):
                 made = self.results.setdefault(line["result"], {})
                 made[line.get("sha256")] = line.get("identity"), line.get("made_by")
+
+    def _lines(self):
+        """The lines of all files of the record, in the order of time within each."""
+        for path in sorted((self.output / FOLDER).glob("results*.jsonl")):
+            yield from read_lines(path)
 
     def state(self, item) -> tuple[str, str | None]:
         """(what exists under the name of an item's result, the id of the settings that made it).
@@ -235,7 +249,7 @@ class Record:
 
     def start(self) -> None:
         """Write down the settings, unless they are there, and the hashes that were found."""
-        path = self.output / FOLDER / RESULTS
+        path = self.output / FOLDER / self.writer.name
         if path.parent.is_symlink():
             raise UserError(path.parent, "is a link, which could lead anywhere", "remove it")
         files.check_writable(path.parent)

@@ -3,12 +3,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 from pathlib import Path
 
 from ldm.errors import UserError
 
 NODES = Path("/dev")
 WSL = (Path("/dev/dxg"), Path("/usr/lib/wsl/lib/libcuda.so.1"))  # Windows' devices and driver, inside WSL 2
+ON_GPUS = "IIDM_GPUS"           # set by tools/train.sh for each process of a run on several machines
 ON_CPU = "set CUDA_VISIBLE_DEVICES= to use the CPU"
 
 
@@ -72,6 +74,15 @@ def check_driver(cuda: tuple[int, ...]) -> None:
     if found[0] < cuda[0]:
         raise UserError("NVIDIA driver", f"supports CUDA up to {found[0]}.{found[1]}, and CUDA "
                         f"{'.'.join(map(str, cuda))} is installed", f"update the driver; or {ON_CPU}")
+
+
+def check_ranks() -> None:
+    """UserError where an MPI run with `--gpus` has more processes on this machine than devices."""
+    ranks = int(os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE", 1))
+    found = len(visible_devices())
+    if os.environ.get(ON_GPUS) and found < ranks:
+        raise UserError("--gpus", f"{platform.node()} has {found} NVIDIA devices, {ranks} processes are here",
+                        "give each machine as many slots as it has devices")
 
 
 def take_device() -> None:

@@ -37,7 +37,7 @@ from ldm.platform.compilers import (
     python_config,
 )
 from ldm.platform.cuda import toolchain, toolkit
-from ldm.platform.devices import check_driver, present_devices, take_device, visible_devices
+from ldm.platform.devices import check_driver, check_ranks, present_devices, take_device, visible_devices
 from ldm.platform.patch import VERSION, Facts
 from ldm.platform.variables import check_variables
 
@@ -93,6 +93,7 @@ def prepare() -> None:
         os.environ["use_mkl"] = "0"             # correct, but convolutions are 80 times slower
     if in_mpi_run():
         check_mpi()
+        check_ranks()
         if os.environ.get("use_nccl") == "0":
             take_device()
     # Elsewhere an mpicc must not matter: Jittor would compile against it, and end its import at another MPI.

@@ -10,6 +10,33 @@ MPI = ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RA
        "OMPI_COMM_WORLD_LOCAL_SIZE")
 
 
+INTERACTIVE = "4294967290"          # Slurm's number for the step that a shell of `salloc` is in
+
+
+def share_cores() -> None:
+    """In a process of an MPI run, set OMP_NUM_THREADS, unless it is set, to its share of the machine's cores.
+
+    Call it before numpy is imported. The machines of a run may have different numbers of cores and processes,
+    so no launcher can set it.
+    """
+    ranks = os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE", "")
+    if ranks.isdecimal() and int(ranks) > 0 and not os.environ.get("OMP_NUM_THREADS", "").strip():
+        os.environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // int(ranks)))
+
+
+def refuse_srun() -> None:
+    """UserError in a process that Slurm's srun started as one of several: they would be so many single runs.
+
+    Jittor's processes find each other by Open MPI's mpirun only, and Open MPI 5 does not notice srun.
+    """
+    variables = os.environ
+    tasks = variables.get("SLURM_STEP_NUM_TASKS") or variables.get("SLURM_NTASKS", "1")
+    if ("OMPI_COMM_WORLD_SIZE" not in variables and tasks.isdecimal() and int(tasks) > 1
+            and variables.get("SLURM_STEP_ID", INTERACTIVE) != INTERACTIVE):
+        raise UserError("srun", f"starts {tasks} single runs, not one of {tasks} processes",
+                        f"start one in the allocation: `bash tools/train.sh --gpus {tasks} ...`")
+
+
 def check_variables() -> None:
     """UserError where a variable that must be a number is something else; an empty OMP_NUM_THREADS, of which
     the C++ compiler's threads would complain, is removed."""

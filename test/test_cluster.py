@@ -1,0 +1,157 @@
+"""Several machines: how train.sh starts, what each process sets for itself, and that two "machines" are one.
+
+The second machine is this one: Open MPI's launch agent runs here what it should run there, without this
+process' environment.
+"""
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from test_parallel import OPEN, alone, folder, furthest, needs_mpi, program  # noqa: F401  (fixtures)
+
+from ldm.errors import UserError
+from ldm.platform import devices, variables
+
+BASH = shutil.which("bash")
+SLURM = ("SLURM_STEP_ID", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS", "SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID",
+         "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE")
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """Set variables, with all of a cluster's unset before."""
+    def set_all(**values):
+        for name in SLURM:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in values.items():
+            monkeypatch.setenv(name, value)
+    set_all()
+    return set_all
+
+
+# ---- what each process does --------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("values", [
+    {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "8"},
+    {"SLURM_STEP_ID": "3", "SLURM_NTASKS": "2"}])
+def test_srun_alone_is_refused(environment, values):
+    environment(**values)
+    with pytest.raises(UserError, match=r"^srun: .*bash tools/train.sh") as caught:
+        variables.refuse_srun()
+    assert "\n" not in str(caught.value)
+    done = subprocess.run([BASH, ROOT / "tools/train.sh", "--gpus", "8"], capture_output=True, text=True)
+    if "SLURM_STEP_NUM_TASKS" in values:
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert done.stderr.startswith("error: srun: ")
+
+
+@pytest.mark.parametrize("values", [
+    {}, {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8"},                         # a batch script
+    {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "8"},       # one task
+    {"SLURM_STEP_ID": variables.INTERACTIVE, "SLURM_NTASKS": "8"},          # the shell of salloc
+    {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2", "OMPI_COMM_WORLD_SIZE": "8"}])    # mpirun's processes
+def test_what_is_no_srun_is_not_refused(environment, values):
+    environment(**values)
+    variables.refuse_srun()
+
+
+def test_cores_are_shared_on_each_machine(environment, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)))
+    for ranks, given, expected in (("4", "", "4"), ("3", None, "5"), ("64", None, "1"), ("4", "2", "2"),
+                                   (None, None, None)):
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        environment(**({"OMPI_COMM_WORLD_LOCAL_SIZE": ranks} if ranks else {}),
+                    **({"OMP_NUM_THREADS": given} if given is not None else {}))
+        variables.share_cores()
+        assert os.environ.get("OMP_NUM_THREADS") == expected
+
+
+def test_each_machine_needs_a_device_for_each_of_its_processes(environment, monkeypatch):
+    monkeypatch.setattr(devices, "visible_devices", lambda: ["0", "1"])
+    environment(OMPI_COMM_WORLD_LOCAL_SIZE="3")
+    devices.check_ranks()                                   # not asked for GPUs
+    environment(OMPI_COMM_WORLD_LOCAL_SIZE="2", IIDM_GPUS="1")
+    devices.check_ranks()
+    environment(OMPI_COMM_WORLD_LOCAL_SIZE="3", IIDM_GPUS="1")
+    with pytest.raises(UserError, match="has 2 NVIDIA devices, 3 processes are here"):
+        devices.check_ranks()
+
+
+# ---- how they are started ----------------------------------------------------------------------------------
+
+def started(tmp_path, *arguments, **values):
+    """The words after mpirun that train.sh writes, with a mpirun that only prints them."""
+    for name, body in (("mpirun", f'[ "$1" = --version ] && {{ {OPEN}; exit; }}\nprintf "%s\\n" "$@"'),
+                       ("mpicc", OPEN)):
+        program(tmp_path / name, body)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": str(tmp_path), "VIRTUAL_ENV": sys.prefix}
+    done = subprocess.run([BASH, ROOT / "tools/train.sh", *arguments], capture_output=True, text=True,
+                          env={**environment, **values}, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr
+    words = done.stdout.split()
+    return words[:words.index(str(ROOT / "tools/train.py"))], words
+
+
+def passed_on(words):
+    return {words[i + 1] for i, word in enumerate(words) if word == "-x"}
+
+
+def test_one_machine_is_started_as_ever(tmp_path):
+    options, words = started(tmp_path, "--processes", "2", "--output", "x")
+    assert "--oversubscribe" in options and not passed_on(options) and "--map-by" not in options
+    assert words[-2:] == ["--output", "x"]
+
+
+def test_a_hostfile_and_the_environment_are_passed_on(tmp_path):
+    hosts = tmp_path / "hosts"
+    hosts.write_text("a slots=1\nb slots=1\n")
+    options, words = started(tmp_path, "--processes", "2", "--hostfile", hosts, "--output", "x",
+                             JITTOR_HOME="/tmp/me", OMP_NUM_THREADS="3", use_nccl="0", nvcc_path="")
+    assert options[options.index("--hostfile") + 1] == str(hosts) and "--oversubscribe" not in options
+    assert options[options.index("--map-by") + 1] == "slot" and options[options.index("-np") + 1] == "2"
+    assert passed_on(options) == {"PATH", "VIRTUAL_ENV", "JITTOR_HOME", "OMP_NUM_THREADS", "use_nccl",
+                                  "nvcc_path"}
+    assert words[-2:] == ["--output", "x"]
+
+
+@pytest.mark.parametrize("allocation", ["SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID"])
+def test_in_an_allocation_the_number_is_of_all_machines(tmp_path, allocation):
+    """No device of this machine, a login host perhaps, is counted."""
+    options, _ = started(tmp_path, "--gpus", "8", "--output", "x",
+                         **{"CUDA_VISIBLE_DEVICES": "", allocation: "7"})
+    assert options[options.index("-np") + 1] == "8" and "--oversubscribe" not in options
+    assert passed_on(options) == {"PATH", "VIRTUAL_ENV", "IIDM_GPUS"}
+
+
+@pytest.mark.parametrize("arguments, word", [
+    (["--processes", "2", "--hostfile", "no where"], "--hostfile: 'no where' is not a file"),
+    (["--processes", "2", "--hostfile"], "--hostfile: '' is not a file"),
+    (["--hostfile", __file__], "--hostfile: is for several processes")])
+def test_a_wrong_hostfile_is_one_line(arguments, word):
+    done = subprocess.run([BASH, ROOT / "tools/train.sh", *arguments], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith(f"error: {word}") and done.stderr.count("\n") == 1
+
+
+@needs_mpi
+def test_two_machines_are_one_process(folder, alone, tmp_path):  # noqa: F811
+    agent, hosts, output = tmp_path / "agent", tmp_path / "hosts", tmp_path / "both"
+    short = tempfile.mkdtemp(dir="/tmp")                    # Open MPI's sockets have short names
+    program(agent, f'echo "$1" >>{tmp_path}/agent.log\nmkdir -p {short}/$1\nmachine={short}/$1\nshift\n'
+                   f'cd /; exec env -i HOME="$HOME" TMPDIR=$machine PATH=/usr/bin:/bin sh -c "$*"')
+    hosts.write_text("machine-a slots=1\nmachine-b slots=1\n")
+    done = subprocess.run(
+        [BASH, ROOT / "tools/train.sh", "--processes", "2", "--hostfile", hosts, "--config",
+         folder / "config.yaml", "--data", folder / "data", "--output", output, "--autoencoder",
+         folder / "model/autoencoder.safetensors"], capture_output=True, text=True, stdin=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OMPI_MCA_plm_rsh_agent": str(agent),
+             "VIRTUAL_ENV": sys.prefix})
+    shutil.rmtree(short)
+    assert done.returncode == 0, done.stderr
+    assert sorted((tmp_path / "agent.log").read_text().split()) == ["machine-a", "machine-b"]
+    assert furthest(output, alone) < 1e-5
+    assert np.isfinite(furthest(output, alone))
