@@ -133,14 +133,14 @@ def another_palette(folder, count):
     for name in ("imgs", "labels"):
         (folder / name).mkdir(parents=True)
     for i in range(count):
-        image, labels = make_scene(77, i, (128, 96))
+        image, labels = make_scene(77, i, (64, 48))
         images.write_image(folder / f"imgs/{i:03d}.png", np.ascontiguousarray(image[..., ::-1]))
         images.write_image(folder / f"labels/{i:03d}.png", labels)
     return folder
 
 
-def tuned(folder, data, init, steps, **options):
-    """The held-out loss of the demo's U-Net after `steps` on `data`, with or without the demo's weights."""
+def tuned(folder, data, init, count, **options):
+    """The held-out loss of the demo's network after `count` steps, with or without its weights."""
     from ldm.backend import jt
     from ldm.datasets import encoding, landscape
     from ldm.datasets.latents import Latents
@@ -150,7 +150,8 @@ def tuned(folder, data, init, steps, **options):
     from ldm.training.tasks.validation import Validation
     from ldm.training.trainer import Trainer
     model = ROOT / "models/demo"
-    config = configs.load(model / "config.yaml", [f"training.{k}={v}" for k, v in options.items()])
+    config = configs.load(model / "config.yaml", ["image_size=[64, 48]", *(f"training.{k}={v}"
+                                                                           for k, v in options.items())])
     schedule, training = Schedule.named("linear"), config["training"]
     autoencoder = Autoencoder(**config["autoencoder"])
     weights.load(model / "autoencoder.safetensors", autoencoder)
@@ -160,10 +161,12 @@ def tuned(folder, data, init, steps, **options):
     if init:
         start.begin_with(model, network, config, "unet", folder)
     precision.apply(network, "fp32")
-    task = DiffusionTask(network, Latents(data / "latents"), schedule, autoencoder, training)
+    latents = Latents(data / "latents")
+    task = DiffusionTask(network, len(latents), schedule, autoencoder, training)
+    task.use(latents, training["batch_size"])
     validation = Validation(task.latents, task.held_out, schedule, training)
     trainer = Trainer(task, folder, config, training)
-    for _ in range(steps):
+    for _ in range(count):
         trainer.train_step()
     with trainer.ema.applied() as averaged:
         return validation.measure(averaged, False)["loss"]
@@ -171,7 +174,7 @@ def tuned(folder, data, init, steps, **options):
 
 @pytest.mark.slow
 def test_fine_tuning_betters_the_demo_and_beats_nothing(tmp_path):
-    """200 steps on 50 scenes of another palette: the figures of docs/own-data.md."""
+    """200 steps on 50 scenes of another palette, at half the demo's size: the figures of docs/own-data.md."""
     data = another_palette(tmp_path / "data", 62)
     options = {"batch_size": 4, "held_out": 12, "steps": 200, "learning_rate": 2e-4, "warmup_steps": 20,
                "ema_rate": 0.97}

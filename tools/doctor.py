@@ -1,8 +1,12 @@
 #!/usr/bin/env python
-"""Say what this machine has of what is needed, how to mend the rest, and try a convolution."""
+"""Say what this machine has of what is needed, how to mend the rest, and try a convolution.
+
+With --model, say whether the autoencoder and the U-Net of a model folder belong together.
+"""
 import dataclasses
 import json
 import re
+from pathlib import Path
 
 import cli
 
@@ -10,12 +14,17 @@ from ldm import diagnosis
 from ldm.errors import UserError
 from ldm.platform import runtime
 
+SAMPLES = Path(__file__).resolve().parents[1] / "data/samples/references"
 
 def parse(argv):
-    parser = cli.Parser(description=__doc__)
+    parser = cli.Parser(description=__doc__.replace("\n\n", " "))
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     parser.add_argument("--packages", nargs="*", metavar="NAME",
                         help="only compare the installed packages with requirements.txt and these names")
+    parser.add_argument("--model", type=Path, metavar="DIR", help="a model folder: only look whether its "
+                        "autoencoder and its U-Net belong together")
+    parser.add_argument("--photos", type=Path, metavar="DIR", default=SAMPLES,
+                        help="with --model: photographs of the kind that the model was trained on")
     return parser.parse_args(argv)
 
 
@@ -32,8 +41,23 @@ def check(findings):
             raise UserError(f.name, f.found, f.mend)
 
 
+def check_model(folder, photos):
+    """Print the figures about a model; UserError if its two networks do not belong together."""
+    from ldm.inference import latent_check
+    done = runtime.notice_compile(f"check of {folder}", "First use of this model here: its operators are "
+                                  "compiled now, a minute or more ...")
+    report = latent_check.of_model(folder, photos)
+    done()
+    print(f"{folder}: {report.figures()}")
+    if not report.belong:
+        raise UserError(folder, *latent_check.APART)
+    print(f"{folder}: its autoencoder and its U-Net belong together")
+
+
 def main(argv=None):
     args = parse(argv)
+    if args.model:
+        return check_model(args.model, args.photos)
     if args.packages is not None:
         if not all(re.fullmatch(r"[\w.-]+", name) for name in args.packages):
             raise UserError("--packages", "has a word that is no name of a package", "names such as pytest")

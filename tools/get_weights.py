@@ -6,6 +6,7 @@ This is the only tool that downloads anything.
 from pathlib import Path
 
 import cli
+import doctor
 from tqdm import tqdm
 
 from ldm import files
@@ -88,6 +89,9 @@ def main(argv=None):
         return show(args.models)
     for item in items:
         get(item, args)
+    for folder in {item.place(args.models).parent for item in items if item.convert}:
+        if files.kind_of(folder / "unet.safetensors") and files.kind_of(folder / "autoencoder.safetensors"):
+            doctor.check_model(folder, doctor.SAMPLES)
     return None
 
 

@@ -1,0 +1,127 @@
+"""Whether a U-Net and an autoencoder belong together: whether the U-Net was trained on such latents.
+
+Autoencoders of one layout load in each other's place without an error, and the pictures are garbage. So the
+U-Net is asked to find a little noise in the latents of a few pictures: as they are, and with channels in
+another order or with the other sign. In a right pair the error is much smaller on the latents as they are,
+and the slope of the true noise over the found one is 1, as for every network that minimises a squared error
+on its own data. Then the U-Net makes latents from noise: their mean and spread are those that it was trained
+with.
+"""
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any, Callable, NamedTuple, Sequence
+
+import numpy as np
+
+from ldm import config as configs
+from ldm import images
+from ldm.backend import jt
+from ldm.diffusion import Schedule
+from ldm.diffusion.samplers import SAMPLERS
+from ldm.files import Name
+from ldm.images import to_network
+from ldm.inference.pipeline import Model
+
+TIMESTEPS = (20, 50)            # of a linear schedule: so little noise that the latents' structure decides
+PICTURES = 8
+POSITIONS = 1 << 13             # of latents that the U-Net gets at once
+# Set by test/test_latent_check.py --slow, see docs/own-data.md.
+RATIO, SLOPE, SPREAD, SHIFT = 0.78, (0.95, 1.05), (0.6, 1.6), 1.7
+STEPS = 10                      # of the chain from noise
+APART = ("its autoencoder.safetensors and its unet.safetensors do not seem to belong together: pictures will "
+         "be garbage", "take the autoencoder that the U-Net was trained with")
+
+
+class Report(NamedTuple):
+    """error: mean squared error of the found noise. ratio: error, divided by the mean of those for changed
+    latents. slope: of the true noise over the found one. spread: deviation of latents from noise, divided by
+    that of the pictures'. shift: the largest distance of their channels' means, in deviations. mean, std: of
+    each channel of the pictures' latents."""
+    error: float
+    ratio: float
+    slope: float
+    spread: float
+    shift: float
+    mean: list[float]
+    std: list[float]
+
+    @property
+    def belong(self) -> bool:
+        """Whether U-Net and autoencoder belong together."""
+        return (self.ratio < RATIO and SLOPE[0] < self.slope < SLOPE[1]
+                and SPREAD[0] < self.spread < SPREAD[1] and self.shift < SHIFT)
+
+    def figures(self) -> str:
+        """All numbers on one line."""
+        channels = ", ".join(f"{m:.2f} +- {s:.2f}" for m, s in zip(self.mean, self.std))
+        return (f"error {self.error:.3f}, ratio {self.ratio:.2f} (a right pair: below {RATIO}), slope "
+                f"{self.slope:.3f} ({SLOPE[0]} to {SLOPE[1]}); from noise: spread {self.spread:.2f} "
+                f"({SPREAD[0]} to {SPREAD[1]}), shift {self.shift:.2f} (below {SHIFT}); channels of the "
+                f"latents {channels}")
+
+
+def changes() -> list[Callable[[np.ndarray], np.ndarray]]:
+    """What another autoencoder could make of latents N x 3 x h x w: five orders of the channels, the sign."""
+    def order(channels):
+        return lambda z: z[:, channels]
+    return [order(list(channels)) for channels in list(itertools.permutations(range(3)))[1:]] + [lambda z: -z]
+
+
+def of_model(folder: Name, pictures: Name) -> Report:
+    """The Report of a model folder, with the first PICTURES of the photographs in a folder."""
+    config = configs.load(Path(folder) / "config.yaml", networks=("unet", "autoencoder"))
+    model = Model(Path(folder), config)
+    paths = images.list_images(pictures)[:PICTURES]
+    return measure(*model.networks(config["image_size"]), Schedule.named(config["schedule"]),
+                   [images.read_image(path, config["image_size"]) for path in paths])
+
+
+def measure(unet: Any, autoencoder: Any, schedule: Schedule, pictures: Sequence[np.ndarray]) -> Report:
+    """The Report of a U-Net and an autoencoder. pictures: H x W x 3 uint8, of the model's size.
+
+    The U-Net gets the empty map, which needs no label maps, and the same noise every time.
+    """
+    with jt.no_grad():
+        z = np.concatenate([autoencoder.encode(jt.array(to_network(p)[None])).numpy() for p in pictures])
+        empty = unet.modulate_empty(*z.shape[2:])
+    eps = np.random.default_rng(0).standard_normal(z.shape).astype(np.float32)
+
+    def error_and_slope(latents):
+        found = [_find(unet, empty, schedule.add_noise(latents, np.full(len(z), t), eps), t)
+                 for t in TIMESTEPS]
+        return (np.mean([np.mean((x - eps) ** 2) for x in found]),
+                np.mean([np.sum(x * eps) / max(np.sum(x * x), 1e-12) for x in found]))
+
+    error, slope = error_and_slope(z)
+    others = np.mean([error_and_slope(change(z))[0] for change in changes()])
+    made = _from_noise(unet, empty, schedule, eps)
+    mean, std = z.mean((0, 2, 3)), z.std((0, 2, 3))
+    deviation = max(float(std.mean()), 1e-6)
+    return Report(float(error), float(error / max(others, 1e-12)), float(slope),
+                  float(made.std((0, 2, 3)).mean()) / deviation,
+                  float(np.abs(made.mean((0, 2, 3)) - mean).max()) / deviation, mean.tolist(), std.tolist())
+
+
+def _from_noise(unet, empty, schedule, noise):
+    """Latents from noise, N x 3 x h x w, in STEPS steps."""
+    def model(z, t):
+        return _find(unet, empty, z, t), None
+
+    chain, z = schedule.respace(f"ddim{STEPS}"), noise
+    for step in SAMPLERS["ddim"](model, chain, z, len(chain)):
+        z = step.z
+    return z
+
+
+def _find(unet, empty, noisy, t):
+    """The noise that the U-Net finds in latents of timestep t. At full size one picture at a time: a batch
+    would need much memory."""
+    size, found = max(1, POSITIONS // (noisy.shape[2] * noisy.shape[3])), []
+    for n in range(0, len(noisy), size):
+        part = np.ascontiguousarray(noisy[n:n + size], np.float32)
+        with jt.no_grad():
+            out = unet.decode(*unet.encode(jt.array(part), [t] * len(part)), empty)
+        found.append(out[:, :3].numpy())
+    return np.concatenate(found)
