@@ -147,12 +147,12 @@ class Refinement:
         """Functions that give the network's modulations of the maps, and of the empty map for every image."""
         same = (masks == masks[:1]).all()       # variations of one mask: modulations of one serve all
         one_hot = jt.array(labels.one_hot(masks[:1] if same else masks))
-        guided = self.kept(lambda: self.unet.modulate(one_hot))
+        guided = self.cached(lambda: self.unet.modulate(one_hot))
         if all(r.guidance <= 1 for r in self.rounds):
             return guided, None
-        return guided, self.kept(lambda: self.unet.modulate_empty(*one_hot.shape[2:]))
+        return guided, self.cached(lambda: self.unet.modulate_empty(*one_hot.shape[2:]))
 
-    def kept(self, make: Callable[[], Any]) -> Callable[[], Any]:
+    def cached(self, make: Callable[[], Any]) -> Callable[[], Any]:
         """A function that returns what `make` returns: made once, unless it takes too much memory."""
         made = make()
         if self.memory_limit is not None and mebibytes(made) > self.memory_limit:
