@@ -18,6 +18,7 @@ from ldm.files import Name, replacing
 # every allowed key, with the type of its value. The network sections are constructor arguments.
 DEFAULTS = {
     "image_size": [512, 384],               # width, height
+    "kind": "iidm",                         # iidm, or a GAN: gaugan | clade | sean | scgan
     "schedule": "linear",                   # linear | cosine | paper
     "rounds": "entry",                      # of configs/infer, for a model that is used without others
     "autoencoder": {
@@ -32,6 +33,18 @@ DEFAULTS = {
     "segmenter": {                          # SegFormer's arguments, here b0's
         "hidden": [32, 64, 160, 256], "depths": [2, 2, 2, 2], "decoder": 256, "reductions": [8, 4, 2, 1],
         "mlp_ratio": 4, "num_classes": 29, "patch": 7, "rectify": False,
+    },
+    "gan": {                                # generator and encoder of the GANs, here GauGAN's
+        "channels": 64, "upsampling": "normal",     # normal | more | most: 5 to 7 doublings of the first map
+        "vae": True,                        # a style vector of the reference starts the generator
+        "z_dim": 256, "encoder_channels": 64,
+        "hidden": 128,                      # channels between label map and SPADE's scale and shift
+        "spectral_norm": True,
+        "clade": {"distance": False, "skip_label": -1},     # ICPE; a class without positions, -1: none
+        "sean": {"style_length": 512, "style_channels": 32,
+                 "style_mask": "reference"},        # regions of the reference: by its own mask | target
+        "scgan": {"first": 32, "routing": 32, "conv_experts": 3, "norm_experts": 4, "temperature": 0.05,
+                  "routing_spectral_norm": True, "position_levels": 0, "nearest": False},
     },
     "training": {                           # tools/train.py
         "learning_rate": 1.0e-4, "weight_decay": 0.0, "batch_size": 30, "steps": 266000, "warmup_steps": 0,
@@ -69,6 +82,21 @@ DEFAULTS = {
         "quantize_after": 0,                # steps without codebook, which is then fitted to the latents;
                                             # used from the start, a new encoder's latents collapse onto it
         "seed": 0, "save_every": 2000, "sample_every": 2000, "log_every": 10, "keep": 3,
+    },
+    "gan_training": {                       # tools/train_baseline.py
+        "learning_rate": 1.0e-4, "discriminator_learning_rate": 4.0e-4, "betas": [0.0, 0.9],
+        "weight_decay": 0.0, "batch_size": 4, "steps": 250000, "warmup_steps": 0,
+        "decay": "linear",                  # none | cosine | linear (from half of the steps on, to 0)
+        "ema_rate": 0.0,                    # 0: the last weights, as the originals
+        "micro_batch": 0,                   # batch statistics are those of a part
+        "discriminator": "patches",         # patches | pyramid
+        "discriminator_channels": 64, "discriminator_layers": 4, "discriminator_scales": 2,
+        "feature_weight": 10.0, "kld_weight": 0.05, "l1_weight": 0.0,
+        "routing_weight": 2.0,              # of the picture of SCGAN's routing network
+        "perceptual": "vgg",                # vgg | segmenter | none: whose features are compared
+        "perceptual_weight": 10.0,
+        "held_out": 0.0, "seed": 0, "save_every": 2000, "sample_every": 2000, "log_every": 10,
+        "metrics_every": 10000, "keep": 3, "keep_best": 2, "best_by": "FD-seg",
     },
     "segmenter_training": {                 # tools/train_segmenter.py
         "learning_rate": 1.0e-3, "weight_decay": 0.01, "batch_size": 16, "steps": 40000, "warmup_steps": 500,

@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Iterator, NamedTuple
 
+from ldm.labels import NUM_CLASSES
+
 FLOAT = 4                   # bytes
 CGROUP = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
@@ -143,14 +145,37 @@ def autoencoder(o: dict) -> Iterator[Layer]:
     yield from (Layer(c, c, 0, 1, "decode"), Layer(c, 3, 3, 1, "decode"))
 
 
+BLOCKS = ((16, 16), (16, 16), (16, 16), (16, 8), (8, 4), (4, 2), (2, 1))      # of a GAN: channels in and out
+
+
+def gan(config: dict) -> int:
+    """About how many parameters the generator of a GAN's config has."""
+    kind, o = config["kind"], config["gan"]
+    c, hidden, experts = o["channels"], o["hidden"], o["scgan"]["conv_experts"] if kind == "scgan" else 1
+    total = 16 * c * (9 * NUM_CLASSES)
+    if o["vae"]:
+        width, height = config["image_size"]
+        total = o["z_dim"] * 16 * c * (width * height >> 10) + 9 * 180 * o["encoder_channels"] ** 2
+    length = o["sean"]["style_length"]
+    for inputs, outputs in BLOCKS:
+        middle = min(inputs, outputs)
+        total += experts * 9 * c * c * (inputs * middle + middle * outputs)
+        for width in (inputs, middle) if inputs == outputs else (inputs, middle, inputs):
+            total += 9 * hidden * (NUM_CLASSES + 2 * c * width) if kind in ("gaugan", "sean") else 0
+            total += NUM_CLASSES * length * length + 18 * length * c * width if kind == "sean" else 0
+    return total
+
+
 def factor(options: dict) -> int:
     """The downsampling factor from the first to the last level of `options["channel_mult"]`."""
     return 2 ** (len(options["channel_mult"]) - 1)
 
 
 def parameters(config: dict, name: str) -> int:
-    """The number of parameters of the network `name` of a config; for a segmenter approximately."""
+    """The number of parameters of the network `name` of a config; for a segmenter and a GAN approximately."""
     options = config[name]
+    if name == "gan":
+        return gan(config)
     if name == "segmenter":
         return sum(depth * h * h * (4 + 2 * options["mlp_ratio"] + (r * r if r > 1 else 0))
                    for h, depth, r in zip(options["hidden"], options["depths"], options["reductions"]))
@@ -161,6 +186,8 @@ def parameters(config: dict, name: str) -> int:
 def largest(config: dict, name: str) -> int:
     """Bytes of the inputs and outputs of the largest layer, for one picture of the config's size."""
     width, height = config["image_size"]
+    if name == "gan":
+        return FLOAT * (config["gan"]["hidden"] + 2 * config["gan"]["channels"]) * width * height
     if name == "segmenter":
         return FLOAT * 6 * width * height
     f = factor(config["autoencoder"]) if name == "unet" else 1

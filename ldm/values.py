@@ -17,7 +17,9 @@ from ldm.platform import runtime
 SCHEDULES = ("linear", "cosine", "paper")
 LOSSES = ("mse", "mse+vb", "mse+vb_rescaled")
 WEIGHTINGS = ("none", "debiased")
-DECAYS = ("none", "cosine")
+DECAYS = ("none", "cosine", "linear")
+KINDS = ("iidm", "gaugan", "clade", "sean", "scgan")
+UPSAMPLINGS = {"normal": 5, "more": 6, "most": 7}    # doublings of a GAN's first map
 CHECKPOINTING = ("none", "blocks")
 LATENT_CHANNELS = 3                     # of the latents that the U-Net is built for
 LARGEST_SEED = 2 ** 31 - 1              # accepted by every library that we use
@@ -62,6 +64,7 @@ RUN = {"learning_rate": POSITIVE, "weight_decay": WEIGHT, "batch_size": numbers(
 SIZES = {"until": STEPS, "size": lists(numbers(1, 2 ** 14), 2, 2), "batch_size": numbers(1, 2 ** 20)}
 RULES: dict[str, Any] = {               # a Rule for each key, a dict of them for each section
     "image_size": lists(numbers(1, 2 ** 14), 2, 2),
+    "kind": one_of(KINDS),
     "schedule": one_of(SCHEDULES),
     "autoencoder": {
         "channels": CHANNELS, "channel_mult": MULT, "num_res_blocks": BLOCKS, "z_channels": CHANNELS,
@@ -77,6 +80,21 @@ RULES: dict[str, Any] = {               # a Rule for each key, a dict of them fo
         "reductions": lists(numbers(1, 64), 4, 4), "mlp_ratio": numbers(1, 64),
         "num_classes": (lambda v: v == NUM_CLASSES, f"{NUM_CLASSES}, the number of label classes"),
         "patch": (lambda v: v in (3, 7), "3 or 7")},
+    "gan": {
+        "channels": numbers(2, 2 ** 12, 2), "upsampling": one_of(tuple(UPSAMPLINGS)), "z_dim": CHANNELS,
+        "encoder_channels": CHANNELS, "hidden": CHANNELS,
+        "clade": {"skip_label": numbers(-1, NUM_CLASSES - 1)},
+        "sean": {"style_length": CHANNELS, "style_channels": CHANNELS,
+                 "style_mask": one_of(("reference", "target"))},
+        "scgan": {"first": CHANNELS, "routing": numbers(2, 2 ** 12, 2), "conv_experts": numbers(1, 64),
+                  "norm_experts": numbers(1, 64), "temperature": POSITIVE, "position_levels": numbers(0, 7)}},
+    "gan_training": {
+        **RUN, "discriminator_learning_rate": POSITIVE, "betas": lists(RATE, 2, 2),
+        "discriminator": one_of(("patches", "pyramid")), "discriminator_channels": CHANNELS,
+        "discriminator_layers": numbers(2, 8), "discriminator_scales": numbers(1, 4),
+        "feature_weight": WEIGHT, "kld_weight": WEIGHT, "l1_weight": WEIGHT, "routing_weight": WEIGHT,
+        "perceptual": one_of(("vgg", "segmenter", "none")), "perceptual_weight": WEIGHT,
+        "held_out": numbers(0, 10 ** 9), "metrics_every": STEPS, "keep_best": numbers(0, 10 ** 6)},
     "training": {
         **RUN, "checkpointing": one_of(CHECKPOINTING), "precision": one_of(runtime.PRECISIONS),
         "more_ema_rates": lists(RATE, 0, 16), "label_drop": SHARE, "loss": one_of(LOSSES),
@@ -120,6 +138,7 @@ def check(config: dict, where: Optional[object] = None, overridden: Sequence[str
     hidden = config["segmenter"]["hidden"]
     if any(h % hidden[0] for h in hidden):
         refuse("segmenter.hidden", hidden, "a list of multiples of its first")
+    _check_gan(config, refuse)
     _check_trainings(config, refuse)
 
 
@@ -149,6 +168,14 @@ def _check_unet(options: Mapping[str, Any], refuse: Refusal) -> None:
         if channels * m % options["head_channels"]:
             refuse("unet.head_channels", options["head_channels"],
                    "a divisor of the channels of every attention layer", f" for {channels * m} channels")
+
+
+def _check_gan(config: Mapping[str, Any], refuse: Refusal) -> None:
+    kind, options = config["kind"], config["gan"]
+    if kind == "sean" and options["vae"]:
+        refuse("gan.vae", True, "false", " for sean, which has an encoder of its own")
+    if kind == "scgan" and options["upsampling"] == "most":
+        refuse("gan.upsampling", "most", "normal or more", " for scgan, whose routing has seven levels")
 
 
 def _check_trainings(config: Mapping[str, Any], refuse: Refusal) -> None:
@@ -186,13 +213,15 @@ def _check_sizes(config: Mapping[str, Any], refuse: Refusal) -> None:
 
 def check_networks(config: dict, names: Sequence[str], where: Optional[object] = None,
                    overridden: Sequence[str] = ()) -> None:
-    """Raise UserError if the networks `names` (unet, autoencoder, segmenter) of a checked config cannot run.
+    """Raise UserError if the networks `names` (unet, autoencoder, segmenter, gan) of a config cannot run.
 
     The image size must be divisible by their downsampling factor. Their weights, and on the CPU their
     largest feature map, must fit into this machine's memory.
     """
     refuse = Refusal(where, overridden)
     size, step = config["image_size"], _multiple(config, names)
+    if "gan" in names:
+        _check_gan_size(config, refuse)
     if any(side % step for side in size):
         refuse("image_size", size, f"a width and a height that are multiples of {step}")
     for part in config["training"]["sizes"] if "unet" in names else ():
@@ -258,6 +287,16 @@ def resized(config: dict, size: Sequence[int], where: object = "size") -> dict:
     except UserError as e:
         raise UserError(where, *e.args[1:]) from None
     return other
+
+
+def _check_gan_size(config: Mapping[str, Any], refuse: Refusal) -> None:
+    """A GAN's config must name its kind, and each doubling must halve the picture's sides evenly."""
+    if config["kind"] == "iidm":
+        refuse("kind", config["kind"], ", ".join(KINDS[1:]), ", which is no GAN")
+    step = 2 ** UPSAMPLINGS[config["gan"]["upsampling"]]
+    if any(side % step for side in config["image_size"]):
+        refuse("image_size", config["image_size"], f"a width and a height that are multiples of {step}",
+               f" for gan.upsampling={config['gan']['upsampling']}")
 
 
 def _check_segmenter_size(config: Mapping[str, Any], refuse: Refusal) -> None:

@@ -11,13 +11,14 @@ from typing import Any, Callable, Iterable, NamedTuple, Optional
 import numpy as np
 
 from ldm.backend import Var, jt, nn
+from ldm.baselines import layers as gan_layers
 from ldm.networks import precision
 from ldm.networks.attention import AttentionBlock, Projection
 from ldm.networks.blocks import GroupNorm, ResBlock
 from ldm.networks.spade import SPADENorm, SPADEResBlock
 
 FLOAT = 4                                   # bytes
-LAYERS = (nn.Conv, nn.Linear, Projection, GroupNorm, SPADENorm)
+LAYERS = (nn.Conv, nn.Linear, Projection, GroupNorm, SPADENorm, gan_layers.Conv, gan_layers.Linear)
 LARGEST_BATCH = 256                         # in the convolution that `speed` times
 BLOCKS = (ResBlock, SPADEResBlock, AttentionBlock)
 
@@ -53,8 +54,8 @@ def one_pass(network: Any, height: int, width: int, call: Optional[Callable[[], 
             macs.append(2 * C * (H * W) ** 2)
         elif isinstance(module, (GroupNorm, SPADENorm)):
             inner[id(module)] = output.numel()
-        elif hasattr(module, "weight"):
-            macs.append(output.numel() * int(np.prod(module.weight.shape[1:])))
+        elif (weight := getattr(module, "weight", getattr(module, "weight_orig", None))) is not None:
+            macs.append(output.numel() * int(np.prod(weight.shape[1:])))
 
     def inside(modules):
         modules = list(modules)

@@ -15,10 +15,13 @@ from ldm.backend import Var, jt
 from ldm.datasets.reader import Reader
 from ldm.errors import UserError
 from ldm.training import ema, memory, parallel
+from ldm.training.learning_rate import rate_factor
 from ldm.training.loss_scale import Diverged, LossScale
 from ldm.training.run import checkpoints, jsonl, recovery, state
 from ldm.training.step import count, optimize
 from ldm.training.task import Measure, Task
+
+BETAS = (0.9, 0.999)            # of Adam, where the options name no others
 
 
 class Trainer:
@@ -33,9 +36,12 @@ class Trainer:
         self.task, self.run, self.config, self.options = task, Path(run), config, options
         self.validation = validation
         self.batch: Callable[[int], Any] = task.batch               # in `run` the one that reads ahead
-        self.parameters = task.network.state_dict()
-        parallel.broadcast(list(self.parameters.values()))         # Jittor gives each process its own seed
+        whole = task.network.state_dict()
+        parallel.broadcast(list(whole.values()))       # Jittor gives each process its own seed
+        self.parameters = {name: p for name, p in whole.items() if not p.is_stop_grad()}
+        self.buffers = {name: p for name, p in whole.items() if p.is_stop_grad()}   # such as running means
         self.optimizer = jt.optim.AdamW(list(self.parameters.values()), options["learning_rate"],
+                                        betas=tuple(options.get("betas", BETAS)),
                                         weight_decay=options["weight_decay"])
         self.averages = ema.ema_averages(task.network, [options["ema_rate"], *more_rates])
         self.ema = self.averages[0]
@@ -62,8 +68,11 @@ class Trainer:
             yield f"network/{name}", p
             yield f"m/{name}", group["m"][i]
             yield f"v/{name}", group["values"][i]
-            for average in self.averages:
-                yield f"{average.label}/{name}", average.state[name]
+        for name, p in self.buffers.items():
+            yield f"network/{name}", p
+        for average in self.averages:
+            for name, p in average.state.items():
+                yield f"{average.label}/{name}", p
 
     def resume(self, from_step: Optional[int] = None) -> state.Found:
         """Continue from the newest undamaged state of this run, if it has one, or from the state of
@@ -168,14 +177,8 @@ class Trainer:
     # ---- the loop ------------------------------------------------------------------------------------------
 
     def learning_rate(self) -> float:
-        """The rate of the next step: linear warm-up, then constant or down to zero along a cosine, over the
-        last `decay_steps` or, if that is 0, over all steps."""
-        options, step, steps = self.options, self.step, self.options["steps"]
-        warm_up = min(1.0, (step + 1) / max(1, options["warmup_steps"]))
-        last = min(options["decay_steps"] or steps, steps)
-        share = max(step - (steps - last), 0) / last
-        decay = 0.5 * (1 + np.cos(np.pi * share)) if options["decay"] == "cosine" else 1.0
-        return options["learning_rate"] * warm_up * decay
+        """The rate of the next step."""
+        return self.options["learning_rate"] * rate_factor(self.options, self.step)
 
     def train_step(self) -> dict[str, float]:
         """Take one optimiser step. Returns the logged terms. A loss that is not finite, or more than

@@ -20,20 +20,20 @@ __all__ = ["FIDInception", "NIMA", "SegFormer", "Segmenter", "open_inception", "
 
 
 class Segmenter:
-    """A SegFormer in evaluation: `name` tells its size, `features` and `segment` run it.
+    """A SegFormer in evaluation: `network`; `name` tells its size, `features` and `segment` run it.
 
     mapping: for a network of ADE20K's 150 classes, how they become the 29. Such a network sees pictures as it
     was trained: short side `side` pixels, sides multiples of 32.
     """
 
     def __init__(self, network, name, mapping=None, side=512):
-        self._network, self.name, self.mapping, self.side = network, name, mapping, side
+        self.network, self.name, self.mapping, self.side = network, name, mapping, side
         network.eval()
 
     def features(self, images):
         """N x D float32 features, the means of the four stages' maps."""
         with jt.no_grad():
-            return segformer.features(self._network.stages(images)).numpy()
+            return segformer.features(self.network.stages(images)).numpy()
 
     def segment(self, images):
         """(labels N x H x W uint8, features N x D float32) from one pass."""
@@ -41,8 +41,8 @@ class Segmenter:
             found = [self.label(image, image.shape[1::-1]) for image in images]
             return np.stack([labels for labels, _, _ in found]), self.features(images)
         with jt.no_grad():
-            stages = self._network.stages(images)
-            labels = segformer.labels(self._network.decode_head(stages), images.shape[1:3])
+            stages = self.network.stages(images)
+            labels = segformer.labels(self.network.decode_head(stages), images.shape[1:3])
             features, labels = jt.fetch_sync([segformer.features(stages), labels])
         return labels.astype(np.uint8), features
 
@@ -68,7 +68,7 @@ class Segmenter:
         """1 x (29 or 150, and one for all things of rooms) x h/4 x w/4."""
         scale = self.side / min(image.shape[:2])
         size = [max(32, round(side * scale / 32) * 32) for side in image.shape[1::-1]]
-        logits = self._network(resize(image, size)[None])
+        logits = self.network(resize(image, size)[None])
         p = nn.softmax(logits, 1)
         sums = self.mapping.matrix() if self.mapping.summed else np.concatenate(
             [np.eye(ADE_CLASSES, dtype=np.float32), self.mapping.matrix()[-1:]])

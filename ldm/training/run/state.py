@@ -143,8 +143,9 @@ def _written(array):
 
 def is_free(key: str, section: dict) -> bool:
     """Whether an option does not change what a step computes. With a discriminator `micro_batch` does: each
-    micro-batch has its own adaptive weight."""
-    return key in FREE and not (key == "micro_batch" and section.get("discriminator_weight"))
+    micro-batch has its own adaptive weight, or its own batch statistics."""
+    adversarial = section.get("discriminator_weight") or "discriminator" in section
+    return key in FREE and not (key == "micro_batch" and adversarial)
 
 
 def hashed(config: dict, sections: Sequence[str]) -> str:

@@ -1,14 +1,13 @@
 """Training against a patch discriminator, as for the VQ-GAN (Esser, Rombach and Ommer 2021)."""
 from __future__ import annotations
 
-from typing import Any, Sequence
+from typing import Sequence
 
 import numpy as np
 
 from ldm.backend import Var, jt, nn
 from ldm.networks.discriminator import PatchDiscriminator
-from ldm.training import parallel
-from ldm.training.step import accumulate, apply
+from ldm.training.tasks.opponent import Opponent
 
 BETAS = (0.5, 0.9)          # of Adam, as in the VQ-GAN
 DELTA, LARGEST = 1e-4, 1e4  # of the adaptive weight, as in the VQ-GAN's code; in the paper 1e-6 and no bound
@@ -28,14 +27,13 @@ def adaptive_weight(reconstruction: Var, adversarial: Var, last_layer: Var) -> V
     return (of_reconstruction / (of_adversary + DELTA)).minimum(LARGEST).detach().sync()
 
 
-class Adversary:
+class Adversary(Opponent):
     """The discriminator with its optimiser. options: the config's `autoencoder_training`."""
 
     def __init__(self, options: dict) -> None:
-        self.network = PatchDiscriminator(options["discriminator_channels"])
-        self.parameters = self.network.state_dict()
-        self.optimizer = jt.optim.Adam(list(self.parameters.values()), options["learning_rate"], betas=BETAS)
-        self.batch_size, self.updates, self.loss = options["batch_size"], 0, 0.0
+        network = PatchDiscriminator(options["discriminator_channels"])
+        super().__init__(network, jt.optim.Adam, options["learning_rate"], BETAS)
+        self.batch_size = options["batch_size"]
 
     def generator_loss(self, generated: Var) -> Var:
         """The loss of the generator: low if its images look real to the discriminator."""
@@ -44,31 +42,9 @@ class Adversary:
     def update(self, parts: Sequence[tuple[np.ndarray, Var]]) -> None:
         """Take one step of the discriminator. parts: (real, generated) images, the micro-batches of this
         process' share of a batch."""
-        weighted = [(part, len(part[0]) / self.batch_size) for part in parts]
-        sums, terms = accumulate(self.loss_of, weighted, list(self.parameters.values()))
-        apply(self.optimizer, parallel.total(sums), self.updates)
-        self.updates += 1
-        self.loss = parallel.total([terms["loss"]])[0].item()
+        self.take_step([(part, len(part[0]) / self.batch_size) for part in parts])
 
-    def loss_of(self, part: tuple[np.ndarray, Var]) -> tuple[Var, dict[str, Var]]:
+    def loss_of(self, batch: tuple[np.ndarray, Var]) -> tuple[Var, dict[str, Var]]:
         """(the discriminator's loss for one part, {})."""
-        real, generated = part
+        real, generated = batch
         return hinge(self.network(jt.array(real)), self.network(generated)), {}
-
-    def _variables(self):
-        group = self.optimizer.param_groups[0]
-        for i, (name, p) in enumerate(self.parameters.items()):
-            yield name, p
-            yield f"m/{name}", group["m"][i]
-            yield f"v/{name}", group["values"][i]
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """All that a run needs to continue with it."""
-        return {**{name: v.numpy() for name, v in self._variables()},
-                "updates": np.array([self.updates]), "loss": np.array([self.loss], np.float32)}
-
-    def restore(self, arrays: dict[str, Any]) -> None:
-        """Continue from what `arrays` returned."""
-        for name, variable in self._variables():
-            variable.assign(jt.array(arrays[name]))
-        self.updates, self.loss = int(arrays["updates"][0]), float(arrays["loss"][0])
