@@ -14,7 +14,8 @@ def main(argv=None):
     parser.add_argument("source", help="file of weights; no code in it is run")
     parser.add_argument("--output", required=True, metavar="F", help="the .safetensors file to write")
     parser.add_argument("--config", metavar="FILE", help="config of the network; needs --part")
-    parser.add_argument("--part", choices=["unet", "autoencoder"], help="which network of --config")
+    parser.add_argument("--part", choices=["unet", "autoencoder", "generator", "encoder"],
+                        help="which network of --config; generator and encoder are of a GAN")
     parser.add_argument("--container", metavar="KEY",
                         help="key of the weights, such as ema, if the file holds several sets")
     parser.add_argument("--dtype", choices=["float16"], help="write floats with 16 bits instead of 32")
@@ -23,9 +24,13 @@ def main(argv=None):
         parser.error("--config and --part need each other: give both or none")
     config = shapes = None
     if arguments.config:
-        from ldm.networks.shapes import expected_shapes  # needs Jittor
+        of_gan = arguments.part in ("generator", "encoder")
+        if of_gan:
+            from ldm.baselines.models import expected_shapes  # needs Jittor
+        else:
+            from ldm.networks.shapes import expected_shapes
         files.refuse_sources(arguments.output, [arguments.config])
-        config = configs.load(arguments.config, networks=(arguments.part,))
+        config = configs.load(arguments.config, networks=("gan" if of_gan else arguments.part,))
         shapes = expected_shapes(config, arguments.part)
     state, left_out = convert(arguments.source, arguments.output, shapes, config, arguments.dtype,
                               arguments.container)

@@ -9,9 +9,9 @@ from ldm.baselines.encoder import Encoder
 from ldm.baselines.gaugan import GauGAN
 from ldm.baselines.scgan import SCGAN
 from ldm.baselines.sean import SEAN
+from ldm.errors import UserError
 from ldm.labels import NUM_CLASSES
-
-COUNTER = "num_batches_tracked"         # of PyTorch's batch norm: in its files, used by nothing
+from ldm.weights.names import BESIDE, COUNTER
 
 
 def generator(config: dict) -> Any:
@@ -50,11 +50,20 @@ def discriminator(config: dict) -> Any:
                       o["discriminator_scales"], config["kind"] == "sean", o["spectral_norm"])
 
 
+def expected_shapes(config: dict, part: str) -> dict[str, tuple[int, ...]]:
+    """name -> shape of the network of a config, "generator" or "encoder". UserError if it has none."""
+    network = {"generator": generator, "encoder": encoder}[part](config)
+    if network is None:
+        raise UserError("--part", f"is {part}, which a model with gan.vae=false does not have",
+                        "give --part generator")
+    return {name: tuple(value.shape) for name, value in network.state_dict().items()}
+
+
 def published_shapes(network: Any) -> dict[str, tuple[int, ...]]:
     """name -> shape as in the published files of weights, with PyTorch's counters of batches (shape ())."""
     found: dict[str, tuple[int, ...]] = {}
     for name, value in network.state_dict().items():
         found[name] = tuple(value.shape)
-        if name.endswith("running_var"):
-            found[name[:-len("running_var")] + COUNTER] = ()
+        if name.endswith(BESIDE):
+            found[name[:-len(BESIDE)] + COUNTER] = ()
     return found

@@ -6,8 +6,9 @@ from ldm.errors import UserError
 
 # The sections that must be equal, for the weights of each network. An autoencoder has no schedule and works
 # at any size.
-SECTIONS = {"unet": ("image_size", "schedule", "unet", "autoencoder"), "autoencoder": ("autoencoder",)}
-FREE = ("unet.dropout",)                    # used in training only
+SECTIONS = {"unet": ("image_size", "schedule", "unet", "autoencoder"), "autoencoder": ("autoencoder",),
+            "generator": ("kind", "image_size", "gan"), "encoder": ("kind", "image_size", "gan")}
+FREE = ("unet.dropout", "gan.sean.style_mask")      # used in training only; chosen when pictures are made
 
 
 def differing(one: dict, other: dict, prefix: str = "") -> list[str]:
@@ -35,7 +36,7 @@ def network_sections(config: dict, part: str) -> dict:
 def refuse_other_config(path, found: dict | None, config: dict, part: str, of="the config") -> None:
     """Raise a UserError that names the keys if the weights in `path` were made for another config.
 
-    found: the config in the file; None, as in foreign files, is accepted. part: "unet" or "autoencoder".
+    found: the config in the file; None, as in foreign files, is accepted. part: a key of SECTIONS.
     of: the name of `config` in the error.
     """
     if not isinstance(found, dict):

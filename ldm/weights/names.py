@@ -19,6 +19,9 @@ PARTS = ("first_stage_model.",)
 # after PARTS.
 TRAINING_ONLY = {"loss.": "quantize.embedding.weight"}
 
+# PyTorch's counter of batches, beside each running variance. Nothing uses it, and our networks have none.
+COUNTER, BESIDE = "num_batches_tracked", "running_var"
+
 # Everything that a pickle may name. Storages and dtypes of torch, by the dtype they stand for:
 STORAGES = {
     "FloatStorage": "float32", "HalfStorage": "float16", "DoubleStorage": "float64",
@@ -57,6 +60,8 @@ def _prefix(state, expected):
 
 
 def _is_training_only(name, expected):
+    if name.endswith("." + COUNTER):
+        return name[:-len(COUNTER)] + BESIDE in expected
     return any(name.startswith(prefix) and mark in expected for prefix, mark in TRAINING_ONLY.items())
 
 

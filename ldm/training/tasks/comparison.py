@@ -35,7 +35,7 @@ def open_comparison(options: dict, vgg_file: Optional[Name],
     network = open_segmenter(segmenter_file).network
     for p in network.parameters():
         p.stop_grad()
-    mean, deviation = (jt.array(np.float32(v)).reshape(1, 3, 1, 1) for v in (MEAN, DEVIATION))
+    mean, deviation = (jt.array(np.array(v, np.float32)).reshape(1, 3, 1, 1) for v in (MEAN, DEVIATION))
 
     def stages(pictures: Var) -> list[Var]:
         return network.segformer.encoder(((pictures + 1) / 2 - mean) / deviation)
