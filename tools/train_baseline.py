@@ -11,7 +11,7 @@ import reading
 import train_common
 
 from ldm import config as configs
-from ldm import files, weights
+from ldm import weights
 from ldm.datasets import landscape
 from ldm.training import batch_order
 
@@ -42,7 +42,7 @@ def main(argv=None):
     options, size, how = config["gan_training"], config["image_size"], reading.of(args)
     pairs = landscape.training_pairs(args.data, size, train_common.checking, how)
     batch_order.split(len(pairs), options["held_out"], options["seed"])     # fails early
-    files.check_writable(args.output)
+    train_common.check_output(args.output, pairs)
 
     from ldm.backend import jt
     from ldm.baselines import models
