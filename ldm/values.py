@@ -222,6 +222,8 @@ def check_networks(config: dict, names: Sequence[str], where: Optional[object] =
     size, step = config["image_size"], _multiple(config, names)
     if "gan" in names:
         _check_gan_size(config, refuse)
+    if "unet" in names and config["kind"] != "iidm":
+        refuse("kind", config["kind"], "iidm", ", whose model folder has no diffusion model")
     if any(side % step for side in size):
         refuse("image_size", size, f"a width and a height that are multiples of {step}")
     for part in config["training"]["sizes"] if "unet" in names else ():

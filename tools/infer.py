@@ -11,13 +11,11 @@ import label_photos
 import reading
 from tqdm import tqdm
 
-from ldm import config as configs
 from ldm import files, values
 from ldm.datasets import landscape
-from ldm.diffusion import Schedule
 from ldm.errors import UserError
 from ldm.evaluation import labelling
-from ldm.inference import estimate, job, pixels, record, rounds, workers
+from ldm.inference import job, makers, record, workers
 from ldm.inference.record import Hashes
 from ldm.platform import runtime
 
@@ -28,7 +26,8 @@ LARGE = 1000                    # pictures; before so many the model itself is c
 def parse(argv):
     parser = cli.Parser(description=__doc__)
     parser.add_argument("--model", default=ROOT / "models/demo", type=Path,
-                        help="folder with config.yaml, unet.safetensors, autoencoder.safetensors")
+                        help="folder with config.yaml and weights: unet.safetensors and "
+                             "autoencoder.safetensors, or those of a GAN")
     parser.add_argument("--rounds", type=Path,
                         help="the rounds: a YAML file, or the name of one in configs/infer, such as fast "
                         "(default: the one that the model's config.yaml names, else entry)")
@@ -41,6 +40,8 @@ def parse(argv):
                         help="folder of photographs, or one photograph for all masks")
     styles.add_argument("--no-reference", action="store_true",
                         help="use no photographs; for rounds from noise, such as --rounds noise")
+    parser.add_argument("--reference-masks", type=Path, metavar="DIR",
+                        help="label maps of the references, files of the same names; needed by SEAN only")
     parser.add_argument("--pairs", type=Path,
                         help='JSON {"mask.png": "image.jpg"}; by default label_to_img.json '
                              "beside the masks if there is one, else files of the same name")
@@ -124,43 +125,36 @@ def part_of(parser, args):
 
 def main(argv=None):
     args = parse(argv)
-    path = args.model / "config.yaml"
-    settings = args.rounds and rounds.load(args.rounds, args.overrides)
-    config = configs.load(path, networks=("unet", "autoencoder"))
-    settings = settings or rounds.of_model(config, path, args.overrides)
-    if args.no_reference and settings.uses_reference:
-        raise UserError("--no-reference", "does not go with these rounds: they use a reference",
-                        "use rounds from noise, such as --rounds noise")
-    if args.size:
-        config = values.resized(config, args.size, "--size")
-    steps = settings.steps(Schedule.named(config["schedule"]))
-    if args.format not in pixels.of(settings).suffixes:
-        raise UserError("--format", f"is {args.format}, but the rounds have pixels: {settings.pixels}",
+    maker = makers.of_folder(args.model, args.rounds, args.overrides, args.precision, args.memory_limit,
+                             args.size)
+    check_references(args, maker)
+    if args.format not in maker.suffixes:
+        raise UserError("--format", f"is {args.format}, but the rounds have pixels: {maker.settings.pixels}",
                         "choose jpg")
-    left_out = []
+    size, left_out = maker.config["image_size"], []
     if args.photos:
-        args.masks, left_out = label_maps(args, config["image_size"])
+        args.masks, left_out = label_maps(args, size)
         if args.dry_run:
             return None
-    folder, plan = look(args, settings)
+    folder, plan = look(args, maker)
     plan.failures.extend(left_out)
     if args.zip:
         job.check_zip_names(plan)
     if args.dry_run:
-        job.check(plan, config["image_size"])
+        job.check(plan, size)
     print(f"{len(plan.todo)} to make, {len(plan.done)} exist already, {len(plan.failures)} cannot be made; "
-          f"{config['image_size'][0]} x {config['image_size'][1]} pixels, {steps} steps each", flush=True)
+          f"{size[0]} x {size[1]} pixels, {maker.steps} steps each", flush=True)
     if plan.changed:
         print(f"{plan.changed} of those to make exist, but from another mask or reference", flush=True)
     if args.dry_run:
-        show_needs(args, settings, config, plan)
+        show_needs(args, maker, plan)
         return cli.report(plan.failures)
     files.check_writable(args.output)
-    if len(plan.todo) >= LARGE:
+    if len(plan.todo) >= LARGE and isinstance(maker, makers.Rounds):
         warn_of_another_autoencoder(args)
     folder.start()
     if plan.todo:
-        make(args, settings, config, plan, folder.made_by["weights"])
+        make(args, maker, plan, folder.made_by["weights"])
     overview = job.overview(plan, args.output)
     print(f"{len(plan.done)} images in {args.output}"
           + (f", side by side in {overview.relative_to(args.output)}" if overview else ""))
@@ -192,50 +186,57 @@ def warn_of_another_autoencoder(args):
         cli.warn(found.stderr.strip().splitlines()[-1].replace("error: ", "", 1))
 
 
-def look(args, settings):
+def check_references(args, maker):
+    """UserError if the model reads references, or their label maps, that are not given, or the reverse."""
+    if args.no_reference and maker.uses_reference:
+        raise UserError("--no-reference", "does not go with this model or these rounds: they use a reference",
+                        "use rounds from noise, such as --rounds noise")
+    if maker.reads_reference_maps and args.reference_masks is None:
+        raise UserError("--reference-masks", "is not given, and this SEAN takes the style of the reference's "
+                        "own regions", "give the folder of the references' label maps, or write style_mask: "
+                        f"target into {args.model / 'config.yaml'}")
+    if args.reference_masks is not None and not maker.reads_reference_maps:
+        raise UserError("--reference-masks", f"is given, but {args.model} does not read them", "leave it out")
+
+
+def look(args, maker):
     """(the Record of --output, the Plan of what is to make there)."""
-    job.refuse_inputs(args.output, args.masks, args.references)
+    job.refuse_inputs(args.output, args.masks, args.references, args.reference_masks)
     hashes = Hashes.read(args.output)
     how = reading.of(args)
-    made_by = record.made_by(settings, args.model, args.seed if args.seeds is None else None, args.precision,
-                             reading=how, hashes=hashes, size=args.size)
+    made_by = maker.made_by(args.seed if args.seeds is None else None, how, hashes)
     folder = record.Record(args.output, made_by, hashes, args.part if args.part[1] > 1 else None)
     return folder, job.plan(args.masks, args.references, args.pairs, args.output, args.format, args.overwrite,
-                            record=folder, reading=how, seed=args.seed, seeds=args.seeds, part=args.part)
+                            record=folder, reading=how, seed=args.seed, seeds=args.seeds, part=args.part,
+                            reference_maps=args.reference_masks)
 
 
-def show_needs(args, settings, config, plan):
+def show_needs(args, maker, plan):
     """Check the headers of the weights, and print the memory and time that the run will need."""
-    from ldm import weights
-    from ldm.networks import Autoencoder, UNet
     from ldm.training.estimate import speed
-    for name, network in (("unet", UNet), ("autoencoder", Autoencoder)):
-        weights.check(args.model / f"{name}.safetensors", network(**config[name]))
-    processes = args.gpus or args.processes
-    memory = estimate.memory(config, args.batch_size, args.memory_limit)
-    print(f"memory: about {memory / 1e9:.2g} GB a process, {processes} at once")
-    one, rate = estimate.macs(config, settings, Schedule.named(config["schedule"])), speed(args.precision)
+    memory, one = maker.needs(args.batch_size)
+    print(f"memory: about {memory / 1e9:.2g} GB a process, {args.gpus or args.processes} at once")
+    if one is None:
+        return print("time: one pass of the generator for each picture", flush=True)
+    rate = speed(args.precision)
     hours = one * len(plan.todo) / rate / (args.gpus or 1) / 3600
     print(f"time: about {hours:.2g} hours ({one / 1e12:.3g} TMAC an image), if all runs at the "
           f"{rate / 1e9:.3g} GMAC/s of a large convolution here", flush=True)
 
 
-def make(args, settings, config, plan, hashes):
+def make(args, maker, plan, hashes):
     """Load the model, here or in several processes, and run the job under a bar of steps. hashes: of the
     weights."""
-    steps = settings.steps(Schedule.named(config["schedule"]))
-    options = {"size": args.size, "memory_limit": args.memory_limit, "precision": args.precision,
-               "hashes": hashes}
-    compiled = runtime.notice_compile(f"inference {config['unet']} {config['autoencoder']}",
+    steps = maker.steps
+    compiled = runtime.notice_compile(maker.operators,
                                       "First use of this model here: its operators are compiled now, "
                                       "1 to 3 minutes on two cores, once ...")
     if args.gpus or args.processes > 1:
         runtime.compile_core()
-        load = partial(workers.load, plan.writer, args.model, settings, **options)
+        load = partial(workers.load, plan.writer, maker, hashes)
         run = partial(workers.run, plan, load, args.batch_size, args.environments, steps)
     else:
-        from ldm.inference import Pipeline
-        run = partial(job.run, plan, Pipeline.load(args.model, settings, **options), args.batch_size)
+        run = partial(job.run, plan, maker.load(hashes), args.batch_size)
     finished, total = 0, len(plan.todo)
     with tqdm(total=total * steps, unit="step", dynamic_ncols=True, desc=f"image 1 of {total}") as bar:
         for count in run(on_step=bar.update):

@@ -16,6 +16,7 @@ class Batch(NamedTuple):
     references: Optional[np.ndarray]    # N x H x W x 3 uint8; None: no style reference
     names: Sequence[str]
     seeds: Sequence[int]
+    reference_masks: Optional[np.ndarray] = None    # N x h x w uint8 classes, for models that read them
 
     def check(self, size: Sequence[int], latent_size: Sequence[int], uses_reference: bool) -> None:
         """Refuse arrays of other shapes and types, since compiled code trusts them.
@@ -31,11 +32,16 @@ class Batch(NamedTuple):
         wanted = [("masks", self.masks, (count, *latent_size[::-1]))]
         if self.references is not None:
             wanted.append(("references", self.references, (count, height, width, 3)))
+        of_labels = [("masks", self.masks)]
+        if self.reference_masks is not None:
+            wanted.append(("reference_masks", self.reference_masks, (count, *latent_size[::-1])))
+            of_labels.append(("reference_masks", self.reference_masks))
         for subject, array, shape in wanted:
             array = np.asarray(array)
             if array.shape != shape or array.dtype != np.uint8:
                 raise UserError(subject, f"are {array.dtype} of shape {array.shape}",
                                 f"give uint8 of shape {shape}")
-        if np.max(self.masks, initial=0) >= labels.NUM_CLASSES:
-            raise UserError("masks", f"hold label {np.max(self.masks)}",
-                            f"use labels 0..{labels.NUM_CLASSES - 1}")
+        for subject, array in of_labels:
+            if np.max(array, initial=0) >= labels.NUM_CLASSES:
+                raise UserError(subject, f"hold label {np.max(array)}",
+                                f"use labels 0..{labels.NUM_CLASSES - 1}")

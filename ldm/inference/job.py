@@ -36,6 +36,7 @@ class Item(NamedTuple):
     result: Path
     reading: images.Reading = images.AS_IS
     seed: int = 0
+    reference_map: Optional[Path] = None        # of the reference, for models that read it
 
     def labels(self, size: Size) -> np.ndarray:
         """The mask, h x w uint8."""
@@ -44,6 +45,11 @@ class Item(NamedTuple):
     def picture(self, size: Size) -> Optional[np.ndarray]:
         """The reference, H x W x 3 uint8; None without one."""
         return None if self.reference is None else images.read_image(self.reference, size, self.reading.fit)
+
+    def reference_labels(self, size: Size) -> Optional[np.ndarray]:
+        """The label map of the reference, h x w uint8; None where no model reads it."""
+        return (None if self.reference_map is None
+                else images.read_labels(self.reference_map, size, self.reading))
 
 
 class Plan(NamedTuple):
@@ -108,17 +114,34 @@ def one_each(items: Sequence[Item]) -> tuple[list[Item], list[UserError]]:
     return list(found.values()), errors
 
 
+def with_reference_maps(items: Sequence[Item], folder: Name) -> tuple[list[Item], list[UserError]]:
+    """(the items with the label maps of their references, files of the same names in `folder`; a UserError
+    for each item whose reference has none)."""
+    maps, _ = landscape.by_stem(images.list_images(folder, images.MAP_SUFFIXES))
+    found, errors = [], []
+    for item in items:
+        path = item.reference and maps.get(landscape.normal(item.reference.stem))
+        if path:
+            found.append(item._replace(reference_map=path))
+        else:
+            errors.append(UserError(item.reference or item.mask, f"has no label map in {folder}",
+                                    "add one of the same name"))
+    return found, errors
+
+
 def plan(masks: Name, references: Optional[Name], pairs: Optional[Name], output: Name, suffix: str,
          overwrite: bool = False, count: Optional[int] = None, record: Optional[Record] = None,
          reading: images.Reading = images.AS_IS, seed: int = 0,
-         seeds: Optional[Sequence[int]] = None, part: tuple[int, int] = (1, 1)) -> Plan:
+         seeds: Optional[Sequence[int]] = None, part: tuple[int, int] = (1, 1),
+         reference_maps: Optional[Name] = None) -> Plan:
     """Match masks with references and look for results in `output`.
 
     references: a folder or file; None: pictures from noise, without references. count: the first so many
     pairs only. record: of `output`. seeds: instead of `seed`, several for each mask, whose results are called
     MASK_seedN. part: (I, N) takes every N-th result of the whole list, from the I-th on; the first part
-    reports the masks that no part can use. Raises UserError if no mask can be used and, without `overwrite`,
-    for pictures of other settings and pictures that the record does not know.
+    reports the masks that no part can use. reference_maps: the folder of the references' label maps, for
+    models that read them. Raises UserError if no mask can be used and, without `overwrite`, for pictures of
+    other settings and pictures that the record does not know.
     """
     record = record or Record(output, {})
     if references is None:
@@ -132,6 +155,9 @@ def plan(masks: Name, references: Optional[Name], pairs: Optional[Name], output:
     items, twice = one_each([Item(mask, reference, Path(output) / f"{name}.{suffix}", reading, number)
                              for mask, reference in matched[:count]
                              for name, number in _names(mask.stem, seed, seeds)])
+    if reference_maps is not None:
+        items, without = with_reference_maps(items, reference_maps)
+        failures = failures + without
     items, failures = items[part[0] - 1::part[1]], failures + twice if part[0] == 1 else []
     todo: list[Item] = []
     found: dict[str, list[Item]] = {state: [] for state in STATES}
@@ -178,6 +204,7 @@ def _fault(item, size):
     try:
         item.labels(size)
         item.picture(size)
+        item.reference_labels(size)
     except UserError as e:
         return e
     return None
@@ -255,15 +282,17 @@ def make(batch: Sequence[Item], pipeline: Maker, writer: Writer,
     for item in batch:
         try:
             of_bytes = hashes.inputs(item)      # before they are read: the next job sees a later change
-            inputs.append((item, of_bytes, item.labels(pipeline.latent_size), item.picture(pipeline.size)))
+            inputs.append((item, of_bytes, item.labels(pipeline.latent_size), item.picture(pipeline.size),
+                           item.reference_labels(pipeline.latent_size)))
         except UserError as e:
             failures.append(e)
             on_step(pipeline.step_count)
     if not inputs:
         return [], failures
-    items, hashed, masks, references = zip(*inputs)
+    items, hashed, masks, references, regions = zip(*inputs)
     arrays = Batch(np.stack(masks), None if references[0] is None else np.stack(references),
-                   [item.mask.stem for item in items], [item.seed for item in items])
+                   [item.mask.stem for item in items], [item.seed for item in items],
+                   None if regions[0] is None else np.stack(regions))
     results = pipeline.files(arrays, items[0].result.suffix[1:], lambda: on_step(len(items)))
     made = []
     for item, data, of_inputs in zip(items, results, hashed):

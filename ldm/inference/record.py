@@ -94,7 +94,10 @@ class Hashes:
 
     def inputs(self, item) -> Inputs:
         """Of what an item's result is made from; "" for a reference that there is not."""
-        return Inputs(self.of(item.mask), "" if item.reference is None else self.of(item.reference))
+        reference = "" if item.reference is None else self.of(item.reference)
+        if item.reference_map:                  # one hash of both, so that the file's lines stay as they are
+            reference = digest([reference, self.of(item.reference_map)])
+        return Inputs(self.of(item.mask), reference)
 
     def of(self, path) -> str:
         """The hash of a file's bytes; UserError if it cannot be read."""

@@ -13,14 +13,13 @@ import os
 import signal
 from functools import partial
 from multiprocessing import connection
-from typing import Any, Callable, Iterator, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Iterator, Mapping, NamedTuple, Optional, Sequence
 
 from ldm.errors import UserError
-from ldm.files import Name
 from ldm.inference import job
 from ldm.inference.job import Item, OnStep, Plan
+from ldm.inference.makers import Maker
 from ldm.inference.record import Writer
-from ldm.inference.rounds import Settings
 from ldm.platform.devices import visible_devices
 
 MOST = 1000                         # processes, more than any computer has cores
@@ -49,11 +48,9 @@ def devices(gpus: int) -> list[Environment]:
     return [{**share, "CUDA_VISIBLE_DEVICES": device} for share, device in zip(cores(gpus), found)]
 
 
-def load(writer: Writer, model: Name, settings: Settings, **options: Any) -> Make:
-    """What a worker does first: it loads the model. options: of Pipeline.load."""
-    from ldm.inference import Pipeline
-    pipeline = Pipeline.load(model, settings, **options)
-    return job.BatchSplitter(partial(job.make, pipeline=pipeline, writer=writer))
+def load(writer: Writer, maker: Maker, hashes: Mapping[str, str]) -> Make:
+    """What a worker does first: it loads the model. hashes: of its weights."""
+    return job.BatchSplitter(partial(job.make, pipeline=maker.load(hashes), writer=writer))
 
 
 def _work(pipe, load, environment):
