@@ -18,7 +18,7 @@ from ldm.ablation.rows import rows as table_rows
 from ldm.datasets.landscape import contest_folder
 from ldm.diffusion import Schedule
 from ldm.errors import UserError
-from ldm.inference import job, rounds
+from ldm.inference import job, makers, rounds
 from ldm.platform import runtime
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,9 +59,12 @@ def parse(argv):
     return args
 
 
-def study_of(args, rows):
+def study_of(args, config, settings):
+    rows = [study.Row(row.name, row.title, makers.Rounds(args.model, config, row.settings,
+                                                         unet=None if row.averaged else args.checkpoint))
+            for row in table_rows(settings, Schedule.named(config["schedule"]))]
     masks, pairs_file = contest_folder(args.data)
-    return study.Study(rows, args.model, args.checkpoint, masks, args.data / "imgs", args.data / "truth",
+    return study.Study("ablation", rows, masks, args.data / "imgs", args.data / "truth",
                        pairs_file, args.train_images, args.count, args.seed, args.batch_size,
                        reading.of(args), args.models, args.output, args.command)
 
@@ -70,8 +73,7 @@ def main(argv=None):
     args = parse(argv)
     settings = rounds.load(args.rounds)
     config = configs.load(args.model / "config.yaml", networks=("unet", "autoencoder"))
-    schedule = Schedule.named(config["schedule"])
-    compared = study_of(args, table_rows(settings, schedule))
+    compared = study_of(args, config, settings)
     job.refuse_inputs(args.output, compared.masks, compared.references, compared.truth, args.train_images)
     for folder in (*(row.name for row in compared.rows), study.SHUFFLED):
         files.check_writable(args.output / folder)
@@ -79,7 +81,7 @@ def main(argv=None):
     compiled = runtime.notice_compile(f"inference {config['unet']} {config['autoencoder']}",
                                       "First use of this model on this machine: its operators are compiled "
                                       "once now, 1 to 3 minutes on two cores ...")
-    plans = study.plan(compared, schedule)
+    plans = study.plan(compared)
     print(f"{len(plans)} rows of {args.count} pairs, {sum(p.steps for p in plans)} network steps to go",
           flush=True)
     pairs = study.generate(compared, plans, partial(tqdm, unit="step", dynamic_ncols=True))

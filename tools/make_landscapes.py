@@ -43,7 +43,7 @@ def parse(argv):
     parser.add_argument("--split", choices=("train", "test"), default="train",
                         help="train: train_resized/{imgs,labels}; test: val_B_labels_resized (masks), imgs "
                              "(references: for each mask the picture of the next scene), label_to_img.json, "
-                             "truth (the masks' own pictures)")
+                             "truth (the masks' own pictures), reference_labels")
     parser.add_argument("--size", type=int, nargs=2, metavar=("WIDTH", "HEIGHT"), default=SIZE,
                         help="in pixels")
     args = parser.parse_args(argv)
@@ -68,17 +68,17 @@ def folders(output, kind, split):
 
 
 def make_files(job):
-    """Write the missing files of a picture; job: (kind, seed, index, size, pictures, mask or None)."""
-    kind, seed, index, size, pictures, mask = job
-    missing = [path for path in pictures if not path.exists()]
-    if not missing and (mask is None or mask.exists()):
+    """Write the missing files of a picture; job: (kind, seed, index, size, its paths, its mask's)."""
+    kind, seed, index, size, *targets = job
+    pictures, masks = ([path for path in paths if not path.exists()] for paths in targets)
+    if not pictures and not masks:
         return
     made = (make_scene if kind == "scene" else make_photo)(seed, index, size)
     image, labels = made if kind == "scene" else (made, None)
-    for path in missing:
+    for path in pictures:
         images.write_image(path, image, quality=QUALITY)
-    if mask is not None and not mask.exists():
-        images.write_image(mask, labels)
+    for path in masks:
+        images.write_image(path, labels)
 
 
 def jobs_of(args):
@@ -90,10 +90,17 @@ def jobs_of(args):
         targets = [pictures / f"{name}.jpg"]
         if args.split == "test" and index > args.start:
             targets.append(args.output / "imgs" / f"{name}.jpg")
-        mask = masks[0] / f"{name}.png" if masks else None
-        yield args.kind, args.seed, index, args.size, targets, mask
+        yield args.kind, args.seed, index, args.size, targets, maps_of(args, index, masks)
     if args.split == "test":
-        yield args.kind, args.seed, stop, args.size, [args.output / "imgs" / f"{stop:05d}.jpg"], None
+        yield (args.kind, args.seed, stop, args.size, [args.output / "imgs" / f"{stop:05d}.jpg"],
+               maps_of(args, stop, []))
+
+
+def maps_of(args, index, folders):
+    """Where the label map of a scene goes: to `folders`, and to that of the references if it is one."""
+    if args.split == "test" and index > args.start:
+        folders = [*folders, args.output / "reference_labels"]
+    return [folder / f"{index:05d}.png" for folder in folders]
 
 
 def claim(args):
@@ -117,7 +124,8 @@ def claim(args):
     if not same:
         raise UserError(args.output, "holds pictures of another seed, size, split, kind or version",
                         "choose another --output")
-    for folder in folders(args.output, args.kind, args.split):
+    references = [args.output / "reference_labels"] if args.split == "test" else []
+    for folder in [*folders(args.output, args.kind, args.split), *references]:
         check_writable(folder)
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(mine) + "\n")

@@ -1,4 +1,4 @@
-"""The ablation study: makes the pictures of each row of Table 2, measures them, and writes the report.
+"""A study: makes the pictures of each row of a table, measures them, and writes the report.
 
 A study's folder holds a folder of results for each row, one of shuffled results, and the report.
 """
@@ -15,12 +15,11 @@ import yaml
 
 from ldm import files, images, labels
 from ldm.ablation import report
-from ldm.ablation.rows import Row
 from ldm.datasets.landscape import read_pairs
-from ldm.diffusion import Schedule
 from ldm.errors import UserError
 from ldm.evaluation import runner
 from ldm.inference import job, record
+from ldm.inference.makers import Maker
 
 SHUFFLED = "shuffled"   # folder of the last row's results, each under another mask's name
 SHOWN = 8               # pairs whose pictures are in the report
@@ -29,17 +28,24 @@ Pair = tuple[Path, Path]                    # a mask and its reference
 Gallery = tuple[list[str], list[list[Any]]]     # headings, and rows of H x W x 3 uint8 pictures
 
 
+class Row(NamedTuple):
+    """A row of the table. name: its folder of results. title: as the paper prints it."""
+
+    name: str
+    title: str
+    maker: Maker
+
+
 @dataclass(frozen=True)
 class Study:
-    """What is compared, and where. model: a model folder, whose U-Net has the averaged weights. checkpoint:
-    the weights of one checkpoint, for the rows without the ensemble. references, truth: folders of images;
-    `truth` holds the real image of each mask and may be missing. pairs_file: which reference belongs to which
-    mask; without it they have the same names. count: the number of pairs. weights: the models folder with the
+    """What is compared, and where. name: of the report's files, and its title. references, truth: folders of
+    images; `truth` holds the real image of each mask and may be missing. reference_maps: the folder of the
+    references' label maps, for rows that read them. pairs_file: which reference belongs to which mask;
+    without it they have the same names. count: the number of pairs. weights: the models folder with the
     weights of the metrics. command: the command line, for the report."""
 
+    name: str
     rows: Sequence[Row]
-    model: Path
-    checkpoint: Path
     masks: Path
     references: Path
     truth: Path
@@ -52,10 +58,7 @@ class Study:
     weights: Path
     output: Path
     command: Sequence[str]
-
-    def unet_of(self, row: Row) -> Optional[Path]:
-        """The file of a row's U-Net weights; None for those of the model folder."""
-        return None if row.averaged else self.checkpoint
+    reference_maps: Optional[Path] = None
 
 
 class RowPlan(NamedTuple):
@@ -67,18 +70,18 @@ class RowPlan(NamedTuple):
     steps: int
 
 
-def plan(study: Study, schedule: Schedule) -> list[RowPlan]:
+def plan(study: Study) -> list[RowPlan]:
     """What each row still lacks. UserError where a row's folder holds other results."""
     plans = []
     for row in study.rows:
         folder = study.output / row.name
-        made_by = record.made_by(row.settings, study.model, study.seed, unet=study.unet_of(row),
-                                 reading=study.reading)
+        made_by = row.maker.made_by(study.seed, study.reading)
+        maps = study.reference_maps if row.maker.reads_reference_maps else None
         of_row = record.Record(folder, made_by)
         found = job.plan(study.masks, study.references, study.pairs_file, folder, "jpg", count=study.count,
-                         record=of_row, reading=study.reading, seed=study.seed)
+                         record=of_row, reading=study.reading, seed=study.seed, reference_maps=maps)
         of_row.start()
-        plans.append(RowPlan(row, made_by, found, len(found.todo) * row.settings.steps(schedule)))
+        plans.append(RowPlan(row, made_by, found, len(found.todo) * row.maker.steps))
     return plans
 
 
@@ -100,8 +103,7 @@ def generate(study: Study, plans: Sequence[RowPlan], bar: Callable[..., Any]) ->
 
 
 def _make(study, row, found, bar):
-    from ldm.inference import Pipeline  # needs Jittor
-    pipeline = Pipeline.load(study.model, row.settings, unet=study.unet_of(row))
+    pipeline = row.maker.load()
     with bar as shown:
         for _ in job.run(found, pipeline, study.batch_size, on_step=shown.update):
             pass
@@ -156,18 +158,18 @@ def gallery(study: Study, pairs: Sequence[Pair], size: Sequence[int]) -> Gallery
 
 
 def write(study: Study, table: Sequence[dict], plans: Sequence[RowPlan], pictures: Gallery) -> None:
-    """Write ablation.md, .html, .json and .jpg to the study's folder."""
-    command, output = shlex.join(study.command), study.output
+    """Write NAME.md, .html, .json and .jpg to the study's folder."""
+    command, output, name = shlex.join(study.command), study.output, study.name
     made_by = {row.name: made_by for row, made_by, _, _ in plans}
     plain = json.loads(json.dumps(made_by))         # YAML would write what rows share as anchors
     settings = yaml.safe_dump(plain, sort_keys=False, default_flow_style=None)
     intro = f"{study.count} held-out pairs. Made by: {command}"
     headings, lines = pictures
-    images.write_image(output / "ablation.jpg", images.grid(lines, headings))
-    texts = {"md": f"    {command}\n\n{report.markdown(table)}\n![rows of pictures](ablation.jpg)\n\n"
+    images.write_image(output / f"{name}.jpg", images.grid(lines, headings))
+    texts = {"md": f"    {command}\n\n{report.markdown(table)}\n![rows of pictures]({name}.jpg)\n\n"
                    + "".join(f"* {line}\n" for line in report.notes(table)),
-             "html": report.page("Ablation", intro, table, headings, lines, settings),
+             "html": report.page(name.capitalize(), intro, table, headings, lines, settings),
              "json": json.dumps({"command": command, "rows": table, "made_by": made_by}, indent=1)}
     for suffix, text in texts.items():
-        with files.replacing(output / f"ablation.{suffix}") as temporary:
+        with files.replacing(output / f"{name}.{suffix}") as temporary:
             temporary.write_text(text, "utf-8", "backslashreplace")

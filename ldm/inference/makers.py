@@ -51,6 +51,12 @@ class Rounds:
         return pixels.of(self.settings).suffixes
 
     @property
+    def paths(self) -> dict[str, Path]:
+        """{network: its file of weights}."""
+        return {"unet": self.unet or self.folder / "unet.safetensors",
+                "autoencoder": self.folder / "autoencoder.safetensors"}
+
+    @property
     def operators(self) -> str:
         """What is compiled at its first use."""
         return f"inference {self.config['unet']} {self.config['autoencoder']}"
