@@ -80,6 +80,7 @@ class GANTask:
         self.options, self.comparison = config["gan_training"], comparison
         self.items, self.held_out = split(len(maps), self.options["held_out"], self.options["seed"])
         self.discriminator = Discriminator(discriminator, network, config)
+        self.statistics = [p for p in network.state_dict().values() if p.is_stop_grad()]
         self.seen: list[dict[str, np.ndarray]] = []         # the parts of a step's batch
 
     def batch(self, step: int) -> dict[str, np.ndarray]:
@@ -115,10 +116,8 @@ class GANTask:
         opponent.take_step([(batch, len(batch["keys"]) / self.options["batch_size"]) for batch in self.seen])
         self.seen = []
         if parallel.count() > 1:
-            for network in (self.network, opponent.network):
-                for p in network.state_dict().values():
-                    if p.is_stop_grad():
-                        p.assign(parallel.total([p.detach()])[0] / parallel.count())
+            for p in [*self.statistics, *opponent.buffers.values()]:
+                p.assign(parallel.total([p.detach()])[0] / parallel.count())
 
     def sample(self) -> np.ndarray:
         """A row of label maps, one of style references (each the next map's picture), one of results."""
