@@ -128,7 +128,8 @@ def test_override_errors(assignment):
 def test_shipped_configs_load():
     from conftest import ROOT
     assert configs.load(ROOT / "configs/iidm.yaml") == configs.DEFAULTS
-    entry = {name: part for name, part in configs.DEFAULTS.items() if not name.startswith(("segmenter", "gan"))}
+    entry = {name: part for name, part in configs.DEFAULTS.items()
+             if not name.startswith(("segmenter", "gan"))}
     assert configs.read_yaml(ROOT / "configs/iidm.yaml") == entry, "every key stands there"
     segmenter = configs.load(ROOT / "configs/segmenter.yaml")
     assert segmenter["segmenter"].keys() == configs.DEFAULTS["segmenter"].keys()
