@@ -238,7 +238,6 @@ def compare_gradients(n, part, found, tolerance):
             assert np.abs(found[key].numpy() - n[f"grad/{part}/{key}"]).max() < tolerance * norms.max(), key
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gaugan", "clade", "sean", "scgan"])
 def test_full_size_names(kind):
     expected = table("full_shapes.json.gz")[kind]["state_dict"]

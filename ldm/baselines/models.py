@@ -43,11 +43,11 @@ def encoder(config: dict) -> Optional[Encoder]:
 
 def discriminator(config: dict) -> Any:
     """The discriminator."""
-    o = config["gan"]
+    o, spectral = config["gan_training"], config["gan"]["spectral_norm"]
     if o["discriminator"] == "pyramid":
-        return FeaturePyramid(NUM_CLASSES, o["discriminator_channels"], o["spectral_norm"])
+        return FeaturePyramid(NUM_CLASSES, o["discriminator_channels"], spectral)
     return MultiScale(NUM_CLASSES, o["discriminator_channels"], o["discriminator_layers"],
-                      o["discriminator_scales"], config["kind"] == "sean", o["spectral_norm"])
+                      o["discriminator_scales"], config["kind"] == "sean", spectral)
 
 
 def expected_shapes(config: dict, part: str) -> dict[str, tuple[int, ...]]:
