@@ -86,7 +86,7 @@ DEFAULTS = {
     "gan_training": {                       # tools/train_baseline.py
         "learning_rate": 1.0e-4, "discriminator_learning_rate": 4.0e-4, "betas": [0.0, 0.9],
         "weight_decay": 0.0, "batch_size": 4, "steps": 250000, "warmup_steps": 0,
-        "decay": "linear",                  # none | cosine | linear (from half of the steps on, to 0)
+        "decay": "linear", "decay_steps": 125000,   # none | cosine | linear, over the last decay_steps
         "ema_rate": 0.0,                    # 0: the last weights, as the originals
         "micro_batch": 0,                   # batch statistics are those of a part
         "discriminator": "patches",         # patches | pyramid

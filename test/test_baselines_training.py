@@ -55,14 +55,14 @@ def test_a_run_that_is_continued_ends_with_the_same_bits(tmp_path, kind):
 
 
 def test_the_discriminator_has_its_own_rate_and_its_own_noise(tmp_path):
-    t = trainer(tmp_path, "gaugan", decay="linear", steps=4)
+    t = trainer(tmp_path, "gaugan", decay="linear", decay_steps=2)
     rates = []
     while t.step < 4:
         t.train_step()
         rates.append((t.optimizer.lr, t.task.discriminator.optimizer.lr))
     np.testing.assert_allclose(rates, [(1e-3 * f, 4e-3 * f) for f in (1, 1, 1, 0.5)])
-    assert [rate_factor({"steps": 6, "decay": "linear", "warmup_steps": 0}, i) for i in range(6)] == \
-        pytest.approx([1, 1, 1, 1, 2 / 3, 1 / 3])
+    options = {"steps": 6, "decay": "linear", "decay_steps": 3, "warmup_steps": 0}
+    assert [rate_factor(options, i) for i in range(6)] == pytest.approx([1, 1, 1, 1, 2 / 3, 1 / 3])
 
 
 def test_kld_counts_the_whole_batch_in_micro_batches():

@@ -34,7 +34,8 @@ def seconds(maker: Maker, item: Item, seed: int) -> float:
     """For one picture from arrays to the bytes of its file: the shortest of some passes."""
     pipeline = maker.load()
     regions = item.reference_labels(pipeline.latent_size)
-    batch = Batch(item.labels(pipeline.latent_size)[None], item.picture(pipeline.size)[None],
+    reference = item.picture(pipeline.size)
+    batch = Batch(item.labels(pipeline.latent_size)[None], None if reference is None else reference[None],
                   [item.mask.stem], [seed], None if regions is None else regions[None])
     times = []
     for _ in range(1 + REPEATS):
