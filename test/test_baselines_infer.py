@@ -45,7 +45,7 @@ def test_a_job_is_made_once(place, kind):
     before = (folder / "m1.png").read_bytes()
     (folder / "m1.png").unlink()
     again = infer(place, kind, "--batch-size", 2)
-    assert "1 to make, 2 stand already" in again.stdout
+    assert "1 to make, 2 exist already" in again.stdout
     assert (folder / "m1.png").read_bytes() == before
     one_error(infer(place, kind, "--seed", 1), "made otherwise", "seed")
 
@@ -55,7 +55,7 @@ def test_a_changed_label_map_of_a_reference_is_another_input(place):
     first = (place / "out/sean/m0.png").read_bytes()
     shutil.copy(place / "masks/m0.png", place / "reference_masks/m0.png")
     done = infer(place, "sean")
-    assert "1 to make, 2 stand already" in done.stdout
+    assert "1 to make, 2 exist already" in done.stdout
     assert (place / "out/sean/m0.png").read_bytes() != first
 
 
