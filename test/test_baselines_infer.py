@@ -100,7 +100,7 @@ def test_what_a_user_can_cause(place, tmp_path):
         tree = configs.load(folder / "config.yaml")
         tree["kind"] = kind
         configs.save(folder / "config.yaml", tree)
-        one_error(job(folder), "config.yaml: kind" if name == "unknown" else "unet.safetensors")
+        one_error(job(folder), "config.yaml: kind" if name == "unknown" else "iidm/config.yaml")
     shutil.copytree(place / "gaugan", tmp_path / "older")
     state, config = weights.read_state(place / "gaugan/generator.safetensors")
     weights.save(tmp_path / "older/generator.safetensors", state, {**config, "kind": "clade"})

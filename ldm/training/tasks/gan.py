@@ -76,6 +76,7 @@ class GANTask:
 
     def __init__(self, network: Synthesis, discriminator: Any, pictures: Sequence[np.ndarray],
                  maps: Sequence[np.ndarray], config: dict, comparison: Optional[Comparison] = None) -> None:
+        jt.sync_all()               # new weights are drawn now, not in the order in which they are used
         self.network, self.pictures, self.maps, self.config = network, pictures, maps, config
         self.options, self.comparison = config["gan_training"], comparison
         self.items, self.held_out = split(len(maps), self.options["held_out"], self.options["seed"])
