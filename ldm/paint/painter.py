@@ -24,6 +24,7 @@ from ldm.paint.worker import Step
 from ldm.platform import runtime
 
 FIRST = "First picture with the sampler {}: what it needs is compiled now, once ..."
+SETTLED = 4                 # steps after which a sampler compiles no more, so that a cancelled job counts too
 MINUTES = 1                 # that another sampler's operators take to compile, at most
 
 
@@ -33,6 +34,7 @@ class Painter:
     def __init__(self, pipeline: Pipeline, pipe: Pipe) -> None:
         self.pipeline, self.pipe = pipeline, pipe
         self.measured: list[Any] = []
+        self.known: set[str] = set()            # what was compiled, see `notice`
 
     @classmethod
     def load(cls, pipe: Pipe, options: dict[str, Any]) -> Painter:
@@ -65,11 +67,12 @@ class Painter:
                              pipeline.settings.uses_reference)
         compiled = self.notice(job, pipeline)
         pictures: Any = []
-        for step in pipeline.refinement.steps(batch):
+        for count, step in enumerate(pipeline.refinement.steps(batch), 1):
             on_step(Step(step.round, step.rounds, step.index, step.count,
                          partial(previews, pipeline, step.clean)))
             pictures = step.pictures or []
-        compiled()
+            if count == SETTLED or step.pictures:
+                compiled()
         return [files(pipeline, picture, wish, job) for picture, wish in zip(pictures, found)]
 
     def notice(self, job: dict[str, Any], pipeline: Pipeline) -> Callable[[], None]:
@@ -77,9 +80,17 @@ class Painter:
         settings = pipeline.settings
         guided = sorted({r["guidance"] > 1 for r in settings.rounds})
         key = f"page {self.pipeline.model.config['unet']} {settings.sampler} {guided} {len(job['seeds'])}"
+        if key in self.known:
+            return lambda: None
         if not runtime.is_compiled(key):
             self.pipe.send("compiling", job=job["job"], minutes=MINUTES)
-        return runtime.notice_compile(key, FIRST.format(settings.sampler))
+        compiled = runtime.notice_compile(key, FIRST.format(settings.sampler))
+
+        def done() -> None:
+            if key not in self.known:
+                self.known.add(key)
+                compiled()
+        return done
 
 
 def previews(pipeline: Pipeline, clean: Callable[[], np.ndarray]) -> list[bytes]:
