@@ -225,7 +225,7 @@ def test_a_photograph_becomes_style_or_lies_under_the_mask(visit):  # noqa: F811
     page.keyboard.press("ArrowLeft")
     assert page.evaluate("() => page.app.style.box") == [8, 0, 80, 60]
     generate(page)
-    until(page, "page.drafted")
+    until(page, "Object.values(localStorage).some((draft) => draft.includes(page.app.style.id))")
     page.reload()                                                   # the server gives the photograph back
     until(page, "window.page && page.ready")
     assert page.evaluate("() => [page.app.style.kind, page.app.style.box[2]]") == ["upload", SIZE[0]]
@@ -429,6 +429,6 @@ def test_every_word_has_both_languages(visit):  # noqa: F811
     assert not page.evaluate("""() => [...document.querySelectorAll('[data-t]')]
         .filter((n) => n.textContent === n.dataset.t).map((n) => n.dataset.t)""")
     page.click("#language")
+    until(page, "document.documentElement.lang === 'zh-CN'")
     assert page.inner_text("#generate").startswith("生成")
     assert page.inner_text("#palette [data-id='1'] .name") == "天空"
-    assert json.loads(page.evaluate("() => JSON.stringify(document.documentElement.lang)")) == "zh-CN"

@@ -10,7 +10,7 @@ const SKY = 1, GROUND = 12;
 
 /**
  * The page's state. Events: "pixels" (a rectangle of the map changed), "map" (a change is committed), "tool",
- * "ink", "style", "settings", "result", "language", "state" (the server's).
+ * "ink", "style", "settings", "result", "language", "state" (the server's), "uploaded" (the style).
  */
 export class App {
 	constructor(info, client) {

@@ -173,7 +173,7 @@ function wire(page) {
 		$("redo").disabled = !app.undo.future.length;
 		page.drafted = false;
 	});
-	app.on("settings style", () => { page.drafted = false; });
+	app.on("settings style uploaded", () => { page.drafted = false; });
 	app.on("settings", () => showSeed(app));
 	$("seed").addEventListener("change", () => app.change({ seed: Math.max(0, parseInt($("seed").value, 10) || 0) }));
 	$("live").addEventListener("change", () => page.runner.setLive($("live").checked));

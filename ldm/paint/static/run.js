@@ -98,6 +98,7 @@ export class Runner {
 		if (style.kind === "upload" && (!style.id || style.server !== this.app.info.server)) {
 			style.id = (await api.postReference(style.blob, style.box)).id;
 			style.server = this.app.info.server;
+			this.app.emit("uploaded");
 		}
 		return style.id;
 	}
