@@ -379,6 +379,9 @@ def test_nothing_is_cut_off_and_axe_finds_nothing_serious(visit, axe, width, opt
         for sheet in ("palette", "side", "history"):
             page.click(f".dock [data-sheet={sheet}]")
             assert page.is_visible(f"#sheet-{sheet}")
+        page.click(".dock [data-sheet=palette]")
+        ink(page, "tree")
+        assert not page.is_visible("#sheet-palette")
     elif width < 1100:
         page.click("#drawer")
         assert page.is_visible("#sheet-side")

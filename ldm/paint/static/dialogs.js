@@ -89,12 +89,23 @@ export function replaceClass(app) {
 	});
 }
 
-/** "blank", "file" or a sample's name. maps: name -> canvas with its map in colours. */
+/** A small canvas with a map in its colours. */
+function thumbnail(map, app) {
+	const canvas = document.createElement("canvas"), context = canvas.getContext("2d");
+	const small = map.resized(128, Math.round(128 * map.height / map.width));
+	Object.assign(canvas, { width: small.width, height: small.height });
+	const image = context.createImageData(small.width, small.height);
+	small.data.forEach((id, i) => image.data.set([...app.classes[id].color, 255], 4 * i));
+	context.putImageData(image, 0, 0);
+	return canvas;
+}
+
+/** "blank", "file" or a sample's name. maps: name -> LabelMap. */
 export function startFrom(app, maps) {
 	return ask(t("start"), (close) => [
 		el("h3", { text: t("samples") }),
-		el("div", { className: "samples" }, ...[...maps].map(([name, canvas]) => el("button", {
-			className: "choice", on: { click: () => close(name) } }, canvas, el("span", { text: name })))),
+		el("div", { className: "samples" }, ...[...maps].map(([name, map]) => el("button", {
+			className: "choice", on: { click: () => close(name) } }, thumbnail(map, app), el("span", { text: name })))),
 		choice(t("blank"), "", "blank", close),
 		choice(t("openFile"), "", "file", close),
 	]);

@@ -107,6 +107,7 @@ function onJob(page, event, data) {
 	if (event !== "done") return;
 	page.results.take(data);
 	page.gallery.add(data);
+	refresh(page);                      // the seconds that this picture took are its preset's now
 	if (innerWidth < 700 && document.body.dataset.view === "mask" && !page.runner.live) page.views.show("picture");
 }
 
@@ -175,6 +176,8 @@ function wire(page) {
 	});
 	app.on("settings style uploaded", () => { page.drafted = false; });
 	app.on("settings", () => showSeed(app));
+	app.on("ink language", () => showInk(app));
+	$("palette").addEventListener("click", () => innerWidth < 700 && sheet(""));
 	$("seed").addEventListener("change", () => app.change({ seed: Math.max(0, parseInt($("seed").value, 10) || 0) }));
 	$("live").addEventListener("change", () => page.runner.setLive($("live").checked));
 	$("underlay").addEventListener("input", () => showUnderlay(page, page.mask.underlay.bitmap));
@@ -192,6 +195,13 @@ function wire(page) {
 function showSeed({ settings }) {
 	$("seed").value = settings.seed;
 	$("seed-lock").setAttribute("aria-pressed", String(settings.locked));
+}
+
+/** On narrow screens, where the palette is a sheet, its button shows the class. */
+function showInk(app) {
+	const button = document.querySelector(".dock [data-sheet=palette]");
+	button.lastElementChild.textContent = app.className(app.ink);
+	button.style.setProperty("--ink", `rgb(${app.classes[app.ink].color})`);
 }
 
 /** Show one of the sheets of narrow screens; the same one again closes it. */
@@ -233,23 +243,12 @@ async function newMap(page) {
 	const { app, opener } = page, [width, height] = app.info.model.size;
 	const maps = new Map();
 	await Promise.all(app.info.samples.map(async ({ name, mask }) => {
-		maps.set(name, thumbnail(new LabelMap(width, height, await api.maskIds(mask)), app));
+		maps.set(name, new LabelMap(width, height, await api.maskIds(mask)));
 	}));
 	const chosen = await (await dialogs()).startFrom(app, new Map(app.info.samples.map(({ name }) => [name, maps.get(name)])));
 	if (chosen === "file") pickFile(page, "");
 	else if (chosen === "blank") app.load(LabelMap.horizon(width, height, 1, 12, Math.round(height * 0.45)), "image");
 	else if (chosen) await opener.sample(chosen);
-}
-
-/** A small canvas with a map in its colours. */
-function thumbnail(map, app) {
-	const canvas = document.createElement("canvas"), context = canvas.getContext("2d");
-	const small = map.resized(128, Math.round(128 * map.height / map.width));
-	Object.assign(canvas, { width: small.width, height: small.height });
-	const image = context.createImageData(small.width, small.height);
-	small.data.forEach((id, i) => image.data.set([...app.classes[id].color, 255], 4 * i));
-	context.putImageData(image, 0, 0);
-	return canvas;
 }
 
 function mapMenu({ app }) {
@@ -323,11 +322,14 @@ async function watchServer(page) {
 	for (;;) {
 		const ready = page.app.info.worker.state === "ready";
 		await new Promise((resolve) => setTimeout(resolve, ready ? 10000 : 2000));
-		if (document.hidden) continue;
-		const info = await api.state().catch(() => null);
-		if (info && JSON.stringify(info) !== JSON.stringify(page.app.info)) page.app.take(info);
-		showState(page.app, Boolean(info));
+		if (!document.hidden) await refresh(page);
 	}
+}
+
+async function refresh({ app }) {
+	const info = await api.state().catch(() => null);
+	if (info && JSON.stringify(info) !== JSON.stringify(app.info)) app.take(info);
+	showState(app, Boolean(info));
 }
 
 start();

@@ -107,12 +107,14 @@ export class Toolbar {
 export class Progress {
 	constructor(app) {
 		this.app = app;
-		app.on("settings style language state", () => this.running || this.idle());
+		app.on("settings style language", () => this.running || this.idle());
+		app.on("state", () => this.running || this.ended || this.idle());
 		this.idle();
 	}
 
 	/** Not running: what a job would take. */
 	idle() {
+		this.ended = false;
 		const seconds = expected(this.app), { custom, preset } = this.app.settings;
 		const name = t(custom ? "custom" : preset);
 		this.#show(seconds == null ? name : `${name} · ${t("about", { s: duration(seconds) })}`, null);
@@ -143,6 +145,7 @@ export class Progress {
 		if (name === "done") this.#show(data.seconds == null ? "" : t("done", { s: duration(data.seconds) }), null);
 		if (name === "cancelled") this.#show(t("cancelled"), null);
 		if (name === "failed") this.idle();
+		this.ended = name === "done" || name === "cancelled";
 	}
 }
 

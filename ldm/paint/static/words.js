@@ -17,15 +17,14 @@ export function t(key, values = {}) {
 	return (words[key] ?? key).replace(/\{(\w+)\}/g, (all, name) => values[name] ?? all);
 }
 
-/** Fill every element that names its words: data-t text, data-l label and tooltip, data-a label, data-p placeholder. */
+/** Fill every element that names its words: data-t text, data-l label and tooltip or placeholder, data-a label. */
 export function translate(root = document) {
 	for (const node of root.querySelectorAll("[data-t]")) node.textContent = t(node.dataset.t);
 	for (const node of root.querySelectorAll("[data-l]")) {
 		node.setAttribute("aria-label", t(node.dataset.l));
-		if (node.tagName === "BUTTON") node.title = t(node.dataset.l);
+		node[node.type === "search" ? "placeholder" : "title"] = t(node.dataset.l);
 	}
 	for (const node of root.querySelectorAll("[data-a]")) node.setAttribute("aria-label", t(node.dataset.a));
-	for (const node of root.querySelectorAll("[data-p]")) node.placeholder = t(node.dataset.p);
 	document.title = t("title");
 }
 
