@@ -74,7 +74,8 @@ DEFAULTS = {
         "lpips": [],                        # weight files of LPIPS, see ldm/training/tasks/perceptual.py
         "perceptual_weight": 1.0,           # of LPIPS, if its files are given
         "gradient_weight": 1.0,             # of the edge loss, which is used without LPIPS
-        "recolored": 0.0,                   # share of the crops that are seen in other, stronger colours
+        "refit": 0.0,                       # above 0: a new codebook at the end, fitted to latents of which
+                                            # this share is of pictures in other, stronger colours
         "square_weight": 0.0,               # of the mean square error, which PSNR measures
         "codebook_weight": 1.0,
         "discriminator_weight": 0.75,       # 0: no discriminator

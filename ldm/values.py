@@ -103,7 +103,7 @@ RULES: dict[str, Any] = {               # a Rule for each key, a dict of them fo
     "autoencoder_training": {
         **RUN, "checkpointing": one_of(CHECKPOINTING), "crop": numbers(LEAST_CROP, 2 ** 14, 16),
         "perceptual_weight": WEIGHT, "gradient_weight": WEIGHT, "square_weight": WEIGHT,
-        "recolored": SHARE,
+        "refit": (lambda v: 0 <= v <= 0.5, "a number from 0 to 0.5"),
         "codebook_weight": WEIGHT,
         "discriminator_weight": WEIGHT, "discriminator_start": FROM_STEP,
         "discriminator_channels": numbers(8, 2 ** 12, 8), "quantize_after": FROM_STEP},

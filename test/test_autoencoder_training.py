@@ -1,6 +1,7 @@
 """What an autoencoder is trained with: LPIPS, codebook, discriminator; a run with all of it goes on."""
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ from ldm import config as configs
 from ldm import weights
 from ldm.backend import jt
 from ldm.errors import UserError
+from ldm.networks import Autoencoder
 from ldm.networks.discriminator import PatchDiscriminator
 from ldm.networks.lpips import LPIPS
 from ldm.training.tasks.adversary import Adversary, adaptive_weight, hinge
-from ldm.training.tasks.autoencoder import recolor
+from ldm.training.tasks.autoencoder import AutoencoderTask, recolor
 from ldm.training.tasks.codebook import Codebook, usage
 from ldm.training.tasks.perceptual import open_lpips, renamed
 
@@ -267,3 +269,28 @@ def test_recolored_crops_keep_the_grey():
     assert 0.98 < min(spread) < 1.3 and 2 < max(spread) < 2.52
     tone = np.array([200, 100, 50], np.uint8) * np.ones((2, 2, 1), np.uint8)
     assert len({tuple(np.argsort(recolor(tone, np.random.default_rng(k))[0, 0])) for k in range(40)}) == 6
+
+
+def test_a_fitted_codebook_has_entries_for_rare_latents():
+    rng = np.random.default_rng(2)
+    latents = np.concatenate([rng.standard_normal((5000, 3)), 12 + rng.standard_normal((25, 3))])
+    book = Codebook(SimpleNamespace(embedding=SimpleNamespace(weight=jt.zeros((64, 3)))), seed=0)
+    book.fit(latents.astype(np.float32))
+    distance = np.linalg.norm(book.entries.numpy()[None] - latents[5000:, None], axis=2).min(1)
+    assert distance.mean() < 2
+
+
+def test_a_codebook_for_other_colours_too():
+    """At the end `refit` changes no layer but those around the latents; recoloured ones have entries."""
+    network = Autoencoder(**CONFIG["autoencoder"])
+    rng = np.random.default_rng(4)
+    pictures = [rng.integers(0, 255, (32, 32, 3)).astype(np.uint8) for _ in range(3)]
+    options = {**CONFIG["autoencoder_training"], "quantize_after": 0, "refit": 0.3}
+    task = AutoencoderTask(network, pictures, options)
+    before = {name: p.numpy() for name, p in network.state_dict().items()}
+    task.finish()
+    after = {name: p.numpy() for name, p in network.state_dict().items()}
+    changed = {name.split(".")[0] for name in before if not np.array_equal(before[name], after[name])}
+    assert changed == {"quant_conv", "post_quant_conv", "quantize"}
+    z, entries = task.recolored_latents(0.3), after["quantize.embedding.weight"]
+    assert len(z) == 8 * 8 * 1 and np.linalg.norm(z[:, None] - entries, axis=2).min(1).mean() < 0.5

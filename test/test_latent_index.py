@@ -62,3 +62,17 @@ def test_a_folder_of_training_data_is_no_output(tool, name, tmp_path):
     done = run_tool(tool, "--data", data, "--output", data / name, "image_size=[64, 48]", *more)
     one_error(done, data / name, "--output")
     assert sorted(data.rglob("*")) == before
+
+
+def test_the_hash_is_of_what_encodes():
+    from ldm.backend import jt
+    from ldm.datasets import encoding
+
+    def hash_of(**changed):
+        weights = {"encoder.w": 1, "quant_conv.w": 2, "post_quant_conv.w": 3, "decoder.w": 4,
+                   "quantize.embedding.weight": 5, **changed}
+        return encoding.fingerprint(SimpleNamespace(
+            state_dict=lambda: {name: jt.array([value]) for name, value in weights.items()}))
+
+    assert hash_of() == hash_of(**{"quantize.embedding.weight": 6, "decoder.w": 7, "post_quant_conv.w": 8})
+    assert len({hash_of(), hash_of(**{"encoder.w": 9}), hash_of(**{"quant_conv.w": 9})}) == 3

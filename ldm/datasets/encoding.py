@@ -16,6 +16,8 @@ from ldm.datasets.reader import Reader
 from ldm.errors import UserError
 from ldm.images import Reading, Size, to_network
 
+DECODING = ("decoder.", "post_quant_conv.", "quantize.")     # first parts of names of weights
+
 
 class Encoder(Protocol):
     """The part of an autoencoder that a cache needs."""
@@ -29,9 +31,12 @@ class Encoder(Protocol):
 
 
 def fingerprint(autoencoder: Encoder) -> str:
-    """A hash of the autoencoder's weights, so that latents of another one are not used."""
+    """A hash of the weights that encode, so that latents of another autoencoder are not used. Its codebook
+    and decoder may change."""
     digest = hashlib.sha256()
     for name, value in sorted(autoencoder.state_dict().items()):
+        if name.startswith(DECODING):
+            continue
         digest.update(name.encode() + np.ascontiguousarray(value.numpy()).tobytes())
     return digest.hexdigest()[:16]
 

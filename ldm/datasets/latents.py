@@ -17,7 +17,7 @@ from ldm import files
 from ldm.documents import read_json, short
 from ldm.errors import UserError
 
-VERSION = 3                 # version 2 identified pictures by their sizes in bytes
+VERSION = 4                 # in version 3 the hash was of the whole autoencoder, not of its encoder
 # The keys of an index, and a check for each.
 KEYS = {
     "autoencoder": lambda v: isinstance(v, str),

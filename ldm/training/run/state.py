@@ -23,7 +23,7 @@ from ldm.training.run import checkpoints
 FREE = ("steps", "save_every", "sample_every", "log_every", "metrics_every", "keep", "keep_best", "best_by",
         "micro_batch", "checkpointing")
 # Options that may change, too, as they only affect later steps. Such a change is logged.
-CHANGEABLE = ("learning_rate", "weight_decay", "warmup_steps", "decay", "decay_steps", "sizes", "recolored")
+CHANGEABLE = ("learning_rate", "weight_decay", "warmup_steps", "decay", "decay_steps", "sizes", "refit")
 
 
 class Found(NamedTuple):

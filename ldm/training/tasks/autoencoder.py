@@ -1,7 +1,7 @@
 """Training the VQ-GAN autoencoder: reconstruction, codebook, and a discriminator from a given step on."""
 from __future__ import annotations
 
-from typing import Any, Optional, Sequence
+from typing import Any, Iterable, Optional, Sequence
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from ldm.training.tasks.adversary import Adversary, adaptive_weight
 from ldm.training.tasks.codebook import Codebook, usage
 
 REVIVE_EVERY = 100          # steps; a code unused for so long is set to a latent of the last batch
-MEASURED = 200              # most pictures whose latents are measured: 2.5 million at 512 x 384
+MEASURED = 64               # most pictures whose latents are measured: 0.8 million at 512 x 384
 SATURATION = 2.5            # largest factor of the distance from grey
 ADVERSARIAL = ("adversarial", "adaptive_weight", "discriminator")       # terms in the log
 
@@ -72,10 +72,7 @@ class AutoencoderTask:
             side = min(options["crop"], H, W)
             y, x = rng.integers(H - side + 1), rng.integers(W - side + 1)
             crop = picture[y:y + side, x:x + side]
-            crop = crop[:, ::-1] if rng.random() < 0.5 else crop
-            if options["recolored"] and rng.random() < options["recolored"]:
-                crop = recolor(crop, rng)
-            crops.append(to_network(crop))
+            crops.append(to_network(crop[:, ::-1] if rng.random() < 0.5 else crop))
         return np.stack(crops)
 
     def loss(self, batch: np.ndarray) -> tuple[Var, dict[str, Var]]:
@@ -135,20 +132,35 @@ class AutoencoderTask:
             self.quantizes = True
         self.seen = []
 
+    def chosen(self) -> Sequence[int]:
+        """The pictures whose latents are measured: all, or `MEASURED` random ones."""
+        return sorted(generator(0, self.options["seed"], 3).permutation(len(self.pictures))[:MEASURED])
+
     def all_latents(self) -> np.ndarray:
-        """Latents before quantisation, M x dim, of all pictures or of `MEASURED` random ones."""
-        chosen = sorted(generator(0, self.options["seed"], 3).permutation(len(self.pictures))[:MEASURED])
-        pictures = (jt.array(to_network(self.pictures[i])[None]) for i in chosen)
+        """Latents before quantisation, M x dim, of the `chosen` pictures."""
+        return self.latents_of(self.pictures[i] for i in self.chosen())
+
+    def recolored_latents(self, share: float) -> np.ndarray:
+        """Those of some of the `chosen` pictures in other colours; with `all_latents` they are this share."""
+        chosen = self.chosen()
+        count = min(round(share / (1 - share) * len(chosen)), len(chosen))
+        return self.latents_of(recolor(self.pictures[i], generator(int(i), self.options["seed"], 4))
+                               for i in chosen[:count])
+
+    def latents_of(self, pictures: Iterable[np.ndarray]) -> np.ndarray:
+        """Latents before quantisation, M x dim, of H x W x 3 uint8 pictures."""
         with jt.no_grad():
-            return np.concatenate([flat(self.network.encode(x).numpy()) for x in pictures])
+            return np.concatenate([flat(self.network.encode(jt.array(to_network(picture)[None])).numpy())
+                                   for picture in pictures] or [np.zeros((0, len(self.codebook.entries[0])))])
 
     def finish(self) -> None:
-        """Prepare the trained network for use. Fit a codebook if training used none. Scale the latents to
+        """Prepare the trained network for use. Fit a codebook if training used none or `refit` is above 0.
+        Scale the latents to
         mean 0 and standard deviation 1, as the noise levels of the diffusion assume; this changes no
         reconstruction."""
-        z = self.all_latents()
-        if not self.quantizes:
-            self.codebook.fit(z)
+        z, refit = self.all_latents(), self.options["refit"]
+        if refit or not self.quantizes:
+            self.codebook.fit(np.concatenate([z, self.recolored_latents(refit)]) if refit else z)
         mean = z.mean(0, dtype=np.float64)
         self.network.rescale(mean.astype(np.float32), float(np.sqrt(np.mean((z - mean) ** 2))))
 

@@ -10,7 +10,7 @@ from ldm.backend import jt
 from ldm.training import parallel
 from ldm.training.batch_order import generator
 
-SAMPLE = 50_000             # most latents for k-means
+SAMPLE, PER_ENTRY = 50_000, 8       # most latents for k-means; more for a large codebook
 
 
 def usage(codes: np.ndarray, size: int) -> tuple[float, float]:
@@ -43,13 +43,15 @@ class Codebook:
         self.used[:] = 0
 
     def fit(self, latents: np.ndarray) -> None:
-        """Set the entries to the k-means centres of a sample of `latents`, M x dim."""
-        sample = latents[generator(0, self.seed, 2).permutation(len(latents))[:SAMPLE]]
+        """Set the entries to the k-means centres of a sample of `latents`, M x dim. k-means++ starts from
+        latents far from each other, so that rare colours have entries."""
+        most = max(SAMPLE, PER_ENTRY * len(self.used))
+        sample = latents[generator(0, self.seed, 2).permutation(len(latents))[:most]].astype(np.float32)
         cv2.setRNGSeed(self.seed)
         criteria = (cv2.TERM_CRITERIA_MAX_ITER, 10, 0)
         count = min(len(self.used), len(sample))
         _, _, centres = cv2.kmeans(sample, count, None, criteria, 1,    # type: ignore[call-overload]
-                                   cv2.KMEANS_RANDOM_CENTERS)
+                                   cv2.KMEANS_PP_CENTERS)
         entries = self.entries.numpy()
         entries[:len(centres)] = centres
         self.entries.assign(jt.array(entries))
