@@ -1,11 +1,12 @@
 """Whether an autoencoder and a U-Net belong together, on the demo and on pairs trained for the test."""
 
+import importlib
 import shutil
 
 import numpy as np
 import pytest
 from conftest import ROOT
-from tiny import CONFIG, one_error, run_tool
+from tiny import CONFIG, make_model, make_pairs, one_error, run_tool
 
 from ldm import config as configs
 from ldm import images, weights
@@ -80,6 +81,21 @@ def test_the_doctor_says_it(tmp_path):
         state[f"quant_conv.{part}"] = state[f"quant_conv.{part}"][[2, 0, 1]]
     weights.save(tmp_path / "model/autoencoder.safetensors", state, config)
     one_error(run_tool("doctor", "--model", tmp_path / "model"), tmp_path / "model", "belong together")
+
+
+def test_a_large_job_begins_with_a_warning(tmp_path, monkeypatch):
+    """A model of random weights knows no latents; here one picture counts as many."""
+    (tmp_path / "model").mkdir()
+    make_model(tmp_path / "model")
+    make_pairs(tmp_path / "in", count=1)
+    arguments = ["--model", tmp_path / "model", "--rounds", tmp_path / "model/rounds.yaml", "--masks",
+                 tmp_path / "in/masks", "--references", tmp_path / "in/references",
+                 "--output", tmp_path / "out"]
+    assert "belong together" not in run_tool("infer", *arguments).stderr
+    monkeypatch.setattr(importlib.import_module("infer"), "LARGE", 1)
+    done = run_tool("infer", *arguments, "--overwrite", "--seed", "1")
+    assert done.returncode == 0 and "warning: " in done.stderr, done.stderr
+    assert "do not seem to belong together" in done.stderr and (tmp_path / "out/m0.jpg").exists()
 
 
 # ---- pairs trained for the test ----------------------------------------------------------------------------
