@@ -26,11 +26,11 @@ from ldm.inference.pipeline import Model
 TIMESTEPS = (20, 50)            # of a linear schedule: so little noise that the latents' structure decides
 PICTURES = 8
 POSITIONS = 1 << 13             # of latents that the U-Net gets at once
-# Set by test/test_latent_check.py --slow, see docs/own-data.md.
+# Set on the demo, see docs/own-data.md.
 RATIO, SLOPE, SPREAD = 0.78, (0.96, 1.05), (0.6, 1.6)
 STEPS = 10                      # of the chain from noise
-APART = ("its autoencoder.safetensors and its unet.safetensors do not seem to belong together: pictures will "
-         "be garbage", "take the autoencoder that the U-Net was trained with")
+APART = ("its autoencoder.safetensors and its unet.safetensors do not seem to belong together, or the U-Net "
+         "is hardly trained: pictures will be garbage", "take the autoencoder that it was trained with")
 
 
 class Report(NamedTuple):
