@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
@@ -440,6 +441,29 @@ def test_damaged_operators_are_named_and_removed(home):
     said = f"{folder}/a.so: damaged in Jittor's cache; compiled again when it is needed\n"
     assert run(home) == (0, "", said)
     assert [path.name for path in folder.iterdir()] == ["b.so"]
+
+
+def waits(process):
+    """Is it waiting for a file lock?"""
+    lines = map(str.split, Path("/proc/locks").read_text().splitlines())
+    return any(words[1] == "->" and str(process.pid) in words for words in lines)
+
+
+@pytest.mark.parametrize("kind", ["flock", "lockf"])
+def test_operators_that_another_process_compiles_are_left(home, kind):
+    """Jittor's Python code locks its cache by flock, its C++ code by fcntl: each must be waited for."""
+    run(home)
+    operator = (home / CORE).with_name("a.so")
+    operator.write_bytes(b"\x7fELF")                                # half written
+    with open(home / CORE.replace("core/jittor_core.x.so", "jittor.lock"), "w") as lock:
+        getattr(fcntl, kind)(lock, fcntl.LOCK_EX)
+        process = start(home)
+        while not waits(process):
+            assert process.poll() is None and operator.exists()
+            time.sleep(0.02)
+        shutil.copyfile(home / CORE, operator)                      # the other process is done
+    process.communicate()
+    assert process.returncode == 0 and operator.exists()
 
 
 def test_a_whole_library_is_not_damaged(tmp_path):
