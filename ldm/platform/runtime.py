@@ -369,13 +369,14 @@ _loaded: ModuleType | None = None
 
 
 def _check_operators() -> None:
-    """Have damaged operators compiled again; under Jittor's locks, since another process may be writing one."""
+    """Have damaged operators compiled again, under Jittor's locks: another process may be writing one."""
     folder = Path(json.loads(_stamp("core").read_text())["folder"])
     if not any(map(damage.is_damaged, folder.rglob("*.so"))):
         return
     with open(folder.parent / "jittor.lock", "a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)         # that of its Python code, at the import
-        fcntl.lockf(lock, fcntl.LOCK_EX)         # that of its C++ code, for operators: the two are independent
+        # Two locks: the import takes one by flock, the C++ code one by fcntl, and neither excludes the other.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.lockf(lock, fcntl.LOCK_EX)
         _say_damaged(damage.remove_damaged(folder), "compiled again when it is needed")
 
 
