@@ -51,7 +51,7 @@ DEFAULTS = {
         "micro_batch": 0,                   # items computed at once; 0: this process' whole share of a batch
         "checkpointing": "none",            # none | blocks (recomputed in the backward pass: less memory)
         "precision": "fp32",                # of convolutions and attention: fp32 | bf16; on a GPU tf32 | fp16
-        "decay": "none",                    # none | cosine
+        "decay": "none",                    # none | cosine | linear
         "decay_steps": 0,                   # the rate falls in the last so many steps; 0: in all
         "sizes": [],                        # of the pictures in earlier steps, such as
                                             # {until: 6000, size: [128, 96], batch_size: 30}

@@ -319,7 +319,7 @@ def test_a_new_cudnn_makes_a_new_toolchain(machine, chain):
 def test_a_cache_that_cannot_be_written(machine):
     machine.install()
     fill(machine.folder, "home")
-    with pytest.raises(UserError, match="home/.cache/jittor/iidm/cuda: cannot be written .* set HOME to a"):
+    with pytest.raises(UserError, match="home/.cache/jittor/iidm/cuda: cannot be written"):
         write(machine)
 
 

@@ -72,7 +72,8 @@ def test_validation_of_a_run(undisturbed):
     text = (undisturbed / "validation.jsonl").read_text()
     losses, thorough = (json.loads(line) for line in text.splitlines())
     assert (losses["step"], losses["file"], losses["ema_rate"]) == (4, "ema-0000004.safetensors", 0.9)
-    assert losses.keys() == {"step", "file", "ema_rate", "loss", "loss_q1", "loss_q2", "loss_q3", "loss_q4"}
+    assert losses.keys() == {"step", "file", "ema_rate", "latents", "loss", "loss_q1", "loss_q2", "loss_q3",
+                             "loss_q4"}
     assert thorough.keys() - losses.keys() == {"M", "FD-seg", "S"} and 0 <= thorough["M"] <= 100
 
 

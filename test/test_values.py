@@ -32,7 +32,7 @@ def refused(tree, word, names=()):
 
 TRAINING = [("batch_size", 0), ("steps", 0), ("save_every", 0), ("sample_every", -1), ("log_every", 0),
             ("keep", 0), ("warmup_steps", -1), ("micro_batch", -1), ("learning_rate", 0.0),
-            ("learning_rate", NAN), ("learning_rate", INF), ("decay", "linear"), ("weight_decay", -0.1),
+            ("learning_rate", NAN), ("learning_rate", INF), ("decay", "exponential"), ("weight_decay", -0.1),
             ("ema_rate", 1.0), ("ema_rate", NAN), ("seed", -1), ("seed", HUGE), ("steps", HUGE),
             ("batch_size", HUGE), ("steps", True), ("learning_rate", True), ("steps", 2.0), ("steps", None)]
 
