@@ -187,7 +187,7 @@ def test_both_spellings_and_mappings_against_numpy(random_segmenter, photos, nam
     picture = images.read_image(photos / "scene1.jpg")
     labels, sure, indoor = opened.label(picture, SIZE)
     with jt.no_grad():
-        logits = opened._network(images.resize(picture, (672, 512))[None]).numpy()[0].astype(np.float64)
+        logits = opened.network(images.resize(picture, (672, 512))[None]).numpy()[0].astype(np.float64)
     p = np.exp(logits - logits.max(0))
     p /= p.sum(0)
     rooms = cv2.resize(np.einsum("k,khw->hw", found.matrix()[-1], p), SIZE)
