@@ -1,5 +1,6 @@
 """What tests share: the repository on the path, golden numbers, the `--slow` option."""
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -18,6 +19,9 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    # A shell's background jobs ignore Ctrl-C, and so would all that the tests start.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "slow: takes minutes or many GB; run with --slow")
     config.addinivalue_line("markers", "jittor: needs Jittor (found by imports.py); -m 'not jittor' omits it")
 
