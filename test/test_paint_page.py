@@ -162,7 +162,7 @@ def test_keys_on_the_canvas_and_in_the_page(visit):  # noqa: F811
     page.wait_for_selector("dialog dt")
     assert page.locator("dialog dt").count() > 10
     page.keyboard.press("Escape")
-    assert page.locator("dialog").count() == 0
+    page.wait_for_selector("dialog", state="detached")
 
 
 # ---- loading -----------------------------------------------------------------------------------------------
