@@ -2,13 +2,12 @@
 
 Writes OUTPUT/ablation.md, .html, .json and .jpg. Existing pictures are not made again.
 """
-import os
-import sys
 from functools import partial
 from pathlib import Path
 
 import cli
 import reading
+import study_options
 from tqdm import tqdm
 
 from ldm import config as configs
@@ -17,7 +16,6 @@ from ldm.ablation import report, study
 from ldm.ablation.rows import rows as table_rows
 from ldm.datasets.landscape import contest_folder
 from ldm.diffusion import Schedule
-from ldm.errors import UserError
 from ldm.inference import job, makers, rounds
 from ldm.platform import runtime
 
@@ -41,22 +39,7 @@ def parse(argv):
         help="images of the model's size to compare with in the Fréchet distance")
     add("--count", default=100, type=int, metavar="N", help="number of pairs, the first ones of the data")
     add("--output", default=ROOT / "results/ablation", type=Path, metavar="DIR", help="folder to write to")
-    add("--seed", default=0, type=int, help="seed of the noise, the same for every row")
-    add("--batch-size", default=1, type=int, help="images per batch")
-    add("--models", metavar="DIR", default=Path(os.path.relpath(ROOT / "models")), type=Path,
-        help="folder with the weights of the metrics")
-    reading.add_options(parser)
-    args = parser.parse_args(argv)
-    args.command = ["python", "tools/ablation.py", *(sys.argv[1:] if argv is None else argv)]
-    for option, least in (("count", 2), ("seed", 0), ("batch_size", 1)):
-        if getattr(args, option) < least:
-            name = option.replace("_", "-")
-            parser.error(f"--{name}: is {getattr(args, option)}; give {least} or more")
-    args.checkpoint = args.checkpoint or args.model / "checkpoint.safetensors"
-    if not args.checkpoint.is_file():
-        raise UserError(args.checkpoint, "is no file",
-                        "give --checkpoint, the weights of one of the averaged checkpoints")
-    return args
+    return study_options.parsed(parser, argv, "tools/ablation.py")
 
 
 def study_of(args, config, settings):

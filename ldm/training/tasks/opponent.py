@@ -1,6 +1,7 @@
 """A second network that is trained against the task's own, with an optimiser of its own."""
 from __future__ import annotations
 
+import abc
 from typing import Any, Iterator, Sequence
 
 import numpy as np
@@ -10,7 +11,7 @@ from ldm.training import parallel
 from ldm.training.step import accumulate, apply
 
 
-class Opponent:
+class Opponent(abc.ABC):
     """`network` with `optimizer`, a class of jt.optim. A subclass defines `loss_of`.
 
     loss: that of the last step. terms: its parts, {name: number}.
@@ -26,9 +27,9 @@ class Opponent:
         self.updates, self.loss = 0, 0.0
         self.terms: dict[str, float] = {}
 
+    @abc.abstractmethod
     def loss_of(self, batch: Any) -> tuple[Var, dict[str, Var]]:
         """(the loss of a part of a batch, its terms)."""
-        raise NotImplementedError
 
     def take_step(self, weighted: Sequence[tuple[Any, float]]) -> None:
         """Take one step. weighted: pairs (a part of a batch, its share of the batch), this process' parts."""
