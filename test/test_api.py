@@ -44,7 +44,8 @@ def test_importing_the_package_loads_no_jittor():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-@pytest.mark.parametrize("overrides", [[], ["pixels=entry"], ["sampler=ddpm", "rounds.*.guidance=1"]])
+@pytest.mark.parametrize("overrides", [[], ["pixels=entry"], ["sampler=ddpm", "rounds.*.guidance=1"],
+                                       ["rounds.*.guidance_interval=[0.1, 0.4]"]])
 def test_pictures_are_those_of_the_tool(place, pipe, overrides):
     """Bit for bit; a JPEG of exact pixels loses something, so that those are compared as PNG."""
     suffix = "jpg" if "pixels=entry" in overrides else "png"

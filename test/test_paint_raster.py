@@ -1,7 +1,10 @@
 """The page's raster functions against maps that Python makes by the definitions, pixel by pixel."""
 import numpy as np
 import pytest
+import yaml
 from paint_browser import browser, server  # noqa: F401  (fixtures)
+
+from ldm.inference import rounds
 
 SIZE = (48, 36)                         # width, height
 RUN = """async (jobs) => {
@@ -31,6 +34,21 @@ def drawn(page):
         return [np.array(data, np.uint8).reshape(m.shape)
                 for (m, *_), data in zip(jobs, page.evaluate(RUN, packed))]
     return run
+
+
+def test_rounds_of_the_page_are_a_file_of_rounds(page):
+    """What the page shows as YAML is what it asks the server for; defaults are left out, lists too."""
+    of_a_round = [rounds.ROUND, {"strength": 0.6, "steps": 8}, {"respacing": "ddim50", "start": 9},
+                  {"strength": 0.5, "steps": 3, "guidance": 2.5, "guidance_interval": [0.1, 0.55]}]
+    trees = [{"sampler": "unipc_2", "rounds": [{**rounds.ROUND, **r} for r in of_a_round[1:]]},
+             {"rounds": of_a_round[1:]}]
+    for tree in trees:
+        text, same = page.evaluate("""async (tree) => {
+          const rounds = await import('/static/rounds.js');
+          return [rounds.toYaml(tree), rounds.same(tree, rounds.complete(tree))];
+        }""", tree)
+        assert rounds.check(yaml.safe_load(text)) == rounds.check(tree) and same
+        assert text.count("guidance_interval") == 1 and "color_transfer" not in text
 
 
 def empty():

@@ -116,8 +116,9 @@ def alpha_bar(respacing):
     return whole[t], t
 
 
-def straight_line(mask, reference, name, seed, plan, entry):
-    """[(respacing, start, guidance)] -> the result's pixels; entry: truncation and JPEG 75 at each file."""
+def straight_line(mask, reference, name, seed, plan, entry, interval=(0, 1000)):
+    """[(respacing, start, guidance)] -> the result's pixels; entry: truncation and JPEG 75 at each file;
+    interval: guidance only where low <= t < high, t from 0."""
     encoder, unet = ToyAutoencoder(), ToyUNet()
     label = LEVELS[mask].transpose(2, 0, 1)
     picture = reference
@@ -133,7 +134,7 @@ def straight_line(mask, reference, name, seed, plan, entry):
         for i in range(start - 1, -1, -1):
             common = 0.3 * z + t[i] / 4000
             with_map, without = common + 0.5 * label, common + 0.5 * EMPTY[:, None, None]
-            eps = without + scale * (with_map - without)
+            eps = without + scale * (with_map - without) if interval[0] <= t[i] < interval[1] else with_map
             z0 = (z - np.sqrt(1 - abar[i]) * eps) / np.sqrt(abar[i])
             before = abar[i - 1] if i else 1.0
             z = np.sqrt(before) * z0 + np.sqrt(1 - before) * eps
@@ -226,6 +227,59 @@ def test_steps_count_from_one_and_the_last_has_the_pictures(tmp_path):
                                                    for i in range(1, count + 1)]
     assert all(s.rounds == 3 and s.count == SHORT[s.round - 1][1] for s in steps)
     assert [s.pictures is not None for s in steps] == [False] * (len(steps) - 1) + [True]
+
+
+# ---- guidance in an interval -------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("low, high", [(0.2, 0.45), (0, 0.3), (0.3, 1)])
+def test_guidance_in_an_interval_is_algorithm_2_with_guidance_there(tmp_path, low, high):
+    masks, references, names = inputs(1)
+    settings = rounds.load(short(tmp_path, "exact"), [f"rounds.*.guidance_interval=[{low}, {high}]"])
+    got = results(refinement(settings), masks, references, names)
+    line = straight_line(masks[0], references[0], names[0], 0, SHORT, False, (1000 * low, 1000 * high))
+    assert np.abs(got[0].astype(int) - line).max() <= 1
+    assert np.abs(got[0].astype(int) - results(refinement(short(tmp_path, "exact")), masks, references,
+                                               names)[0]).max() > 3
+
+
+class CountingUNet(ToyUNet):
+    def __init__(self):
+        self.passes = []                        # (timestep, is it the empty map's?)
+
+    def decode(self, z, t, modulation):
+        self.passes += [(int(n), modulation.strides[-1] == 0) for n in t[:1]]
+        return super().decode(z, t, modulation)
+
+    def modulate_empty(self, height, width):
+        return np.broadcast_to(var(EMPTY[:, None, None].astype(np.float32)), (1, 3, height, width), True)
+
+
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+def test_a_step_outside_of_the_interval_is_one_pass(sampler):
+    masks, references, names = inputs(1)
+    window = {"strength": 0.6, "steps": 6, "spacing": "karras"}
+
+    def made(**options):
+        unet = CountingUNet()
+        settings = rounds.check({"sampler": sampler, "rounds": [{**window, **options}]})
+        pipe, latents = refinement(settings, unet), []
+        pipe.decode = lambda z: latents.append(z.numpy()) or Refinement.decode(pipe, z)
+        results(pipe, masks, references, names)
+        return latents[0], unet.passes, pipe.rounds[0]
+
+    full, all_passes, r = made(guidance=3.0)
+    unguided, half, _ = made()
+    for covering in ([0, 1], [0.0, 0.6]):
+        assert np.array_equal(made(guidance=3.0, guidance_interval=covering)[0], full)
+    for empty in ([0.3, 0.3], [0, 0], [0.61, 1]):
+        latent, passes, found = made(guidance=3.0, guidance_interval=empty)
+        assert np.array_equal(latent, unguided) and passes == half and not any(found.guides)
+    latent, passes, found = made(guidance=3.0, guidance_interval=[0.05, 0.3])
+    assert not np.array_equal(latent, full) and not np.array_equal(latent, unguided)
+    assert [t for t, of_empty in passes if of_empty] == [t for t, _ in half if 50 <= t < 300]
+    assert [t for t, of_empty in passes if not of_empty] == [t for t, _ in half]
+    assert 0 < sum(found.guides) < 6 and len(all_passes) == 2 * len(half)
+    assert found.guides == [50 <= t < 300 for t in r.chain.timesteps]
 
 
 @pytest.mark.parametrize("sampler", sorted(SAMPLERS))

@@ -260,6 +260,7 @@ def test_everything_that_decides_about_pixels_is_in_the_identity(model):
     made = [identity(model, seed=1), identity(model, precision="bf16"), identity(model, "pixels=entry"),
             identity(model, "rounds=[{strength: 0.5, steps: 4}]"), identity(model, "sampler=ddpm"),
             identity(model, unet=model / "autoencoder.safetensors"),
+            identity(model, "rounds.0.guidance_interval=[0, 0.5]"),
             identity(model, reading=images.Reading(fit="crop"))]
     for text in ("image_size: [128, 96]", "schedule: cosine", "unet: {channels: 64}",
                  "autoencoder: {channels: 64}"):
@@ -276,8 +277,19 @@ def test_everything_that_decides_about_pixels_is_in_the_identity(model):
 def test_defaults_written_out_are_the_same_settings(model):
     first = identity(model)
     (model / "rounds.yaml").write_text("{sampler: ddim, eta: 0, pixels: exact, jpeg_between_rounds: 0, "
-                                       "rounds: [{strength: 0.5, steps: 3, guidance: 1, spacing: time}]}")
+                                       "rounds: [{strength: 0.5, steps: 3, guidance: 1, spacing: time, "
+                                       "guidance_interval: [0, 1]}]}")
     assert identity(model) == first
+
+
+def test_keys_that_came_later_leave_earlier_results_as_they_are(model):
+    """A result's identity is a hash: with a new key's default in it every picture would be one of others."""
+    def kept(*overrides):
+        settings = rounds.load(model / "rounds.yaml", overrides)
+        return record.made_by(settings, model, 0)["rounds"][0]
+    assert set(kept()) == {"respacing", "start", "strength", "steps", "spacing", "guidance", "color_transfer",
+                           "from"}
+    assert kept("rounds.0.guidance_interval=[0, 0.5]")["guidance_interval"] == [0, 0.5]
 
 
 # ---- inputs are never results ------------------------------------------------------------------------------

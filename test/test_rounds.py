@@ -42,6 +42,9 @@ def test_fast_is_a_fifteenth_of_the_entry_from_the_same_noise():
     *[(f"{{rounds: [{{strength: {x}, steps: 3}}]}}", "strength") for x in (".nan", ".inf", 2, -1, "[]")],
     *[(f"{{rounds: [{{strength: 0.5, steps: 3, guidance: {x}}}]}}", "guidance")
       for x in (".nan", ".inf", -1)],
+    *[(f"{{rounds: [{{strength: 0.5, steps: 3, guidance_interval: {x}}}]}}", "guidance_interval' is")
+      for x in ("[.nan, 1]", "[0, .inf]", "[0.5]", "[]", "[0, 0.5, 1]", "[0.6, 0.2]", "[-0.1, 1]", "[0, 600]",
+                "0.5", "high", "[low, high]", "[[0], 1]", "[true, 1]", "{0: 1}", "[0, 1.0e+999]")],
     *[(f"{{eta: {x}, rounds: [{{strength: 0.5, steps: 3}}]}}", "eta") for x in (".nan", "1.0e+999", -1)],
     ("{rounds: [5]}", "a mapping for each round"), ("{rounds: [{1: 2}]}", "unknown key"),
     ("{rounds: [" + "{strength: 0.5, steps: 3}, " * 101 + "]}", "101 rounds"),
@@ -54,6 +57,7 @@ def test_refusals(tmp_path, text, words):
     with pytest.raises(UserError) as caught:
         rounds.load(tmp_path / "rounds.yaml")
     assert words in str(caught.value) and str(caught.value).startswith(str(tmp_path))
+    assert "\n" not in str(caught.value)
 
 
 def test_more_steps_than_there_are_are_refused(tmp_path):
@@ -99,10 +103,12 @@ def test_wrong_assignments_are_refused(text):
 
 
 def test_options_by_name_are_assignments():
-    options = {"guidance": np.float64(2.5), "sampler": "ddpm", "rounds.0.steps": np.int64(5), "eta": 1e-9}
+    options = {"guidance": np.float64(2.5), "sampler": "ddpm", "rounds.0.steps": np.int64(5), "eta": 1e-9,
+               "guidance_interval": (0.1, 1)}
     texts = rounds.assignments(options)
     assert texts[:3] == ["rounds.*.guidance=2.5", 'sampler="ddpm"', "rounds.0.steps=5"]
-    made = rounds.load("fast", texts[:3])
+    made = rounds.load("fast", texts[:3] + texts[4:])
+    assert [r["guidance_interval"] for r in made.rounds] == [[0.1, 1.0]] * 3
     assert made.rounds[1]["guidance"] == 2.5 and made.rounds[0]["steps"] == 5 and made.sampler == "ddpm"
     for wrong in ({"guidance": object()}, {"guidance": {1: 2}}, {"sampler": None}, {"quality": 3}):
         with pytest.raises(UserError):

@@ -148,6 +148,9 @@ def test_what_inference_needs():
     a_pass = sum(layer.macs(96, 128) for layer in sizes.unet(configs.DEFAULTS["unet"]))
     made = estimate.macs(configs.DEFAULTS, settings, Schedule.named("linear"))
     assert 640 * a_pass < made < 2 * 640 * a_pass
+    works = [estimate.macs(configs.DEFAULTS, rounds.load("entry", texts), Schedule.named("linear"))
+             for texts in ([], ["rounds.*.guidance_interval=[0.2, 0.4]"], ["rounds.*.guidance=1"])]
+    assert works[0] == made and (works[1] - works[2]) / (works[0] - works[2]) == pytest.approx(0.33, abs=0.02)
     assert 3e9 < estimate.memory(configs.DEFAULTS, 1, limit=0) < estimate.memory(configs.DEFAULTS, 8) < 12e9
 
 

@@ -13,8 +13,8 @@ MAPS = 3                    # of the largest layer's inputs and outputs are aliv
 def macs(config: dict, settings: Settings, schedule: Schedule) -> int:
     """Multiply-accumulate operations of one image of the config's size.
 
-    Each step is one pass of the encoder and one of the decoder, or two with guidance; each round encodes and
-    decodes a picture.
+    Each step is one pass of the encoder and one of the decoder, or two with guidance, in its interval; each
+    round encodes and decodes a picture.
     """
     width, height = config["image_size"]
     factor = sizes.factor(config["autoencoder"])
@@ -23,7 +23,7 @@ def macs(config: dict, settings: Settings, schedule: Schedule) -> int:
           for part in ("encode", "decode", "modulate")}
     around = sum(layer.macs(height, width) for layer in sizes.autoencoder(config["autoencoder"]))
     rounds = settings.for_schedule(schedule)
-    steps = sum(r.start * (of["encode"] + of["decode"] * (2 if r.guidance > 1 else 1)) for r in rounds)
+    steps = sum(r.start * of["encode"] + (r.start + sum(r.guides)) * of["decode"] for r in rounds)
     return 2 * of["modulate"] + steps + around * len(rounds)
 
 

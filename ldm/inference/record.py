@@ -147,7 +147,7 @@ def made_by(settings: Settings, model: files.Name, seed: int | None, precision: 
     sha256 = hashes.of if hashes else lambda path: files.sha256(path, 32)
     config = configs.load(Path(model) / "config.yaml")
     return json.loads(json.dumps({
-        "version": VERSION, "seed": seed, "precision": precision, **settings._asdict(), **reading.tree(),
+        "version": VERSION, "seed": seed, "precision": precision, **settings.identity(), **reading.tree(),
         "weights": {"unet": sha256(unet or Path(model) / "unet.safetensors"),
                     "autoencoder": sha256(Path(model) / "autoencoder.safetensors")},
         "model": {**{key: config[key] for key in SECTIONS["unet"]},

@@ -42,11 +42,12 @@ class Guided:
         self.latest: Optional[tuple[Var, Var, int]] = None
 
     def __call__(self, z: Var, t: int) -> tuple[Var, Optional[Var]]:
-        """See diffusion.protocols.Denoiser. The encoder runs once for both passes of guidance."""
+        """See diffusion.protocols.Denoiser. The encoder runs once for both passes of guidance; outside of the
+        round's interval there is one."""
         encoded = self.unet.encode(z, [t] * z.shape[0])
         out = self.unet.decode(*encoded, self.guided())
         eps, values = out[:, :3], out[:, 3:] if self.unet.learn_sigma else None
-        if self.round.guidance > 1:
+        if t in self.round.guided:
             eps = guide(eps, self.unet.decode(*encoded, self.empty())[:, :3], self.round.guidance)
         self.latest = z, eps, t
         return eps, values
@@ -148,7 +149,7 @@ class Refinement:
         same = (masks == masks[:1]).all()       # variations of one mask: modulations of one serve all
         one_hot = jt.array(labels.one_hot(masks[:1] if same else masks))
         guided = self.cached(lambda: self.unet.modulate(one_hot))
-        if all(r.guidance <= 1 for r in self.rounds):
+        if not any(any(r.guides) for r in self.rounds):
             return guided, None
         return guided, self.cached(lambda: self.unet.modulate_empty(*one_hot.shape[2:]))
 

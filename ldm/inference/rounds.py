@@ -30,8 +30,12 @@ DEFAULTS = {
 # chain; noise is added for index `start`, the first step is that at `start - 1` (its off-by-one, kept). Ours:
 # `strength` = t / 1000 and `steps`, the network steps really run, the first one at the noise's own level;
 # `spacing` says in what they are even (see Schedule.window).
+# `guidance` is applied where low < t / 1000 <= high, the two of `guidance_interval`, in `strength`'s unit. A
+# step elsewhere needs one pass (Kynkaanniemi et al. 2024, arXiv 2404.07724; their noise level sigma at t is
+# sqrt(1 / abar_t - 1)).
 ROUND = {"respacing": "", "start": 0, "strength": 0.0, "steps": 0, "spacing": "time", "guidance": 1.0,
-         "color_transfer": "", "from": "reference"}
+         "guidance_interval": [0.0, 1.0], "color_transfer": "", "from": "reference"}
+LATER = ("guidance_interval",)      # keys that came after version 1 of the record, see Settings.identity
 RANGES = {"strength": (0, 1), "guidance": (0, 1000), "start": (0, 1000), "steps": (0, 1000)}
 MOST_ROUNDS = 100
 STARTS = (("respacing", "start"), ("strength", "steps"))
@@ -46,7 +50,14 @@ class Round(NamedTuple):
     noise_index: Optional[int]  # the chain's index whose noise level the start image gets; None: pure noise
     start: int                  # steps to run: indices start - 1 ... 0
     guidance: float
+    guided: range               # the timesteps at which guidance has its second pass
     color_transfer: str         # of the image before this round: "" for none
+
+
+    @property
+    def guides(self) -> list[bool]:
+        """Whether each step, by its index, has guidance's second pass."""
+        return [int(t) in self.guided for t in self.chain.timesteps[:self.start]]
 
 
 class Settings(NamedTuple):
@@ -70,6 +81,13 @@ class Settings(NamedTuple):
     def uses_reference(self) -> bool:
         """Whether the reference has an effect: a result from pure noise has none but by colour transfer."""
         return self.rounds[0]["from"] != "noise" or any(r["color_transfer"] for r in self.rounds)
+
+    def identity(self) -> dict[str, Any]:
+        """What decides about pictures, for their record: every value, but of LATER only those that are no
+        defaults, so that older results stay what they are."""
+        return {**self._asdict(), "rounds": [{key: value for key, value in r.items()
+                                              if key not in LATER or value != ROUND[key]}
+                                             for r in self.rounds]}
 
     def tree(self) -> dict[str, Any]:
         """Plain data for `check`, without what has its default value."""
@@ -195,6 +213,10 @@ def check_numbers(where: object, settings: Settings) -> None:
     for name, value, least, most in ranges:
         if not least <= value <= most:
             raise UserError(where, f"'{name}' is {value}", f"give a number from {least} to {most}")
+    for interval in (r["guidance_interval"] for r in settings.rounds):
+        if len(interval) != 2 or not 0 <= interval[0] <= interval[1] <= 1:
+            raise UserError(where, f"'rounds.guidance_interval' is {short(interval)}",
+                            "give two numbers from 0 to 1, the lower one first")
     if len(settings.rounds) > MOST_ROUNDS:
         raise UserError(where, f"has {len(settings.rounds)} rounds", f"give {MOST_ROUNDS} at most")
 
@@ -227,4 +249,6 @@ def _round(options, schedule, number):
     if not 1 <= start <= top:
         raise UserError("rounds", f"start at {start} in round {number + 1}",
                         f"choose 1 to {top} in its chain")
-    return Round(chain, noise_index, start, options["guidance"], options["color_transfer"])
+    low, high = (round(share * len(schedule)) for share in options["guidance_interval"])
+    guided = range(low, high) if options["guidance"] > 1 else range(0)      # the timestep 0 is t = 1
+    return Round(chain, noise_index, start, options["guidance"], guided, options["color_transfer"])

@@ -78,7 +78,7 @@ class Painter:
     def notice(self, job: dict[str, Any], pipeline: Pipeline) -> Callable[[], None]:
         """Say that a job will compile something, if so. Returns a function to call once it has."""
         settings = pipeline.settings
-        guided = sorted({r["guidance"] > 1 for r in settings.rounds})
+        guided = sorted({guides for r in pipeline.refinement.rounds for guides in r.guides})
         key = f"page {self.pipeline.model.config['unet']} {settings.sampler} {guided} {len(job['seeds'])}"
         if key in self.known:
             return lambda: None

@@ -4,7 +4,8 @@
 /** Defaults of the file and of a round; what equals them is left out of the YAML. */
 const TOP = { sampler: "ddim", eta: 0, pixels: "exact", jpeg_between_rounds: 0 };
 const ROUND = {
-	respacing: "", start: 0, strength: 0, steps: 0, spacing: "time", guidance: 1, color_transfer: "", from: "reference",
+	respacing: "", start: 0, strength: 0, steps: 0, spacing: "time", guidance: 1,
+	guidance_interval: [0, 1], color_transfer: "", from: "reference",
 };
 
 /** A copy with every key present. */
@@ -68,8 +69,8 @@ export function expected(tree, presets, variations = 1) {
 
 /** The YAML file that tools/infer.py --rounds reads. */
 export function toYaml(tree) {
-	const shown = (o, defaults) => Object.entries(o).filter(([k, v]) => k in defaults && v !== defaults[k]);
-	const word = (v) => (typeof v === "string" && !/^[A-Za-z_][\w.-]*$/.test(v) ? JSON.stringify(v) : String(v));
+	const shown = (o, defaults) => Object.entries(o).filter(([k, v]) => k in defaults && String(v) !== String(defaults[k]));
+	const word = (v) => (Array.isArray(v) || typeof v === "string" && !/^[A-Za-z_][\w.-]*$/.test(v) ? JSON.stringify(v) : String(v));
 	const lines = [`sampler: ${word(tree.sampler || TOP.sampler)}`];
 	for (const [key, value] of shown(tree, TOP)) if (key !== "sampler") lines.push(`${key}: ${word(value)}`);
 	lines.push("rounds:");
