@@ -43,10 +43,10 @@ class Client:
     """HTTP to a port, with the page's header."""
 
     def __init__(self, port):
-        self.port = port
+        self.port, self.patience = port, 30
 
     def request(self, method, path, body=None, headers=None, ours=True):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=self.patience)
         try:
             connection.request(method, path, body, {**(OURS if ours else {}), **(headers or {})})
             return Reply(connection.getresponse())
@@ -122,20 +122,21 @@ def until(condition, patience=60):
 
 
 def options(**changes):
-    return server.Options(ROOT / "models/demo", ROOT / "data/samples", **changes)
+    return server.Options(**{"model": ROOT / "models/demo", "samples": ROOT / "data/samples", **changes})
 
 
 class InThread:
     """The server in a thread of this process, where a test can change its limits."""
 
-    def __init__(self, environments=({"STANDIN_STEP": "0.001"},), **changes):
+    def __init__(self, environments=({"STANDIN_STEP": "0.001"},), command=paint_standin.COMMAND, **changes):
+        self.command = command
         self.socket = server.listen("127.0.0.1", 0)
         self.port, self.environments, self.changes = self.socket.getsockname()[1], environments, changes
         self.ready, self.server = threading.Event(), None
         self.thread = threading.Thread(target=lambda: asyncio.run(self.run()))
 
     async def run(self):
-        self.server = server.prepared(options(**self.changes), paint_standin.COMMAND, self.environments)
+        self.server = server.prepared(options(**self.changes), self.command, self.environments)
         asyncio.ensure_future(server.announce(self.server, self.ready.set))
         await self.server.serve(sockets=[self.socket])
 

@@ -1,4 +1,5 @@
 """The page as its user meets it, in Chromium, on a server whose model process is the stand-in."""
+import gzip
 import io
 import json
 import re
@@ -235,6 +236,28 @@ def test_a_photograph_becomes_style_or_lies_under_the_mask(visit):  # noqa: F811
     assert page.evaluate("() => page.app.result.results.length") == 1
 
 
+def test_a_photograph_is_labelled_and_its_picture_checked(visit):  # noqa: F811
+    page = visit()
+    photo = Image.new("RGB", (160, 96), (LAKE, 90, 7))               # the stand-in labels it by its red
+    photo.putpixel((0, 0), (TREE, 0, 0))
+    buffer = io.BytesIO()
+    photo.save(buffer, "WEBP", lossless=True)
+    page.set_input_files("#file", {"name": "my lake.webp", "mimeType": "image/webp",
+                                   "buffer": buffer.getvalue()})
+    page.click("dialog >> text=Paint it anew")
+    until(page, "page.app.name === 'my_lake' && page.app.style.kind === 'upload'")
+    assert shown(page).count(LAKE) > 12000 and "is doubted" in page.inner_text("#toast")
+    assert page.is_visible("#underlay-row") and not page.is_visible("#check")
+    generate(page)
+    page.click("#check")
+    page.wait_for_selector("dialog meter")
+    assert "50%" in page.inner_text("dialog") and "25%" in page.inner_text("dialog .colors")
+    page.keyboard.press("Escape")
+    page.evaluate("() => { page.app.result.results[0].id = '0'.repeat(32); }")
+    page.click("#check")
+    until(page, "document.querySelector('#error').innerText.includes('generate it again')")
+
+
 # ---- jobs --------------------------------------------------------------------------------------------------
 
 def test_generate_with_previews_variations_history_and_live(visit):  # noqa: F811
@@ -409,13 +432,22 @@ def axe(tmp_path_factory):
 
 @pytest.mark.parametrize("locale", ("en-US", "zh-CN"))
 def test_what_the_opened_page_loads_is_light(visit, locale):  # noqa: F811
-    page = visit(ready=False, locale=locale)
-    until(page, "window.page && window.page.ready")
-    names = page.evaluate("""() => performance.getEntriesByType('resource')
-        .map((e) => e.name.split('/static/')[1])""")
-    weight = sum((STATIC / name).stat().st_size for name in {"index.html", *filter(None, names)})
-    assert 50_000 < weight < 150_000
+    page = visit(locale=locale)
+    sizes = page.evaluate("""() => ["navigation", "resource"]
+        .flatMap((kind) => performance.getEntriesByType(kind))
+        .filter((e) => !e.name.includes("/api/")).map((e) => [e.name.split("/").pop(), e.transferSize])""")
+    names, sent = [name for name, _ in sizes], sum(size for _, size in sizes)
+    print(len(names), "files,", sent, "bytes")
+    assert 30_000 < sent < 75_000                                   # they are sent packed
     assert f"words-{locale[:2]}.js" in names and "dialogs.js" not in names
+
+
+def test_all_files_of_the_page_together_are_light():
+    """Both languages and what is loaded later too: packed, as they are sent, and as they lie on the disk."""
+    files = [file.read_bytes() for file in STATIC.iterdir()]
+    packed, plain = sum(len(gzip.compress(data, 6)) for data in files), sum(map(len, files))
+    print(packed, plain)
+    assert packed < 75_000 and plain < 175_000
 
 
 def test_no_file_names_another_host():

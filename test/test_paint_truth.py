@@ -15,7 +15,10 @@ pytest.importorskip("starlette", reason=WHY)
 
 import tiny  # noqa: E402
 from paint_client import Started, until  # noqa: E402
+from test_label_photos import segmenter  # noqa: E402, F401  (a fixture)
 
+from ldm import images  # noqa: E402
+from ldm.datasets.procedural import make_scene  # noqa: E402
 from ldm.inference import rounds  # noqa: E402
 
 CLEAR = {
@@ -41,12 +44,40 @@ def pairs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def page(model):
-    with Started("--port", 0, "--model", model, script="tools/paint.py") as server:
+def page(model, segmenter):  # noqa: F811
+    with Started("--port", 0, "--model", model, "--segmenter", segmenter, script="tools/paint.py") as server:
+        server.client.patience = 600                            # a segmenter may have to be compiled
         until(lambda: server.client.get("/api/state").json["worker"]["state"] == "ready", 300)
         yield server.client
         status, said = server.end()
         assert status == 130 and said.endswith("interrupted\n")
+
+
+@pytest.mark.parametrize("size", [(256, 192), (300, 180)])
+def test_a_photograph_is_labelled_as_by_the_tool(page, segmenter, tmp_path, size):  # noqa: F811
+    photo = tmp_path / "photos/scene.jpg"
+    photo.parent.mkdir()
+    images.write_image(photo, make_scene(9, 9, size)[0])
+    reply = page.post("/api/label", photo.read_bytes(), "image/jpeg")
+    assert reply.status == 201, reply.body
+    run = tiny.run_tool("label_photos", "--photos", photo.parent, "--output", tmp_path / "out",
+                        "--segmenter", segmenter, "--size", *tiny.CONFIG["image_size"])
+    assert run.returncode == 0, run.stderr
+    found = images.read_labels(tmp_path / "out/train_resized/labels/scene.png")
+    assert page.get(f"/api/masks/{reply.json['id']}.bin").body == found.tobytes()
+    assert len(np.unique(found)) > 2
+
+
+def test_a_picture_is_checked_as_by_the_tool(page, pairs, segmenter):  # noqa: F811
+    from ldm.evaluation.networks import open_segmenter
+
+    result = made(page, pairs, CLEAR)[0]["id"]
+    told = page.get(f"/api/results/{result}/check").json
+    picture = pixels(page.get(f"/api/results/{result}.png").body)
+    labels = open_segmenter(segmenter).segment(picture[None])[0][0]
+    mask = images.read_labels(pairs / "masks/m0.png", tiny.CONFIG["image_size"])
+    assert told["found"] == pytest.approx(100 * (labels == mask).mean(), abs=0.06)
+    assert set(told["classes"]) == {str(k) for k in np.unique(mask)} and "strict" in told["segmenter"]
 
 
 def pixels(data):

@@ -38,6 +38,8 @@ def parse(argv):
     parser.add_argument("--keep", type=Path, metavar="FOLDER",
                         help="write each picture there, with all that it was made from; without it they live "
                              "in memory, for an hour")
+    parser.add_argument("--segmenter", type=Path, metavar="FILE",
+                        help="as of tools/label_photos.py: it labels photographs")
     parser.add_argument("--precision", default="fp32", choices=runtime.PRECISIONS,
                         help="as of tools/infer.py")
     args = parser.parse_args(argv)
@@ -63,7 +65,7 @@ def has_screen():
 def main(argv=None, command=process.WORKER):
     args = parse(argv)
     options = server.Options(args.model, ROOT / "data/samples", args.host, args.port,
-                             args.token, args.precision, args.keep)
+                             args.token, args.precision, args.keep, args.segmenter)
     sock = server.listen(options.host, options.port)
     port = sock.getsockname()[1]
     if port != options.port and options.port:

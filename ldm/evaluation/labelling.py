@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Iterable, NamedTuple, Optional, Sequence
 
@@ -167,6 +168,28 @@ def run(paths: Sequence[Path], folder: Folder, segmenter: Any, options: Options,
     return errors
 
 
+def label_map(segmenter: Any, read: Callable[[Sequence[int], str], np.ndarray],
+              options: Options) -> tuple[np.ndarray, np.ndarray, float]:
+    """A photograph's label map: (labels h x w uint8, their probabilities h x w, share in things of rooms).
+
+    segmenter: see `run`. read(size, fit): gives the photograph, as images.read_image does.
+    """
+    scale = max(1.0, segmenter.side / min(options.size))
+    seen = read([round(side * scale) for side in options.size], options.fit)
+    labels, sure, indoor = segmenter.label(seen, options.size, options.mirrored)
+    return without_specks(labels), sure, indoor
+
+
+def doubts(sure: np.ndarray, indoor: float, options: Options) -> str:
+    """Why a label map is no use, from what `label_map` gives; "" if it is of use."""
+    doubtful = float((sure < options.least).mean())
+    if indoor > INDOOR:
+        return f"is no landscape: {indoor:.0%} are things of rooms"
+    if doubtful > DOUBTFUL:
+        return f"cannot be labelled with certainty: {doubtful:.0%} of it are doubtful"
+    return ""
+
+
 def _label(path, folder, segmenter, options, known):
     """Decide about one photograph and write it down; `known`: hashes of those that were taken."""
     row: dict[str, Any] = {"name": path.name, "sha256": files.sha256(path)}
@@ -178,14 +201,12 @@ def _label(path, folder, segmenter, options, known):
                      and bin(bits ^ int(row["hash"], 16)).count("1") <= ALIKE), None)
         if twin:
             raise Refused(f"looks like {twin}")
-        scale = max(1.0, segmenter.side / min(options.size))
-        seen = images.read_image(path, [round(side * scale) for side in options.size], options.fit)
-        labels, sure, indoor = segmenter.label(seen, options.size, options.mirrored)
-        labels = without_specks(labels)
+        labels, sure, indoor = label_map(segmenter, partial(images.read_image, path), options)
         row |= {"mean_probability": f"{sure.mean():.3f}", "doubtful": f"{(sure < options.least).mean():.3f}",
                 "indoor": f"{indoor:.3f}",
                 **{name: f"{(labels == k).mean():.4f}" for k, name in enumerate(NAMES)}}
-        _refuse_labels(sure, indoor, options)
+        if why := doubts(sure, indoor, options):
+            raise Refused(why)
         target, labels_target = folder.places(path)
         images.write_image(labels_target, labels)
         images.write_image(target, images.read_image(path, options.size, options.fit))
@@ -203,14 +224,6 @@ def _refuse_picture(picture, options):
         raise Refused(f"is {width} x {height}, other proportions than {options.size[0]} x {options.size[1]}")
     if is_grey(picture):
         raise Refused("has no colours")
-
-
-def _refuse_labels(sure, indoor, options):
-    doubtful = float((sure < options.least).mean())
-    if indoor > INDOOR:
-        raise Refused(f"is no landscape: {indoor:.0%} are things of rooms")
-    if doubtful > DOUBTFUL:
-        raise Refused(f"cannot be labelled with certainty: {doubtful:.0%} of it are doubtful")
 
 
 def refused(paths: Sequence[Path], folder: Folder) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
-from typing import Any, Mapping, Optional
+from typing import IO, Any, Mapping, Optional
 
 from PIL import Image, PngImagePlugin
 
@@ -70,13 +70,18 @@ def read(path: Name) -> Optional[dict[str, Any]]:
     The text is anybody's: use it through checks such as `rounds.load`.
     """
     with open_regular(path, "a picture") as file:
-        try:
-            image = Image.open(file, formats=FORMATS)
-            text: Any = image.info.get(KEY)
-            if text is None:
-                comment = image.getexif().get_ifd(EXIF).get(USER_COMMENT, b"")
-                text = comment[len(ASCII):].decode("ascii") if comment.startswith(ASCII) else ""
-            tree = json.loads(text) if len(text) < LONGEST else None
-        except Exception:                       # for damaged files decoders raise anything
-            return None
+        return of_file(file)
+
+
+def of_file(file: IO[bytes]) -> Optional[dict[str, Any]]:
+    """As `read`, from an open file."""
+    try:
+        image = Image.open(file, formats=FORMATS)
+        text: Any = image.info.get(KEY)
+        if text is None:
+            comment = image.getexif().get_ifd(EXIF).get(USER_COMMENT, b"")
+            text = comment[len(ASCII):].decode("ascii") if comment.startswith(ASCII) else ""
+        tree = json.loads(text) if len(text) < LONGEST else None
+    except Exception:                           # for damaged files decoders raise anything
+        return None
     return tree if isinstance(tree, dict) else None

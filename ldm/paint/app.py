@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
@@ -22,14 +23,16 @@ from ldm.diffusion.samplers import SAMPLERS
 from ldm.diffusion.schedule import SPACINGS
 from ldm.errors import UserError
 from ldm.inference.color_transfer import MODES
-from ldm.paint import bundle, events, limits, orders, uploads
+from ldm.paint import bundle, events, limits, made, orders, uploads
 from ldm.paint.bodies import Bodies
 from ldm.paint.errors import Refusal, gone, of_user_error
 from ldm.paint.jobs import Job
 from ldm.paint.orders import ID
 from ldm.paint.pool import Pool
 from ldm.paint.security import Guard
-from ldm.paint.store import Mask, Reference, Result
+from ldm.paint.segmenters import CHECK, LABEL
+from ldm.paint.store import Mask, Reference, Result, identity
+from ldm.weights import published
 
 STATIC = Path(__file__).parent / "static"
 FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
@@ -39,13 +42,13 @@ PICTURES = ("image/png", "image/jpeg", "image/webp", "image/bmp", "image/tiff", 
 class Page:
     """The routes over a pool of model processes.
 
-    model: its name and size, see server.model_facts. samples: [{name, mask, reference}], their ids. stopping:
-    set when the server ends.
+    model: its name and size, see server.model_facts. samples: [{name, mask, reference}], their ids. able:
+    which questions a segmenter can answer, see segmenters.find. stopping: set when the server ends.
     """
 
-    def __init__(self, pool: Pool, model: dict[str, Any], samples: list[dict[str, str]],
+    def __init__(self, pool: Pool, model: dict[str, Any], samples: list[dict[str, str]], able: dict[str, str],
                  stopping: asyncio.Event) -> None:
-        self.pool, self.model, self.samples, self.stopping = pool, model, samples, stopping
+        self.pool, self.model, self.samples, self.able, self.stopping = pool, model, samples, able, stopping
         self.store, self.queue, self.size = pool.store, pool.queue, pool.size
         self.bodies, self.decoding = Bodies(stopping), asyncio.Semaphore(1)
         self.server, self.static = secrets.token_hex(8), StaticFiles(directory=STATIC)
@@ -60,13 +63,14 @@ class Page:
             Route("/api/masks/{file}", self.mask, methods=get),
             Route("/api/references", self.add_reference, methods=post),
             Route("/api/references/{file}", self.reference, methods=get),
+            Route("/api/made", self.made, methods=post),
             Route("/api/jobs", self.add_job, methods=post),
             Route("/api/jobs/{id}", self.job, methods=["GET", "DELETE"]),
             Route("/api/jobs/{id}/events", self.job_events, methods=get),
-            Route("/api/results/{id}/check", self.not_here, methods=get),
+            Route("/api/results/{id}/check", self.check, methods=get),
             Route("/api/results/{file}", self.result, methods=get),
             Route("/api/bundles/{file}", self.bundle, methods=get),
-            Route("/api/label", self.not_here, methods=post),
+            Route("/api/label", self.label, methods=post),
         ]
 
     # ---- the page and its state ----------------------------------------------------------------------------
@@ -83,10 +87,8 @@ class Page:
                        "rounds": limits.ROUNDS, "steps": limits.STEPS},
             "queue": {"running": len(self.queue.running), "waiting": len(self.queue.waiting)},
             "worker": pool.state(), "warnings": pool.warnings(), "samples": self.samples,
-            "label": False, "check": False}, headers={"Cache-Control": "no-store"})
-
-    async def not_here(self, request: Request) -> Response:
-        raise Refusal(501, "this", "needs a segmenter, which this model does not have", "use a mask")
+            **{question: bool(file) for question, file in self.able.items()}},
+            headers={"Cache-Control": "no-store"})
 
     # ---- masks and references ------------------------------------------------------------------------------
 
@@ -145,6 +147,53 @@ class Page:
     @staticmethod
     async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(None, function, *arguments)
+
+    async def made(self, request: Request) -> Response:
+        """What a bundle or a picture of ours was made from; null for other pictures."""
+        if content_type(request) not in (*PICTURES, *made.ZIP):
+            raise wrong_type(content_type(request))
+        found = await self.decoded(request, partial(made.read, name=file_name(request, "the file"),
+                                                    size=self.size))
+        parts = [part for part in found[:2] if part] if found else []
+        for part in parts:
+            self.store.add(part)
+        ids = {type(part).__name__.lower(): part.id for part in parts}
+        return JSONResponse(found and {**found.about, **ids})
+
+    # ---- questions to a segmenter --------------------------------------------------------------------------
+
+    async def label(self, request: Request) -> Response:
+        if content_type(request) not in PICTURES:
+            raise wrong_type(content_type(request))
+        name = file_name(request, "the photograph")
+        data = await self.decoded(request, partial(uploads.readable, name=name))
+        found = await self.asked(LABEL, picture=data, name=name)
+        mask = Mask(identity(found["ids"]), found["ids"])
+        self.store.add(mask)
+        return JSONResponse({"id": mask.id, "size": list(self.size), "shares": uploads.shares(mask),
+                             "warnings": [found["doubts"]] if found["doubts"] else [],
+                             "confidence": found["confidence"]}, 201)
+
+    async def check(self, request: Request) -> Response:
+        result = self.found(Result, "the picture", request.path_params["id"])
+        found = await self.asked(CHECK, picture=result.png, mask=result.mask.ids)
+        return JSONResponse(found, headers={"Cache-Control": "no-store"})
+
+    async def asked(self, kind: str, **question: Any) -> dict[str, Any]:
+        """The model process's answer. Raises Refusal, 501 without a segmenter."""
+        if not self.able[kind]:
+            raise Refusal(501, "this", "needs a segmenter",
+                          f"{published.how_to_get('segformer-ade-b5')}, then start the page again")
+        asking = asyncio.ensure_future(self.pool.ask(kind, size=self.size, **question))
+        ending = asyncio.ensure_future(self.stopping.wait())
+        try:
+            await asyncio.wait({asking, ending}, return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done():
+                raise Refusal(503, "the server", "ends", "start it again")
+            return asking.result()
+        finally:
+            asking.cancel()
+            ending.cancel()
 
     # ---- jobs and what they make ---------------------------------------------------------------------------
 
@@ -240,18 +289,22 @@ async def refuse(request: Request, error: Exception) -> Response:
     return Refusal(error.status_code, "this address", "does not exist", "see docs/painting.md").response()
 
 
-class NoCache:
-    """Static files are asked for again each time, and sent only where they changed (ETag)."""
+class Files:
+    """Middleware for the page's own files: sent packed, asked for again each time, and sent again only where
+    they changed (ETag)."""
 
     def __init__(self, app: Any) -> None:
-        self.app = app
+        self.app, self.packed = app, GZipMiddleware(app, compresslevel=6)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         async def with_header(message: Any) -> None:
-            if message["type"] == "http.response.start" and not scope["path"].startswith("/api"):
+            if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", ()), (b"cache-control", b"no-cache")]
             await send(message)
-        await self.app(scope, receive, with_header)
+        if scope["type"] == "http" and not scope["path"].startswith("/api"):
+            await self.packed(scope, receive, with_header)
+        else:
+            await self.app(scope, receive, send)
 
 
 def build(page: Page, host: str = "127.0.0.1", token: Optional[str] = None) -> Starlette:
@@ -265,5 +318,5 @@ def build(page: Page, host: str = "127.0.0.1", token: Optional[str] = None) -> S
             await page.pool.end()
 
     return Starlette(routes=page.routes(), lifespan=lifespan, middleware=[
-        Middleware(Guard, host=host, token=token), Middleware(NoCache)],
+        Middleware(Guard, host=host, token=token), Middleware(Files)],
         exception_handlers={Refusal: refuse, HTTPException: refuse})

@@ -11,6 +11,7 @@ STORE = 256 * 2 ** 20           # bytes of masks, references and results in memo
 OPEN_REQUESTS = 64              # answered at the same time; one stream is one request
 CONNECTIONS = 256               # open at the same time; an idle browser keeps up to 6
 JOBS = 40                       # waiting and running
+QUESTIONS = 8                   # to segmenters, asked at the same time
 ENDED_JOBS = 1000               # remembered; live painting ends two a second
 MEASURED = 100                  # different rounds whose seconds are remembered
 ABANDONED_SECONDS = 10          # after the last stream or poll a job counts as left

@@ -19,6 +19,7 @@ from ldm.inference.pipeline import Pipeline
 from ldm.inference.pixels import NOT_FINITE
 from ldm.paint import presets
 from ldm.paint.protocol import Pipe
+from ldm.paint.segmenters import Segmenters
 from ldm.paint.uploads import png_bytes
 from ldm.paint.worker import Step
 from ldm.platform import runtime
@@ -31,8 +32,8 @@ MINUTES = 1                 # that another sampler's operators take to compile, 
 class Painter:
     """A loaded model. See worker.Painter."""
 
-    def __init__(self, pipeline: Pipeline, pipe: Pipe) -> None:
-        self.pipeline, self.pipe = pipeline, pipe
+    def __init__(self, pipeline: Pipeline, pipe: Pipe, segmenters: Segmenters) -> None:
+        self.pipeline, self.pipe, self.answer = pipeline, pipe, segmenters.answer
         self.measured: list[Any] = []
         self.known: set[str] = set()            # what was compiled, see `notice`
 
@@ -41,7 +42,7 @@ class Painter:
         """The model of the folder options["model"], tried once on a sample: that compiles what is to be
         compiled, and measures this machine."""
         pipeline = Pipeline.load(Path(options["model"]), presets.WARM_UP, precision=options["precision"])
-        painter = cls(pipeline, pipe)
+        painter = cls(pipeline, pipe, Segmenters(options["segmenters"]))
         painter.warm_up(options["mask"], options["style"])
         return painter
 

@@ -3,10 +3,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import secrets
 from typing import Any, Mapping, Optional, Sequence
 
-from ldm.paint import process
+from ldm.paint import limits, process
+from ldm.paint.errors import Refusal
 from ldm.paint.jobs import CANCELLED, DONE, FAILED, Job, Queue
 from ldm.paint.presets import Presets
 from ldm.paint.process import ModelProcess
@@ -29,6 +31,7 @@ class Pool:
                           for environment in environments]
         self.facts: dict[str, Any] = {"weights": {}}
         self.tasks: list[asyncio.Task[None]] = []
+        self.numbers = itertools.count()
 
     async def start(self) -> None:
         work = [self._watch(), *(one.run() for one in self.processes)]
@@ -79,6 +82,26 @@ class Pool:
             elif one.job is job:
                 one.send("cancel", job=job.id)
 
+    async def ask(self, kind: str, **question: Any) -> dict[str, Any]:
+        """The answer to a question of segmenters.py, beside the jobs: a process looks at it between two
+        steps. Raises Refusal: 503 where no process is ready or it ends, 422 for what cannot be used."""
+        able = [one for one in self.processes if one.state == process.READY]
+        if not able or sum(len(one.questions) for one in able) >= limits.QUESTIONS:
+            raise Refusal(503, "the model", "is not ready" if not able else "has other questions to answer",
+                          "try again in a moment", wait=5)
+        one = min(able, key=lambda one: (len(one.questions), one.job is not None))
+        number = next(self.numbers)
+        one.questions[number] = asyncio.get_running_loop().create_future()
+        one.send(kind, question=number, **question)
+        try:
+            message = await one.questions[number]
+        finally:
+            del one.questions[number]
+        if "error" in message:
+            told = message["error"]
+            raise Refusal(422, told["what"], told["is"], told["possible"])
+        return message["found"]
+
     def heard(self, one: ModelProcess, message: dict[str, Any]) -> None:
         """A message of a process: about its job, or about itself."""
         kind, job = message["kind"], one.job
@@ -86,6 +109,9 @@ class Pool:
             self.facts = {"weights": message["weights"]}
             if "measured" in message:
                 self.presets.note(*message["measured"])
+        elif kind == "answer":
+            if (future := one.questions.get(message["question"])) and not future.done():
+                future.set_result(message)
         elif kind == "compiling" and job is not None:
             job.compiling = True
             job.say("compiling", minutes=message["minutes"])
@@ -128,6 +154,9 @@ class Pool:
     def died(self, one: ModelProcess, how: str) -> None:
         """A process ended: its job is tried again if it had not begun, else it failed."""
         job, one.job = one.job, None
+        for future in one.questions.values():
+            if not future.done():
+                future.set_exception(Refusal(503, "the question", f"was not answered: {how}", "try again"))
         if job is None:
             pass
         elif job.cancelling:

@@ -20,6 +20,7 @@ PING_SECONDS = 5                    # between questions whether an idle process 
 SILENT_SECONDS = 15                 # without an answer while it is idle
 SILENT_STEPS = 20                   # and while it works: so many times the longest pause so far, or
 SILENT_WORK_SECONDS = 60            # so many seconds, whichever is longer
+SILENT_QUESTION_SECONDS = 600       # while it has a question: its segmenter may have to be compiled
 ROOT = Path(__file__).resolve().parents[2]      # `-m ldm...` works from here
 WORKER = (sys.executable, "-m", "ldm.paint.worker")
 DOCTOR = "run `python tools/doctor.py`, then start the page again"
@@ -39,6 +40,7 @@ class ModelProcess:
         self.command, self.environment, self.heard, self.died = list(command), dict(environment), heard, died
         self.state, self.message = STARTING, ""
         self.job: Any = None                        # what it works at; set by the pool
+        self.questions: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self.child: Optional[subprocess.Popen[bytes]] = None
         self.writer: Optional[asyncio.StreamWriter] = None
         self.deaths: list[float] = []
@@ -124,8 +126,10 @@ class ModelProcess:
         if self.state not in (READY, SILENT):
             return
         quiet = now - self.last
-        if self.job is None:
-            patience: float = SILENT_SECONDS
+        if self.questions:
+            patience: float = SILENT_QUESTION_SECONDS
+        elif self.job is None:
+            patience = SILENT_SECONDS
             if quiet > PING_SECONDS:
                 self.send("ping")
         else:

@@ -1,8 +1,9 @@
 """What the web process and the model process say to each other: frames of pickled dicts on a socket pair.
 
-To the model process: `job`, `cancel`, `ping`. From it: `loading`, `compiling`, `ready`, `pong`, `step`,
-`preview`, and one of `done`, `failed`, `cancelled` for each job; `fatal` where it cannot work at all. Both
-ends are this program, so pickle is safe here.
+To the model process: `job`, `cancel`, `ping`, and the questions `label` and `check` with a number. From it:
+`loading`, `compiling`, `ready`, `pong`, `step`, `preview`, and one of `done`, `failed`, `cancelled` for each
+job; `answer` for each question; `fatal` where it cannot work at all. Both ends are this program, so pickle is
+safe here.
 """
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from ldm import config as configs
 from ldm import files, images, sizes
 from ldm.errors import UserError
-from ldm.paint import limits, process, uploads
+from ldm.paint import limits, process, segmenters, uploads
 from ldm.paint.app import Page, build
 from ldm.paint.classes import palette
 from ldm.paint.keep import Keeper
@@ -25,11 +25,12 @@ from ldm.paint.security import LOOPBACK
 from ldm.paint.store import Mask, Store, identity
 
 PORTS_TRIED = 50
+MODELS = process.ROOT / "models"
 FITTED = images.Reading(fit="crop")          # samples, where the model has other proportions
 
 
 class Options(NamedTuple):
-    """What the command line decides. model, samples, keep: folders."""
+    """What the command line decides. model, samples, keep: folders. segmenter: see segmenters.find."""
     model: Path
     samples: Path
     host: str = "127.0.0.1"
@@ -37,6 +38,7 @@ class Options(NamedTuple):
     token: Optional[str] = None
     precision: str = "fp32"
     keep: Optional[Path] = None
+    segmenter: Optional[Path] = None
 
 
 class Protocol(H11Protocol):
@@ -145,14 +147,15 @@ def prepared(options: Options, command: Sequence[str] = process.WORKER,
     size, store = (facts["size"][0], facts["size"][1]), Store()
     samples = load_samples(options.samples, size, store)
     mask, style = next(sample_files(options.samples))
+    able = segmenters.find(size, options.segmenter and options.segmenter.resolve(), MODELS)
     worker = {"parent": os.getpid(), "model": str(options.model.resolve()), "precision": options.precision,
-              "mask": str(mask), "style": str(style)}
+              "mask": str(mask), "style": str(style), "segmenters": able}
     keeper = options.keep and Keeper(options.keep, size, facts["name"])
     pool = Pool([*command, json.dumps(worker)], environments, size, store, Presets(config), keeper)
     stopping = asyncio.Event()
     server = Server(uvicorn.Config(
-        build(Page(pool, facts, samples, stopping), options.host, options.token), http=Protocol, ws="none",
-        loop="asyncio", lifespan="on", log_config=None, log_level="error", access_log=False,
+        build(Page(pool, facts, samples, able, stopping), options.host, options.token), http=Protocol,
+        ws="none", loop="asyncio", lifespan="on", log_config=None, log_level="error", access_log=False,
         server_header=False, proxy_headers=False, limit_concurrency=limits.CONNECTIONS,
         timeout_graceful_shutdown=1))
     server.stopping, server.loop, server.pool = stopping, asyncio.get_running_loop(), pool

@@ -172,6 +172,12 @@ def reference_of_image(data: bytes, size: tuple[int, int], name: str, crop: str 
     return reference(np.asarray(images.sized(image, size, "refuse", Image.Resampling.LANCZOS)))
 
 
+def readable(data: bytes, name: str) -> bytes:
+    """`data`, if it is a picture that can be decoded. Raises UserError."""
+    to_rgb(decode_file(io.BytesIO(data), name, limits.PIXELS), name)
+    return data
+
+
 def reference(pixels: np.ndarray) -> Reference:
     """From H x W x 3 uint8 at the model's size."""
     png = png_bytes(Image.fromarray(pixels))

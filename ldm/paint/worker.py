@@ -53,18 +53,41 @@ class Painter(Protocol):
     def make(self, job: dict[str, Any], on_step: Callable[[Step], None]) -> list[tuple[bytes, bytes]]:
         """(PNG, JPEG) for each seed of the job. Raises UserError, and whatever `on_step` raises."""
 
+    def answer(self, question: dict[str, Any]) -> dict[str, Any]:
+        """See segmenters.Segmenters. Raises UserError."""
+
 
 def serve(pipe: Pipe, painter: Painter) -> None:
     """Answer until the web process has ended."""
     try:
         while True:
             message = pipe.receive()
-            if message["kind"] == "ping":
-                pipe.send("pong")
-            elif message["kind"] == "job":
+            if message["kind"] == "job":
                 run(pipe, painter, message)
+            else:
+                reply(pipe, painter, message)
     except (EOFError, ConnectionError):
         pass
+
+
+def reply(pipe: Pipe, painter: Painter, message: dict[str, Any]) -> None:
+    """What may come at any time, a job or not: a ping or a question. A cancel of a job that has ended is
+    nothing."""
+    if message["kind"] == "ping":
+        pipe.send("pong")
+    elif "question" in message:
+        pipe.send("answer", question=message["question"], **answer(painter, message))
+
+
+def answer(painter: Painter, question: dict[str, Any]) -> dict[str, Any]:
+    """{"found": the answer} or {"error": its three parts}."""
+    try:
+        return {"found": painter.answer(question)}
+    except UserError as e:
+        return {"error": parts(e)}
+    except Exception:
+        traceback.print_exc()
+        return {"error": {"what": "the model process", "is": INTERNAL, "possible": "see the terminal"}}
 
 
 def run(pipe: Pipe, painter: Painter, job: dict[str, Any]) -> None:
@@ -77,8 +100,7 @@ def run(pipe: Pipe, painter: Painter, job: dict[str, Any]) -> None:
             message = pipe.receive()
             if message["kind"] == "cancel" and message["job"] == job["job"]:
                 raise Cancelled
-            if message["kind"] == "ping":
-                pipe.send("pong")
+            reply(pipe, painter, message)
         pipe.send("step", job=job["job"], round=step.round, rounds=step.rounds, step=step.step,
                   steps=step.steps)
         if time.monotonic() - shown >= 1 / limits.PREVIEWS:

@@ -51,6 +51,7 @@ export const reference = (id, type = "jpg") => blob(`/api/references/${id}.${typ
 export const picture = (id, type) => blob(`/api/results/${id}.${type}`);
 export const bundle = (id) => blob(`/api/bundles/${id}.zip`);
 export const job = (id) => json(`/api/jobs/${id}`);
+export const check = (id) => json(`/api/results/${id}/check`);
 export const cancel = (id) => request(`/api/jobs/${id}`, { method: "DELETE" });
 
 /** Upload the drawn map -> {id, ...}. */
@@ -63,6 +64,12 @@ export function postMap(map) {
 export function postMaskFile(file, { fit, colors } = {}) {
 	return upload("/api/masks", file, { ...(fit && { fit }), ...(colors && { colors: JSON.stringify(colors) }) });
 }
+
+/** The label map of a photograph -> {id, warnings, ...}. */
+export const labelPhoto = (file) => upload("/api/label", file);
+
+/** What a bundle or a picture of ours was made from, or null. */
+export const postMade = (file) => upload("/api/made", file);
 
 /** Upload a style picture; crop: [x, y, width, height] of its pixels. */
 export const postReference = (file, crop) => upload("/api/references", file, crop && { crop: crop.join(",") });

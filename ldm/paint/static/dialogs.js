@@ -22,9 +22,10 @@ export function ask(title, build) {
 const choice = (text, note, answer, close) => el("button", { className: "choice", on: { click: () => close(answer) } },
 	el("b", { text }), note ? el("span", { className: "hint", text: note }) : null);
 
-/** "style" or "underlay": what a photograph is for. */
-export function photoUse() {
+/** "style", "label" or "underlay": what a photograph is for. label: whether the server can label it. */
+export function photoUse(label) {
 	return ask(t("photoTitle"), (close) => [
+		label ? choice(t("labelIt"), t("labelItNote"), "label", close) : "",
 		choice(t("asStyle"), t("asStyleNote"), "style", close),
 		choice(t("asUnderlay"), t("asUnderlayNote"), "underlay", close),
 	]);
@@ -109,6 +110,17 @@ export function startFrom(app, maps) {
 		choice(t("blank"), "", "blank", close),
 		choice(t("openFile"), "", "file", close),
 	]);
+}
+
+/** How much of its mask a picture shows. */
+export function checked(app, { found, classes, segmenter }) {
+	const rows = app.order.filter((id) => id in classes);
+	return ask(t("check"), () => [
+		el("p", { text: t("checked", { p: found, segmenter }) }),
+		el("div", { className: "colors" }, ...rows.map((id) => el("div", { className: "row" },
+			swatch(app.classes[id].color), el("span", { className: "name", text: app.className(id) }),
+			el("meter", { min: 0, max: 100, value: classes[id], "aria-label": app.className(id) }),
+			el("span", { className: "share", text: t("share", { p: Math.round(classes[id]) }) }))))]);
 }
 
 /** The list of keys. */

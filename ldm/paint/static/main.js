@@ -20,7 +20,7 @@ import * as tools from "./tools.js";
 import { MaskView, PictureView, Viewport, navigate } from "./view.js";
 import { language, speak, t, translate } from "./words.js";
 
-const dialogs = () => import("./dialogs.js");            // and files.js: only when they are needed
+const dialogs = () => import("./dialogs.js");            // only when they are needed
 
 /** Run `action`; an error is shown in words. */
 const guarded = (action) => async (...args) => {
@@ -141,7 +141,7 @@ function actions(page) {
 		},
 		open: () => pickFile(page, ""), bundle: guarded(() => page.results.save("bundle")),
 		newMap: guarded(() => newMap(page)), link: guarded(() => copyLink(page)),
-		save: () => saveMenu(page), mapMenu: () => mapMenu(page),
+		check: guarded(() => checkPicture(page)), save: () => saveMenu(page), mapMenu: () => mapMenu(page),
 		language: async () => {
 			await speak(language() === "zh" ? "en" : "zh");
 			localStorage.setItem("iidm-language", language());
@@ -164,7 +164,7 @@ function wire(page) {
 	const buttons = {
 		undo: "undo", redo: "redo", "zoom-in": "zoomIn", "zoom-out": "zoomOut", "zoom-fit": "zoomFit", generate: "generate",
 		cancel: "cancel", dice: "dice", "seed-lock": "lock", network: "network", open: "open", new: "newMap", link: "link",
-		save: "save", "map-menu": "mapMenu", language: "language", help: "help",
+		save: "save", "map-menu": "mapMenu", language: "language", help: "help", check: "check",
 	};
 	for (const [id, name] of Object.entries(buttons)) $(id).addEventListener("click", () => run[name]());
 	listen(app, page.painter, run);
@@ -272,6 +272,12 @@ function saveMenu(page) {
 		[t("savePng"), save("png"), !have], [t("saveJpg"), save("jpg"), !have], [t("saveBundle"), save("bundle"), !have],
 		[t("saveMask"), mask(false)], [t("saveColored"), mask(true)],
 	]);
+}
+
+async function checkPicture({ app, results }) {
+	toast(t("checking"), true);
+	const found = await results.check().finally(() => toast(""));
+	await (await dialogs()).checked(app, found);
 }
 
 async function copyLink({ app }) {

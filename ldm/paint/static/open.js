@@ -19,13 +19,9 @@ export class Opener {
 	/** Open a file; use: "style" where the user wants it as style, else by what the file is. */
 	async file(file, use = "") {
 		if (use === "style") return this.#photo(file, "style");
-		const { kindOf, readJpegNote, readPng } = await import("./files.js");
-		const bytes = new Uint8Array(await file.arrayBuffer()), kind = kindOf(bytes);
-		if (kind === "zip") return this.#bundle(bytes, file.name);
-		const note = kind === "png" ? readPng(bytes).note : kind === "jpeg" ? readJpegNote(bytes) : null;
-		if (note) return this.#picture(note, file.name);
-		if (kind === "jpeg" || kind === "webp") return this.#photo(file, "");
-		return this.#mask(file);
+		const made = /zip|png|jpeg/.test(file.type) && await api.postMade(file);
+		if (made) return this.#made(made, file.name);
+		return /jpeg|webp|gif/.test(file.type) ? this.#photo(file, "") : this.#mask(file);
 	}
 
 	/** Upload a mask file; its proportions and unknown colours are asked for, once. */
@@ -53,9 +49,18 @@ export class Opener {
 	}
 
 	async #photo(file, use) {
-		const chosen = use || await (await dialogs()).photoUse();
-		if (chosen === "style") await this.style.upload(file, file.name);
-		if (chosen === "underlay") this.underlay(await createImageBitmap(file, { imageOrientation: "from-image" }));
+		const chosen = use || await (await dialogs()).photoUse(this.app.info.label);
+		if (chosen === "label") await this.#label(file);
+		if (chosen === "style" || chosen === "label") await this.style.upload(file, file.name);
+		if (chosen === "underlay" || chosen === "label") this.underlay(await createImageBitmap(file, { imageOrientation: "from-image" }));
+	}
+
+	/** The photograph's label map as the map. */
+	async #label(file) {
+		this.say(t("labelling", { name: file.name }), true);
+		const { id, warnings } = await api.labelPhoto(file).catch((e) => { this.say(""); throw e; });
+		await this.map(id, stem(file.name));
+		this.say([t("loaded", { name: file.name }), ...warnings].join(" · "));
 	}
 
 	/** A sample's map and style. */
@@ -65,28 +70,22 @@ export class Opener {
 		this.style.sample(name);
 	}
 
-	async #bundle(bytes, name) {
-		const { unzip } = await import("./files.js");
-		const files = await unzip(bytes).catch(() => new Map()), note = files.get("job.json");
-		const job = note ? JSON.parse(new TextDecoder().decode(note)) : {}, mask = files.get(job.mask), style = files.get(job.style);
-		if (!mask) throw new api.ApiError({ what: name, is: t("badBundle"), possible: t("notOursDo") }, 0);
-		const { id } = await api.postMaskFile(new Blob([mask], { type: "image/png" }));
-		await this.map(id, stem(job.name));
-		if (style) await this.style.upload(new Blob([style], { type: "image/png" }), "style.png");
-		else this.app.set("style", { kind: "none" });
-		this.#settings(job);
-		this.say(t("loaded", { name }));
+	/** A bundle, or a result picture, whose map and style only the server or the history may have. */
+	async #made({ mask, reference, name, ...settings }, file) {
+		const known = mask && await Gallery.ofMask(mask);
+		if (known) await this.restore(known);
+		const found = known || (mask && await this.map(mask, name).then(() => true, () => false));
+		if (!known && reference !== undefined) await this.#reference(reference);
+		this.#settings(settings);
+		this.say(found ? t("loaded", { name: file }) : t("restoredSettings"));
 	}
 
-	/** A result picture: its settings, and its map where the server or the history has it. */
-	async #picture(note, name) {
-		const known = note.mask && await Gallery.ofMask(note.mask);
-		if (known) await this.restore(known);
-		const found = known || (note.mask && await this.map(note.mask, stem(note.name)).then(() => true, () => false));
-		const sample = this.app.info.samples.find((s) => s.reference === note.reference);
-		if (!known && sample) this.style.sample(sample.name);
-		this.#settings({ ...note, rounds: note.settings });
-		this.say(found ? t("loaded", { name }) : t("restoredSettings"));
+	/** The style with an id of the server's, if it has it; without an id none. */
+	async #reference(id) {
+		const sample = this.app.info.samples.find((s) => s.reference === id), blob = id && !sample && await api.reference(id, "png").catch(() => null);
+		if (sample) this.style.sample(sample.name);
+		else if (blob) await this.style.upload(blob, "style.png");
+		else if (!id) this.app.set("style", { kind: "none" });
 	}
 
 	/** Everything of an entry of the history. */

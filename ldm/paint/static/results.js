@@ -33,11 +33,12 @@ export class Results {
 	/** The variation's picture; what runs may cover it by a preview. */
 	show() {
 		$("empty").hidden = Boolean(this.current);
+		$("check").hidden = !(this.current && this.app.info.check);
 		this.view.show(this.current?.bitmap ?? null);
 	}
 
 	preview(images) {
-		$("empty").hidden = true;
+		$("empty").hidden = $("check").hidden = true;
 		this.view.show(images[Math.min(this.app.result?.index ?? 0, images.length - 1)]);
 	}
 
@@ -65,12 +66,21 @@ export class Results {
 		if (!this.current) return;
 		const { id, seed, blob } = this.current, name = `${this.app.name}-${seed}`;
 		if (what === "png") return download(blob, `${name}.png`);
-		try {
-			if (what === "jpg") download(await api.picture(id, "jpg"), `${name}.jpg`);
-			else download(await api.bundle(id), `${name}.zip`);
-		} catch (e) {
-			if (e.status !== 404) throw e;
-			throw new api.ApiError({ what: name, is: t("gone"), possible: "" }, 404);
-		}
+		if (what === "jpg") download(await here(name, api.picture(id, "jpg")), `${name}.jpg`);
+		else download(await here(name, api.bundle(id)), `${name}.zip`);
+	}
+
+	/** What a segmenter finds of the mask: {found, classes, segmenter}. */
+	check() {
+		return here(t("picture"), api.check(this.current.id));
+	}
+}
+
+/** What the server gives; it may have forgotten the picture. */
+async function here(name, asked) {
+	try {
+		return await asked;
+	} catch (e) {
+		throw e.status === 404 ? new api.ApiError({ what: name, is: t("gone"), possible: "" }, 404) : e;
 	}
 }

@@ -168,12 +168,12 @@ export function showError(error) {
 
 let fading;
 
-/** A line that goes by itself. */
-export function toast(text) {
+/** A line that goes by itself, or `stays` until the next one. */
+export function toast(text, stays) {
 	clearTimeout(fading);
 	$("toast").textContent = text;
 	$("toast").hidden = !text;
-	fading = setTimeout(() => { $("toast").hidden = true; }, 5000);
+	if (!stays) fading = setTimeout(() => { $("toast").hidden = true; }, 5000);
 }
 
 /** The model's name and state in the header, and a banner where something is amiss. */

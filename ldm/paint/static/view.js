@@ -126,7 +126,7 @@ export class MaskView extends Pane {
 		context.imageSmoothingEnabled = false;
 		if (this.underlay) {
 			context.imageSmoothingEnabled = true;
-			context.drawImage(this.underlay.bitmap, 0, 0, width, height);
+			context.drawImage(this.underlay.bitmap, ...fullBox(this.underlay.bitmap, [width, height]), 0, 0, width, height);
 			context.imageSmoothingEnabled = false;
 			context.globalAlpha = 1 - this.underlay.opacity;
 		}
@@ -142,6 +142,13 @@ export class MaskView extends Pane {
 		blit(this.small, map, this.#colors(), whole(map));
 		this.stale = false;
 	}
+}
+
+/** The largest centred part of a picture with the proportions of a size: [x, y, width, height]. */
+export function fullBox({ width, height }, [w, h]) {
+	const scale = Math.min(width / w, height / h);
+	const [bw, bh] = [Math.round(w * scale), Math.round(h * scale)];
+	return [Math.round((width - bw) / 2), Math.round((height - bh) / 2), bw, bh];
 }
 
 function blank(width, height) {
