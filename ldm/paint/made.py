@@ -33,7 +33,7 @@ def read(data: bytes, name: str, size: tuple[int, int]) -> Optional[Made]:
     if data.startswith(b"PK"):
         return of_bundle(data, name, size)
     note = provenance.of_file(io.BytesIO(data))
-    return note and Made(None, None, checked(note, note.get("settings")))
+    return None if note is None else Made(None, None, checked(note, note.get("settings")))
 
 
 def of_bundle(data: bytes, name: str, size: tuple[int, int]) -> Made:
@@ -67,7 +67,8 @@ def checked(note: dict[str, Any], tree: Any) -> dict[str, Any]:
         plain = presets.plain(rounds.check(tree))
     except UserError:
         plain = None
-    ids = {key: value if isinstance(value := note.get(key), str) and ID.fullmatch(value) else None
-           for key in ("mask", "reference") if key in note}
+    ids: dict[str, Any] = {
+        key: value if isinstance(value := note.get(key), str) and ID.fullmatch(value) else None
+        for key in ("mask", "reference") if key in note}
     return {**ids, "seed": seed if type(seed) is int and 0 <= seed <= LARGEST_SEED else 0,
             "name": name if isinstance(name, str) and NAME.fullmatch(name) else "image", "rounds": plain}
