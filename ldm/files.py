@@ -10,7 +10,7 @@ import secrets
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Union
+from typing import IO, BinaryIO, Union
 
 from ldm.errors import UserError
 
@@ -36,7 +36,7 @@ def kind_of(path: Name) -> str | None:
                         "give another path, or make this one readable") from None
 
 
-def open_regular(path: Name, wanted: str = "a file") -> IO[bytes]:
+def open_regular(path: Name, wanted: str = "a file") -> BinaryIO:
     """Open a regular file to read its bytes.
 
     wanted: what the error asks for, such as "a YAML file". Raises UserError if the file cannot be read or is

@@ -115,6 +115,16 @@ def test_the_tool(tmp_path):
     one_error(run_tool(*convert, "encoder"), "--part", "vae")
 
 
+def test_a_dry_run_says_what_it_needs(tmp_path):
+    source = write_data(tmp_path / "data")
+    configs.save(tmp_path / "tiny.yaml", config_of("sean"))
+    done = run_tool("train_baseline", "--config", tmp_path / "tiny.yaml", "--data", source,
+                    "--output", tmp_path / "run", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert all(word in done.stdout for word in ("parameters", "memory: about", "disk: about", "time: about"))
+    assert not (tmp_path / "run/state-0000004.safetensors").exists()
+
+
 def test_what_a_user_can_cause(tmp_path):
     source = write_data(tmp_path / "data")
     tree = config_of("gaugan")

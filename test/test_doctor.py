@@ -55,8 +55,9 @@ def test_packages_are_compared(tmp_path, monkeypatch):
     versions.update(a="1.0.1", b="2.0.0")
     finding = diagnosis.packages([path], ["no-such-package"])
     assert not finding.ok and finding.needed
-    assert finding.found == "missing: a==1.0 (1.0.1 here), b<2 (2.0.0 here), no-such-package (none here)"
-    assert finding.mend.startswith("`pip install -r requirements.txt no-such-package`")
+    assert finding.found == ("missing: a==1.0 (installed: 1.0.1), b<2 (installed: 2.0.0), "
+                             "no-such-package (installed: none)")
+    assert finding.remedy.startswith("`pip install -r requirements.txt no-such-package`")
 
 
 def test_another_package_with_the_same_module_will_do(tmp_path, monkeypatch):
@@ -66,7 +67,8 @@ def test_another_package_with_the_same_module_will_do(tmp_path, monkeypatch):
         return "4.9"
     monkeypatch.setattr(diagnosis.importlib.metadata, "version", version)
     (tmp_path / "requirements.txt").write_text("opencv-python-headless\nsafetensors\n")
-    assert diagnosis.packages([tmp_path / "requirements.txt"]).found == "missing: safetensors (none here)"
+    found = diagnosis.packages([tmp_path / "requirements.txt"]).found
+    assert found == "missing: safetensors (installed: none)"
 
 
 def test_jittors_own_onednn_replaces_the_package(tmp_path, monkeypatch):
@@ -95,12 +97,12 @@ def test_the_jittor_that_is_used_and_its_patches(monkeypatch):
 @pytest.fixture
 def toolkit(tmp_path, monkeypatch):
     """A function that pretends a CUDA toolkit and a cuDNN of these versions, and a device."""
-    def pretend(cuda, cudnn, left_alone):
+    def pretend(cuda, cudnn, needs_no_toolchain):
         version = tuple(map(int, cuda.split(".")))
         library = toolkits.CuDNN(tuple(map(int, cudnn.split("."))), tmp_path / "include", tmp_path / "lib")
         found = toolkits.Toolkit(tmp_path / "bin/nvcc", version, tmp_path)
         monkeypatch.setattr(toolkits, "find_toolkit", lambda: found)
-        monkeypatch.setattr(toolkits, "left_alone", lambda toolkit: left_alone)
+        monkeypatch.setattr(toolkits, "needs_no_toolchain", lambda toolkit: needs_no_toolchain)
         for name in ("stock_cudnn", "find_cudnn"):
             monkeypatch.setattr(toolkits, name, lambda toolkit: library)
     monkeypatch.setattr(devices, "present_devices", lambda: ["0"])
@@ -111,16 +113,16 @@ def toolkit(tmp_path, monkeypatch):
 
 
 def test_cuda_that_jittor_was_written_for(toolkit, tmp_path):
-    toolkit("12.2.140", "8.9.7", left_alone=True)
+    toolkit("12.2.140", "8.9.7", needs_no_toolchain=True)
     assert [(f.ok, f.found) for f in diagnosis.cuda()] == [
         (True, f"12.2.140 in {tmp_path}"), (True, f"8.9.7 in {tmp_path}/include"), (True, "not needed")]
 
 
 def test_cuda_that_needs_the_set_up(toolkit, tmp_path, monkeypatch):
-    toolkit("13.0.88", "9.19.0", left_alone=False)
+    toolkit("13.0.88", "9.19.0", needs_no_toolchain=False)
     chain, libraries, finding = diagnosis.cuda()
     assert chain.ok and libraries.ok and (finding.ok, finding.needed, finding.found) == (False, True, "none")
-    assert finding.mend == "run `python tools/setup_cuda.py`"
+    assert finding.remedy == "run `python tools/setup_cuda.py`"
     monkeypatch.setattr(diagnosis, "environment", lambda cache: {"nvcc_path": "x"})
     monkeypatch.setattr(diagnosis.toolchain, "record", lambda folder: {"cuda": "13.0.88", "cudnn": "9.19.0"})
     finding = diagnosis.cuda()[2]
@@ -128,7 +130,7 @@ def test_cuda_that_needs_the_set_up(toolkit, tmp_path, monkeypatch):
 
 
 def test_a_set_up_that_broke_is_told(toolkit, monkeypatch):
-    toolkit("13.0.88", "9.19.0", left_alone=False)
+    toolkit("13.0.88", "9.19.0", needs_no_toolchain=False)
 
     def broken(cache):
         raise UserError("libcudart.so", "leads nowhere", "run it again")
@@ -138,29 +140,29 @@ def test_a_set_up_that_broke_is_told(toolkit, monkeypatch):
 
 
 def test_without_a_device_a_toolkit_is_unused(toolkit, monkeypatch):
-    toolkit("13.0.88", "9.19.0", left_alone=False)
+    toolkit("13.0.88", "9.19.0", needs_no_toolchain=False)
     monkeypatch.setattr(devices, "present_devices", lambda: [])
     for finding in (diagnosis.device(), *diagnosis.cuda()):
-        assert not finding.ok and not finding.needed and not finding.mend
+        assert not finding.ok and not finding.needed and not finding.remedy
     assert diagnosis.cuda()[0].found.endswith(", unused")
 
 
 def test_a_hidden_device_is_told(toolkit, monkeypatch):
-    toolkit("13.0.88", "9.19.0", left_alone=False)
+    toolkit("13.0.88", "9.19.0", needs_no_toolchain=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert diagnosis.device().found == "there, but not used: CUDA_VISIBLE_DEVICES= is set"
+    assert diagnosis.device().found == "present, but CUDA_VISIBLE_DEVICES= hides it"
 
 
 def test_no_toolkit_beside_a_device(toolkit, monkeypatch):
     monkeypatch.setattr(toolkits, "find_toolkit", lambda: None)
-    assert [(f.ok, f.needed, f.found, f.mend) for f in diagnosis.cuda()] == [
+    assert [(f.ok, f.needed, f.found, f.remedy) for f in diagnosis.cuda()] == [
         (False, False, "none", "install CUDA 13, see docs/gpu.md"),
         (False, False, "none", "install cuDNN 9, see docs/gpu.md"), (False, False, "not needed", "")]
 
 
 @pytest.mark.parametrize("found, ok, text", [
     (None, False, "none"), (("/bin/mpicc", "4.1.4"), True, "Open MPI 4.1.4 at /bin/mpicc"),
-    (("/bin/mpicc", None), False, "/bin/mpicc is not Open MPI's, which alone works with Jittor")])
+    (("/bin/mpicc", None), False, "/bin/mpicc is not Open MPI's; Jittor works with Open MPI only")])
 def test_mpi(monkeypatch, found, ok, text):
     monkeypatch.setattr(compilers, "mpi", lambda: found)
     finding = diagnosis.mpi()
@@ -196,9 +198,9 @@ def test_the_self_test_passes_here():
 
 
 @pytest.mark.parametrize("body, message", [
-    ("echo 'result {\"error\": 0.25, \"gflops\": 1, \"device\": \"CPU\"}'", "is off by 2.5e-01"),
-    ("echo 'result {\"error\": NaN, \"gflops\": 1, \"device\": \"CPU\"}'", "is off by nan"),
-    ("echo 'g++ is' >&2; echo unhappy >&2; exit 1", r"ends with 1 \(... g\+\+ is unhappy\); delete")])
+    ("echo 'result {\"error\": 0.25, \"gflops\": 1, \"device\": \"CPU\"}'", "an error of 2.5e-01"),
+    ("echo 'result {\"error\": NaN, \"gflops\": 1, \"device\": \"CPU\"}'", "an error of nan"),
+    ("echo 'g++ is' >&2; echo unhappy >&2; exit 1", r"ended with status 1 \(... g\+\+ is unhappy\); delete")])
 def test_the_self_test_fails_in_one_line(tmp_path, monkeypatch, body, message):
     child = tmp_path / "python"
     child.write_text(f"#!/bin/sh\n{body}\n")
@@ -227,13 +229,13 @@ def test_json_says_the_same(tmp_path):
     assert done.returncode == 2 and said["error"] == "compiler: none; `apt-get install g++`"
     assert said["self_test"] is None
     assert said["findings"][1] == {"name": "compiler", "ok": False, "needed": True, "found": "none",
-                                   "mend": "`apt-get install g++`"}
+                                   "remedy": "`apt-get install g++`"}
 
 
 def test_packages_alone():
     assert run("--packages", "pytest").returncode == 0
     done = run("--packages", "pytest", "no-such-package")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == ("error: packages: missing: no-such-package (none here); "
+    assert done.stderr == ("error: packages: missing: no-such-package (installed: none); "
                            "`pip install -r requirements.txt pytest no-such-package`"
                            f"{NODEPS}\n")

@@ -116,8 +116,8 @@ def test_jseg_halves_are_key_and_value():
     ("segformer.encoder.patch_embeddings.1.proj.weight", (0, 32, 3, 3), "channels"),
     ("segformer.encoder.patch_embeddings.0.proj.weight", (0, 3, 7, 7), "channels"),
     ("segformer.encoder.patch_embeddings.1.proj.weight", (31, 32, 3, 3), "channels"),
-    ("segformer.encoder.patch_embeddings.0.proj.weight", (32,), "is no SegFormer"),
-    ("backbone.block1.0.attn.kv.weight", (3, 2), "is no SegFormer"),
+    ("segformer.encoder.patch_embeddings.0.proj.weight", (32,), "is not a SegFormer"),
+    ("backbone.block1.0.attn.kv.weight", (3, 2), "is not a SegFormer"),
 ])
 def test_a_segformer_of_impossible_shapes_is_told(tmp_path, name, shape, word):
     keys = KEYS["segformer_b0"]["jseg" if name.startswith("backbone") else "hub"]
@@ -258,7 +258,7 @@ def test_nima_crops_tall_images_as_well():
 
 
 def test_unknown_layout_of_nima():
-    with pytest.raises(UserError, match="vgg19: is no layout of NIMA; one of vgg16_flat"):
+    with pytest.raises(UserError, match="vgg19: is not a layout of NIMA; choose vgg16_flat"):
         NIMA("vgg19")
 
 
@@ -284,11 +284,12 @@ def test_segmenter_from_a_file(tiny_file):
 def test_weights_of_another_network(tiny_file, tmp_path):
     with pytest.raises(UserError, match="tiny.safetensors: .* missing 470"):
         networks.open_inception(tiny_file)
-    with pytest.raises(UserError, match="tiny.safetensors: is no NIMA of a known layout; one of vgg16_flat"):
+    with pytest.raises(UserError,
+            match="tiny.safetensors: is not a NIMA of a known layout; give a file of vgg16_flat"):
         networks.open_nima(tiny_file)
     other = tmp_path / "other.safetensors"
     save(other, {"features.28.weight": np.zeros((512, 512, 3, 3), np.float32)})
-    with pytest.raises(UserError, match="other.safetensors: is no SegFormer"):
+    with pytest.raises(UserError, match="other.safetensors: is not a SegFormer"):
         networks.open_segmenter(other)
     with pytest.raises(UserError, match="other.safetensors: .* missing 27"):
         networks.open_nima(other)
@@ -297,5 +298,5 @@ def test_weights_of_another_network(tiny_file, tmp_path):
 def test_segmenter_of_other_classes(tmp_path):
     network = SegFormer(**TINY, num_classes=19)
     save(tmp_path / "city.safetensors", state_dict(shapes(network), SEED))
-    with pytest.raises(UserError, match="city.safetensors: tells 19 classes apart"):
+    with pytest.raises(UserError, match="city.safetensors: has 19 classes"):
         networks.open_segmenter(tmp_path / "city.safetensors")

@@ -21,7 +21,7 @@ def results(outcomes):
 
 
 def test_a_failing_step_stops_no_other(tmp_path):
-    steps = [python("bad", "import sys; print('error: a: is wrong; mend it', file=sys.stderr); sys.exit(2)"),
+    steps = [python("bad", "import sys; print('error: a: is wrong; fix it', file=sys.stderr); sys.exit(2)"),
              python("slow", "import time; print('begun', flush=True); time.sleep(60)", limit=1),
              Step("absent", ["true"], 9, needs="no-such-program"),
              python("good", "import os; print(os.environ['A'])", environment={"A": "hello"}, shown=True)]
@@ -30,7 +30,7 @@ def test_a_failing_step_stops_no_other(tmp_path):
                                  "good": "done"}
     text = run_steps.report("Title", {"cpu": "x"}, [*steps, python("later", "")], outcomes,
                             {"a and b": "same"}, tmp_path)
-    assert "| bad | failed |" in text and "error: a: is wrong; mend it" in text
+    assert "| bad | failed |" in text and "error: a: is wrong; fix it" in text
     assert "| later | not reached" in text
     assert "no-such-program" in text and "* a and b: same" in text and "```\nhello\n```" in text
 

@@ -2,8 +2,12 @@
 
 Writes OUTPUT/ablation.md, .html, .json and .jpg. Existing pictures are not made again.
 """
+from __future__ import annotations
+
+import argparse
 from functools import partial
 from pathlib import Path
+from typing import Any, Optional, Sequence
 
 import cli
 import reading
@@ -22,7 +26,7 @@ from ldm.platform import runtime
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def parse(argv):
+def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__.split("\n\n")[0])
     add = parser.add_argument
     add("--model", default=ROOT / "models/demo", type=Path, metavar="DIR",
@@ -42,7 +46,7 @@ def parse(argv):
     return study_options.parsed(parser, argv, "tools/ablation.py")
 
 
-def study_of(args, config, settings):
+def study_of(args: argparse.Namespace, config: dict[str, Any], settings: rounds.Settings) -> study.Study:
     rows = [study.Row(row.name, row.title, makers.Rounds(args.model, config, row.settings,
                                                          unet=None if row.averaged else args.checkpoint))
             for row in table_rows(settings, Schedule.named(config["schedule"]))]
@@ -52,7 +56,7 @@ def study_of(args, config, settings):
                        reading.of(args), args.models, args.output, args.command)
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> None:
     args = parse(argv)
     settings = rounds.load(args.rounds)
     config = configs.load(args.model / "config.yaml", networks=("unet", "autoencoder"))

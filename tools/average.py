@@ -1,6 +1,10 @@
 #!/usr/bin/env python
 """Average checkpoints of one network into one file of weights (the paper's ensemble, Eq. 7)."""
+from __future__ import annotations
+
+import argparse
 from pathlib import Path
+from typing import Optional, Sequence
 
 import cli
 import train_common
@@ -13,7 +17,7 @@ from ldm.training.run.ensemble import average_files
 from ldm.weights import summary
 
 
-def parse(argv):
+def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__)
     parser.add_argument("checkpoints", nargs="+", metavar="F",
                         help="files of weights that convert.py can read; with --best, the folder of a run")
@@ -47,7 +51,7 @@ def parse(argv):
     return arguments
 
 
-def measured(arguments, run):
+def measured(arguments: argparse.Namespace, run: Path) -> float:
     """The number `--by` of the averaged weights. UserError if it cannot be measured."""
     from ldm import weights
     from ldm.networks import Autoencoder, UNet
@@ -69,7 +73,7 @@ def measured(arguments, run):
     return numbers[arguments.by]
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> None:
     arguments = parse(argv)
     paths, ranked = arguments.checkpoints, []
     if arguments.best:

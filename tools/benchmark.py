@@ -1,8 +1,12 @@
 #!/usr/bin/env python
 """Measure the program: each command prints a Markdown table, or with --json everything it knows."""
+from __future__ import annotations
+
+import argparse
 import importlib
 import json
 from pathlib import Path
+from typing import Any, Callable, Optional, Sequence
 
 import cli
 import numpy as np
@@ -20,7 +24,8 @@ from ldm.platform import runtime
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def command(commands, name, run, text):
+def command(commands: Any, name: str, run: Callable[[argparse.Namespace], Any],
+            text: str) -> argparse.ArgumentParser:
     """A new command's parser; `run(args)` -> report (see ldm.benchmark.report)."""
     parser = commands.add_parser(name, help=text, description=text)
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -30,7 +35,7 @@ def command(commands, name, run, text):
 
 # ---- solvers -----------------------------------------------------------------------------------------------
 
-def add_solvers(commands):
+def add_solvers(commands: Any) -> None:
     add = command(commands, "solvers", run_solvers,
                   "steps against distance to the result of every step, S, and M and FD-seg with a "
                   "segmenter's weights").add_argument
@@ -49,7 +54,7 @@ def add_solvers(commands):
     add("--plot", type=Path, metavar="FILE", help="draw it too (.png or .svg; needs matplotlib)")
 
 
-def run_solvers(args):
+def run_solvers(args: argparse.Namespace) -> Any:
     for option, least in (("count", 1), ("seed", 0)):
         if not least <= (given := getattr(args, option)) <= values.LARGEST_SEED:
             raise UserError(f"--{option}", f"is {given}", f"{least} to {values.LARGEST_SEED} is needed")
@@ -81,7 +86,7 @@ def run_solvers(args):
     return made
 
 
-def open_segmenter(weights):
+def open_segmenter(weights: Optional[Path]) -> Any:
     """The segmenter of a file of weights, None without one."""
     if weights is None:
         return None
@@ -89,20 +94,22 @@ def open_segmenter(weights):
     return open_segmenter(weights)
 
 
-def real_images(folder, size):
+def real_images(folder: Optional[Path], size: images.Size) -> Optional[np.ndarray]:
     """All images of a folder, N x H x W x 3 uint8 of `size`; None without a folder."""
-    return folder and np.stack([images.read_image(path, size) for path in images.list_images(folder)])
+    if folder is None:
+        return None
+    return np.stack([images.read_image(path, size) for path in images.list_images(folder)])
 
 
 # ---- pipeline, kernels, accuracy, train --------------------------------------------------------------------
 
-def add_config(add):
+def add_config(add: Callable[..., Any]) -> None:
     add("--config", default=ROOT / "configs/demo.yaml", type=Path, metavar="FILE",
         help="sizes of the networks, whose weights are random")
     add("overrides", nargs="*", help="key=value of the config")
 
 
-def add_room(commands, name, text, repeats=None):
+def add_room(commands: Any, name: str, text: str, repeats: Optional[str] = None) -> Callable[..., Any]:
     """A command that is ldm.benchmark.<name>.measure. -> its `add_argument`."""
     add = command(commands, name, lambda args: in_room(name, args), text).add_argument
     add_config(add)
@@ -111,7 +118,7 @@ def add_room(commands, name, text, repeats=None):
     return add
 
 
-def add_rooms(commands):
+def add_rooms(commands: Any) -> None:
     least = "the least time of so many counts"
     add_room(commands, "pipeline", "seconds by phase, the entry's way against ours in turn", least)
     add = add_room(commands, "kernels", "each operator of the network and a whole pass: Jittor's own, ours, "
@@ -124,7 +131,7 @@ def add_rooms(commands):
     add("--torch-python", type=Path, metavar="FILE", help="a Python with PyTorch to compare with")
 
 
-def in_room(name, args):
+def in_room(name: str, args: argparse.Namespace) -> Any:
     """The report of ldm.benchmark.<name>.measure for the config of `args`."""
     options = {key: value for key, value in vars(args).items() if key in ("repeats", "torch_python")}
     if options.get("repeats", 1) < 1:
@@ -139,7 +146,7 @@ def in_room(name, args):
 
 # ------------------------------------------------------------------------------------------------------------
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> None:
     parser = cli.Parser(description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_solvers(commands)

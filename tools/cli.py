@@ -1,4 +1,6 @@
 """Shared by all tools: the package on the path, one-line errors, exit statuses."""
+from __future__ import annotations
+
 import argparse
 import errno
 import logging
@@ -8,6 +10,8 @@ import time
 import traceback
 import warnings
 from pathlib import Path
+from types import TracebackType
+from typing import Any, Callable, NoReturn, Optional, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -45,21 +49,21 @@ REFUSALS = {errno.EACCES: "get permission for it", errno.EPERM: "get permission 
 class Parser(argparse.ArgumentParser):
     """argparse with defaults in --help and one-line errors."""
 
-    def __init__(self, **options):
+    def __init__(self, **options: Any) -> None:
         super().__init__(formatter_class=argparse.ArgumentDefaultsHelpFormatter, **options)
 
-    def parse_known_args(self, args=None, namespace=None):
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         for given in sys.argv[1:] if args is None else args:
             name, equals, value = given.partition("=")
             if not given.strip() or name.startswith("--") and equals and not value.strip():
                 self.error(f"{given or 'an argument'}: is empty")
         return super().parse_known_args(args, namespace)
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         fail(f"{self.prog}: {message}; see --help")
 
 
-def fail(message):
+def fail(message: object) -> NoReturn:
     """Print `error: message` on one line and exit with status 2."""
     if RANK:
         time.sleep(2)                       # an error of all ranks ends this one before it is printed again
@@ -67,7 +71,7 @@ def fail(message):
     leave(2)
 
 
-def leave(status):
+def leave(status: int) -> NoReturn:
     """Exit. A failed rank of an MPI run must not wait for the others, as MPI's own exit handler does: the
     others may be waiting for it."""
     try:
@@ -80,12 +84,12 @@ def leave(status):
     sys.exit(status)
 
 
-def warn(message):
+def warn(message: object) -> None:
     """Print `warning: message` on one line of standard error."""
     print("warning: " + terminal.line(message), file=sys.stderr)
 
 
-def report(failures, summary="{} could not be made, the lines above say why"):
+def report(failures: Sequence[object], summary: str = "{} could not be made, the lines above say why") -> int:
     """Print one line per failure, then their number. Returns the exit status."""
     for failure in failures:
         print("error: " + terminal.line(failure), file=sys.stderr)
@@ -94,7 +98,7 @@ def report(failures, summary="{} could not be made, the lines above say why"):
     return 2 if failures else 0
 
 
-def open_streams():
+def open_streams() -> None:
     """Connect closed standard streams (`tool >&-`) to /dev/null. Otherwise a file opened later gets their
     numbers, and the output of libraries goes into it."""
     for number in range(3):
@@ -108,7 +112,7 @@ def open_streams():
         sys.stderr = open(os.devnull, "w")
 
 
-def refusal(error):
+def refusal(error: BaseException) -> Optional[str]:
     """One line for an error of the system, or of Jittor's compilation or loading; None for other errors."""
     platform = sys.modules.get("ldm.platform.runtime")
     if platform and isinstance(error, RuntimeError):
@@ -119,7 +123,8 @@ def refusal(error):
     return f"{name}: cannot be used ({error.strerror}); {REFUSALS[error.errno]}"
 
 
-def run(main, argv=None):
+def run(main: Callable[[Optional[Sequence[str]]], Optional[int]],
+        argv: Optional[Sequence[str]] = None) -> NoReturn:
     """Run `main(argv)` (default: the command line) and exit with its status.
 
     An error that the user can fix prints one line and exits with 2, an interrupt exits with 130.
@@ -150,7 +155,7 @@ def run(main, argv=None):
     sys.exit(status or 0)
 
 
-def at_import(kind, error, where):
+def at_import(kind: type[BaseException], error: BaseException, where: Optional[TracebackType]) -> None:
     """The hook for errors outside `run`, such as too many open files while modules are imported."""
     if refusal(error):
         print("error: " + terminal.line(refusal(error)), file=sys.stderr)

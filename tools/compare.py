@@ -3,8 +3,12 @@
 
 Writes OUTPUT/comparison.md, .html, .json and .jpg. Existing pictures are not made again.
 """
+from __future__ import annotations
+
+import argparse
 from functools import partial
 from pathlib import Path
+from typing import Any, Optional, Sequence
 
 import cli
 import reading
@@ -26,7 +30,7 @@ GANS = {"sean": "SEAN", "scgan": "SCGAN", "gaugan": "GauGAN", "clade": "CLADE"} 
 OURS = {"dm": ("dm", "DM"), "ensemble": ("iidm", "IIDM")}       # rows of Table 2 that are in Table 1 too
 
 
-def parse(argv):
+def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__.split("\n\n")[0])
     add = parser.add_argument
     add("--model", default=ROOT / "models/demo", type=Path, metavar="DIR", help="model folder of IIDM")
@@ -47,7 +51,7 @@ def parse(argv):
     return study_options.parsed(parser, argv, "tools/compare.py")
 
 
-def gan_rows(args, size):
+def gan_rows(args: argparse.Namespace, size: Sequence[int]) -> list[study.Row]:
     """The rows of the GANs that are there. UserError for one of another kind or size than its place says."""
     found = []
     for kind, title in GANS.items():
@@ -69,7 +73,7 @@ def gan_rows(args, size):
     return found
 
 
-def study_of(args, config, settings):
+def study_of(args: argparse.Namespace, config: dict[str, Any], settings: rounds.Settings) -> study.Study:
     gans = gan_rows(args, config["image_size"])
     rows = [study.Row(*OURS[row.name], makers.Rounds(args.model, config, row.settings,
                                                      unet=None if row.averaged else args.checkpoint))
@@ -84,7 +88,7 @@ def study_of(args, config, settings):
                        reading.of(args), args.models, args.output, args.command, maps)
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> None:
     args = parse(argv)
     settings = rounds.load(args.rounds)
     config = configs.load(args.model / "config.yaml", networks=("unet", "autoencoder"))

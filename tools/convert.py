@@ -1,4 +1,8 @@
 """Convert weights (Jittor .pkl, torch .ckpt/.pt/.pth, .safetensors) to this project's own format."""
+from __future__ import annotations
+
+from typing import Optional, Sequence
+
 import cli
 
 from ldm import config as configs
@@ -6,7 +10,7 @@ from ldm import files
 from ldm.weights import convert, summary
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> None:
     parser = cli.Parser(description=__doc__, epilog=(
         "A checkpoint that holds more than tensors (argparse's Namespace, a pathlib.Path, a pickled module) "
         "is not read, since its names could run code. If you trust the file, save the tensors alone with the "

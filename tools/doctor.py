@@ -1,12 +1,16 @@
 #!/usr/bin/env python
-"""Say what this machine has of what is needed, how to mend the rest, and try a convolution.
+"""Check that this machine has what is needed, say how to get what is missing, and try a convolution.
 
-With --model, say whether the autoencoder and the U-Net of a model folder belong together.
+With --model, check that the autoencoder and the U-Net of a model folder belong together.
 """
+from __future__ import annotations
+
+import argparse
 import dataclasses
 import json
 import re
 from pathlib import Path
+from typing import Iterable, Optional, Sequence
 
 import cli
 
@@ -16,33 +20,34 @@ from ldm.platform import runtime
 
 SAMPLES = Path(__file__).resolve().parents[1] / "data/samples/references"
 
-def parse(argv):
+def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__.replace("\n\n", " "))
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     parser.add_argument("--packages", nargs="*", metavar="NAME",
                         help="only compare the installed packages with requirements.txt and these names")
-    parser.add_argument("--model", type=Path, metavar="DIR", help="a model folder: only look whether its "
+    parser.add_argument("--model", type=Path, metavar="DIR", help="a model folder: only check that its "
                         "autoencoder and its U-Net belong together")
     parser.add_argument("--photos", type=Path, metavar="DIR", default=SAMPLES,
                         help="with --model: photographs of the kind that the model was trained on")
     return parser.parse_args(argv)
 
 
-def show(findings):
+def show(findings: Sequence[diagnosis.Finding]) -> None:
     width = max(len(f.name) for f in findings)
     for f in findings:
         state = "ok" if f.ok else "MISSING" if f.needed else "-"
-        print(f"{f.name:{width}}  {state:7}  {f.found}" + (f"; {f.mend}" if f.mend and not f.ok else ""))
+        print(f"{f.name:{width}}  {state:7}  {f.found}" + (f"; {f.remedy}" if f.remedy and not f.ok else ""))
 
 
-def check(findings):
+def check(findings: Iterable[diagnosis.Finding]) -> None:
     for f in findings:
         if f.needed and not f.ok:
-            raise UserError(f.name, f.found, f.mend)
+            raise UserError(f.name, f.found, f.remedy)
 
 
-def check_model(folder, photos):
-    """Print the figures about a model; UserError if its two networks do not belong together."""
+def check_model(folder: Path, photos: Path) -> None:
+    """Check that the autoencoder and the U-Net of a model belong together, and print the numbers. UserError
+    if they do not."""
     from ldm.inference import latent_check
     done = runtime.notice_compile(f"check of {folder}", "First use of this model here: its operators are "
                                   "compiled now, a minute or more ...")
@@ -54,13 +59,14 @@ def check_model(folder, photos):
     print(f"{folder}: its autoencoder and its U-Net belong together")
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> None:
     args = parse(argv)
     if args.model:
         return check_model(args.model, args.photos)
     if args.packages is not None:
         if not all(re.fullmatch(r"[\w.-]+", name) for name in args.packages):
-            raise UserError("--packages", "has a word that is no name of a package", "names such as pytest")
+            raise UserError("--packages", "has a word that is not a name of a package",
+                            "give names such as pytest")
         return check([diagnosis.packages(extra=args.packages)])
     runtime.prepare()
     findings = diagnosis.inspect()

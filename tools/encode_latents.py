@@ -1,5 +1,10 @@
 #!/usr/bin/env python
 """Encode a folder of landscapes into a latent cache for many runs; rerun the command to resume."""
+from __future__ import annotations
+
+import argparse
+from typing import Optional, Sequence
+
 import cli
 import reading
 import train_common
@@ -9,7 +14,7 @@ from ldm.datasets import landscape, latents
 from ldm.errors import UserError
 
 
-def parse(argv):
+def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__)
     parser.add_argument("--config", default=train_common.DEMO, help="image size and autoencoder")
     parser.add_argument("--data", required=True,
@@ -29,7 +34,7 @@ def parse(argv):
     return args
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> None:
     args = parse(argv)
     config = configs.load(args.config, args.overrides, ("autoencoder",))
     taken = reading.of(args)
@@ -43,8 +48,8 @@ def main(argv=None):
     found = weights.load(args.autoencoder, autoencoder)
     refuse_other_config(args.autoencoder, found, config, "autoencoder")
     precision.apply(autoencoder, "fp32")
-    train_common.encode(pairs, autoencoder, config["image_size"], args.output, args.shard_size,
-                        args.batch_size, reading=taken)
+    train_common.encode(pairs, autoencoder, config["image_size"], args.output, shard_size=args.shard_size,
+                        batch=args.batch_size, reading=taken)
     cache = latents.Latents(args.output)
     print(f"{args.output}: {len(cache)} pictures, straight and flipped, in {len(cache.shards)} shards, "
           "all checked by their hashes")

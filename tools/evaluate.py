@@ -3,9 +3,13 @@
 Each number is printed with its variant and the hash of the weights used. The contest's segmenter, aesthetic
 network and histogram are not public: compare these numbers with each other, not with the leaderboard.
 """
+from __future__ import annotations
+
+import argparse
 import json
 import os
 from pathlib import Path
+from typing import Any, Iterator, Mapping, Optional, Sequence
 
 import cli
 import reading
@@ -19,7 +23,7 @@ from ldm.platform import runtime
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def arguments(argv):
+def arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser = cli.Parser(prog="evaluate.py", description=__doc__.split("\n\n")[0])
     add = parser.add_argument
     add("--results", metavar="DIR", required=True, help="images with the names of their masks")
@@ -45,7 +49,7 @@ def arguments(argv):
     return options
 
 
-def lines(report):
+def lines(report: Mapping[str, Any]) -> Iterator[str]:
     """The report as lines of text: the numbers, then the segmenter's accuracy for each class."""
     for name, entry in report["numbers"].items():
         value = "n/a" if entry["value"] is None else f"{entry['value']:.4f}"
@@ -56,15 +60,15 @@ def lines(report):
     yield from class_line("IoU by class", report["iou_per_class"])
 
 
-def class_line(title, shares):
+def class_line(title: str, shares: Mapping[str, Optional[float]]) -> Iterator[str]:
     """One line for {class: percent or None}; no line if all are None."""
-    shares = {name: share for name, share in shares.items() if share is not None}
-    if shares:
-        words = ", ".join(f"{name} {share:.1f}" for name, share in shares.items())
-        yield f"{title}: mean {sum(shares.values()) / len(shares):.1f}; {words}"
+    known = {name: share for name, share in shares.items() if share is not None}
+    if known:
+        words = ", ".join(f"{name} {share:.1f}" for name, share in known.items())
+        yield f"{title}: mean {sum(known.values()) / len(known):.1f}; {words}"
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> int:
     options = arguments(argv)
     pairs = read_pairs(options.pairs) if options.pairs else None
     weights = {kind: getattr(options, kind) for kind in ("segformer", "nima", "inception")}

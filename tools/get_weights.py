@@ -3,7 +3,11 @@
 
 This is the only tool that downloads anything.
 """
+from __future__ import annotations
+
+import argparse
 from pathlib import Path
+from typing import Iterable, Optional, Sequence
 
 import cli
 import doctor
@@ -15,7 +19,7 @@ from ldm.weights import obtain, published
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def parse(argv):
+def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__.split("\n\n")[0], epilog=(
         "A download that was stopped continues. Variables: HTTPS_PROXY; HF_ENDPOINT, which takes the place "
         "of huggingface.co; IIDM_WEIGHTS_MIRROR, a web folder of such files, which is tried first."))
@@ -33,7 +37,7 @@ def parse(argv):
     return args
 
 
-def state(item, models):
+def state(item: published.Published, models: Path) -> str:
     """Whether the weights are here, for the list."""
     if files.kind_of(item.place(models)) == "file":
         return "here"
@@ -41,7 +45,7 @@ def state(item, models):
     return f"{part.stat().st_size / 1e6:.0f} MB of it" if files.kind_of(part) == "file" else "-"
 
 
-def show(models):
+def show(models: Path) -> None:
     entries, sets = published.read()
     rows = [("NAME", "SIZE", "STATE", "WHAT FOR", "LICENCE")]
     rows += [(item.name, item.about, state(item, models), item.purpose, item.licence)
@@ -53,7 +57,7 @@ def show(models):
         print(f"{name}: {' and '.join(parts)}")
 
 
-def check(items, models):
+def check(items: Iterable[published.Published], models: Path) -> None:
     for item in items:
         if files.kind_of(item.place(models)) == "file":
             known = obtain.verify(item, models)
@@ -61,7 +65,7 @@ def check(items, models):
                   + ("its hash is right" if known else "is here, but there is no hash to compare it with"))
 
 
-def get(item, args):
+def get(item: published.Published, args: argparse.Namespace) -> None:
     """Obtain one file under a progress bar."""
     here = files.kind_of(item.place(args.models)) == "file"
     print(f"{item.name}: {item.purpose}; licence: {item.licence}", flush=True)
@@ -72,11 +76,11 @@ def get(item, args):
             bar.update(have - bar.n)
         place = obtain.obtain(item, args.models, ROOT / "configs", args.file, args.keep, progress)
     facts = obtain.origin(place.parent).get(item.file)
-    print(f"{place}: " + ("is here already" if here else
+    print(f"{place}: " + ("is here already" if here or facts is None else
                           f"sha256 of the published file {facts['sha256']}, from {obtain.host(facts)}"))
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> None:
     args = parse(argv)
     items = published.chosen(args.names)
     if args.check:

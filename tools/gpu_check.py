@@ -3,9 +3,13 @@
 
 A step that fails stops none of the others. The same command again takes up what was cut off, and what failed.
 """
+from __future__ import annotations
+
+import argparse
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any, Optional, Sequence
 
 import cli
 
@@ -22,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HIDDEN = {"CUDA_VISIBLE_DEVICES": ""}
 
 
-def parse(argv):
+def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__)
     parser.add_argument("--output", default="gpu-check", type=Path, help="folder of the report and the logs")
     parser.add_argument("--minutes", default=29.0, type=float,
@@ -37,25 +41,25 @@ def parse(argv):
     return parser.parse_args(argv)
 
 
-def tool(name, *arguments):
+def tool(name: str, *arguments: Any) -> list:
     return [sys.executable, ROOT / f"tools/{name}.py", *arguments]
 
 
-def tests(*arguments):
+def tests(*arguments: Any) -> list:
     return [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
 
 
-def inference(args, folder, *more):
+def inference(args: argparse.Namespace, folder: str, *more: Any) -> list:
     return tool("infer", "--model", args.model, "--rounds", ROOT / "configs/infer/fast.yaml", "--overwrite",
                 "--format", "png", "--output", args.output / folder, *more)
 
 
-def training(args, kind):
+def training(args: argparse.Namespace, kind: str) -> list:
     return tool("benchmark", "train", "--config", args.config, "--repeats", 4, "training.batch_size=4",
                 "training.checkpointing=blocks", f"training.precision={kind}")
 
 
-def steps(args):
+def steps(args: argparse.Namespace) -> list[Step]:
     """What is tried, in order: the most telling first, in case the time ends."""
     operators, data = ROOT / "test/gpu/test_device_operators.py", args.output / "data"
     torch = ["--torch-python", args.torch_python] if args.torch_python else []
@@ -90,13 +94,13 @@ def steps(args):
     ]
 
 
-def machine():
+def machine() -> dict[str, str]:
     """The machine as the report shows it; the versions of CUDA are in what the benchmarks print."""
     commit = run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"])
     return {**reports.describe(), **versions.smi(), "commit": commit.stdout.split("\n")[0]}
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> None:
     args = parse(argv)
     if not present_devices():
         raise UserError("GPU", "no NVIDIA device is here", "run it on a machine with one: see docs/gpu.md")

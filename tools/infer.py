@@ -1,10 +1,14 @@
 #!/usr/bin/env python
 """Turn a folder of masks and style references into landscapes; results that exist already are skipped."""
+from __future__ import annotations
+
+import argparse
 import re
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Optional, Sequence, cast
 
 import cli
 import label_photos
@@ -23,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LARGE = 1000                    # pictures; before so many the model itself is checked
 
 
-def parse(argv):
+def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__)
     parser.add_argument("--model", default=ROOT / "models/demo", type=Path,
                         help="folder with config.yaml and weights: unet.safetensors and "
@@ -86,7 +90,7 @@ def parse(argv):
     return check(parser, parser.parse_args(argv))
 
 
-def check(parser, args):
+def check(parser: cli.Parser, args: argparse.Namespace) -> argparse.Namespace:
     """Refuse values that no job can have, and set those that follow from others. -> args"""
     for option, most in (("batch_size", 65536), ("processes", 1024), ("gpus", 1024)):
         if (given := getattr(args, option)) is not None and not 1 <= given <= most:
@@ -113,7 +117,7 @@ def check(parser, args):
     return args
 
 
-def part_of(parser, args):
+def part_of(parser: cli.Parser, args: argparse.Namespace) -> tuple[int, int]:
     """(I, N) of --part."""
     found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", args.part)
     if not found or not 1 <= int(found[1]) <= int(found[2]):
@@ -123,15 +127,16 @@ def part_of(parser, args):
     return int(found[1]), int(found[2])
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> Optional[int]:
     args = parse(argv)
     maker = makers.of_folder(args.model, args.rounds, args.overrides, args.precision, args.memory_limit,
                              args.size)
     check_references(args, maker)
     if args.format not in maker.suffixes:
-        raise UserError("--format", f"is {args.format}, but the rounds have pixels: {maker.settings.pixels}",
-                        "choose jpg")
-    size, left_out = maker.config["image_size"], []
+        raise UserError("--format", f"is {args.format}, but these rounds cannot write it",
+                        f"choose {' or '.join(maker.suffixes)}")
+    size = maker.config["image_size"]
+    left_out: list = []
     if args.photos:
         args.masks, left_out = label_maps(args, size)
         if args.dry_run:
@@ -164,7 +169,7 @@ def main(argv=None):
     return status
 
 
-def label_maps(args, size):
+def label_maps(args: argparse.Namespace, size: Sequence[int]) -> tuple[Path, list]:
     """Label the photographs of --photos. Returns (the folder of the label maps, what cannot be labelled)."""
     output = args.output.with_name(f"{args.output.name}-labels")
     paths, folder, errors = label_photos.label(args, output, size, "crop")
@@ -174,7 +179,7 @@ def label_maps(args, size):
     return folder.maps, [*errors, *labelling.refused(paths, folder)]
 
 
-def warn_of_another_autoencoder(args):
+def warn_of_another_autoencoder(args: argparse.Namespace) -> None:
     """Before a large job, warn if the model's two networks do not belong together. In a process of its own:
     with --processes this one loads no Jittor."""
     command = [sys.executable, ROOT / "tools/doctor.py", "--model", args.model]
@@ -186,7 +191,7 @@ def warn_of_another_autoencoder(args):
         cli.warn(found.stderr.strip().splitlines()[-1].replace("error: ", "", 1))
 
 
-def check_references(args, maker):
+def check_references(args: argparse.Namespace, maker: makers.Maker) -> None:
     """UserError if the model reads references, or their label maps, that are not given, or the reverse."""
     if args.no_reference and maker.uses_reference:
         raise UserError("--no-reference", "does not go with this model or these rounds: they use a reference",
@@ -199,7 +204,7 @@ def check_references(args, maker):
         raise UserError("--reference-masks", f"is given, but {args.model} does not read them", "leave it out")
 
 
-def look(args, maker):
+def look(args: argparse.Namespace, maker: makers.Maker) -> tuple[record.Record, job.Plan]:
     """(the Record of --output, the Plan of what is to make there)."""
     job.refuse_inputs(args.output, args.masks, args.references, args.reference_masks)
     hashes = Hashes.read(args.output)
@@ -211,7 +216,7 @@ def look(args, maker):
                             reference_maps=args.reference_masks)
 
 
-def show_needs(args, maker, plan):
+def show_needs(args: argparse.Namespace, maker: makers.Maker, plan: job.Plan) -> None:
     """Check the headers of the weights, and print the memory and time that the run will need."""
     from ldm.training.estimate import speed
     memory, one = maker.needs(args.batch_size)
@@ -224,7 +229,7 @@ def show_needs(args, maker, plan):
           f"{rate / 1e9:.3g} GMAC/s of a large convolution here", flush=True)
 
 
-def make(args, maker, plan, hashes):
+def make(args: argparse.Namespace, maker: makers.Maker, plan: job.Plan, hashes: dict[str, str]) -> None:
     """Load the model, here or in several processes, and run the job under a bar of steps. hashes: of the
     weights."""
     steps = maker.steps
@@ -233,7 +238,7 @@ def make(args, maker, plan, hashes):
                                       "1 to 3 minutes on two cores, once ...")
     if args.gpus or args.processes > 1:
         runtime.compile_core()
-        load = partial(workers.load, plan.writer, maker, hashes)
+        load = partial(workers.load, cast(record.Writer, plan.writer), maker, hashes)
         run = partial(workers.run, plan, load, args.batch_size, args.environments, steps)
     else:
         run = partial(job.run, plan, maker.load(hashes), args.batch_size)

@@ -3,7 +3,11 @@
 
 The same command again continues. See docs/own-data.md.
 """
+from __future__ import annotations
+
+import argparse
 from pathlib import Path
+from typing import Any, Optional, Sequence
 
 import cli
 from tqdm import tqdm
@@ -16,7 +20,7 @@ from ldm.platform import runtime
 MODELS = Path(__file__).resolve().parents[1] / "models"
 
 
-def parse(argv):
+def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__.replace("\n\n", " "))
     parser.add_argument("--photos", required=True, type=Path, help="folder of photographs")
     parser.add_argument("--output", required=True, type=Path, help="folder for photographs and label maps")
@@ -32,7 +36,7 @@ def parse(argv):
     return args
 
 
-def add_options(parser):
+def add_options(parser: Any) -> None:
     """The options about the segmenter, which tools/infer.py has too."""
     parser.add_argument("--segmenter", type=Path, metavar="FILE",
                         help="weights of a SegFormer of ADE20K, by default those in models/segformer-ade-*")
@@ -44,7 +48,8 @@ def add_options(parser):
                         help="average with the mirrored photograph: better, and twice the time")
 
 
-def label(args, output, size, fit):
+def label(args: argparse.Namespace, output: Path, size: Sequence[int],
+          fit: str) -> tuple[list[Path], labelling.Folder, list[str]]:
     """Label the photographs. Returns (paths, the Folder, errors)."""
     paths = labelling.photographs(args.photos)
     refuse_same(output, args.photos)
@@ -52,7 +57,7 @@ def label(args, output, size, fit):
     if not 0 <= args.min_confidence <= 1:
         raise UserError("--min-confidence", f"is {args.min_confidence}", "choose a probability from 0 to 1")
     taken = mapping.load(args.mapping)
-    options = labelling.Options(tuple(size), fit, args.min_confidence, args.flip)
+    options = labelling.Options((size[0], size[1]), fit, args.min_confidence, args.flip)
     folder = labelling.Folder(output, {
         "segmenter": weights.name, "sha256": files.sha256(weights, 64), "mapping": args.mapping,
         "targets": taken.targets.tolist(), "size": list(size), "fit": fit,
@@ -75,14 +80,14 @@ def label(args, output, size, fit):
     return paths, folder, errors
 
 
-def refuse_same(output, photos):
+def refuse_same(output: Path, photos: Path) -> None:
     """UserError if the output folder is the photographs' own: they would be replaced."""
     for folder in (output, output / "train_resized/imgs"):
         if folder.resolve() == photos.resolve():
             raise UserError(output, "holds the photographs themselves", "choose another --output")
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> Optional[int]:
     args = parse(argv)
     paths, folder, errors = label(args, args.output, args.size, args.fit)
     if args.dry_run:

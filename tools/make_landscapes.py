@@ -8,10 +8,13 @@ The last command makes pictures with the statistics of photographs, without labe
 
 Scene k of a seed does not depend on --count, --start and --processes. Existing files are kept.
 """
+from __future__ import annotations
+
 import argparse
 import json
 import multiprocessing
 from pathlib import Path
+from typing import Any, Iterator, Optional, Sequence
 
 import cli  # noqa: F401  (puts the repository on the path)
 import cv2
@@ -28,7 +31,7 @@ QUALITY = 92
 RECORD = "scenes.json"          # in the folder: kind, seed and size of its pictures
 
 
-def parse(argv):
+def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--count", type=int, required=True, default=argparse.SUPPRESS,
                         help="number of scenes")
@@ -58,8 +61,8 @@ def parse(argv):
     return args
 
 
-def folders(output, kind, split):
-    """Where pictures and masks go; photos have no masks."""
+def folders(output: Path, kind: str, split: str) -> tuple[Path, ...]:
+    """The folders of pictures and of masks; photos have no masks."""
     if kind == "photo":
         return (output / "imgs",)
     if split == "train":
@@ -67,21 +70,23 @@ def folders(output, kind, split):
     return output / "truth", output / "val_B_labels_resized"
 
 
-def make_files(job):
-    """Write the missing files of a picture; job: (kind, seed, index, size, its paths, its mask's)."""
+def make_files(job: tuple) -> None:
+    """Write the missing files of a picture; job: (kind, seed, index, size, its paths, its mask's paths)."""
     kind, seed, index, size, *targets = job
     pictures, masks = ([path for path in paths if not path.exists()] for paths in targets)
     if not pictures and not masks:
         return
-    made = (make_scene if kind == "scene" else make_photo)(seed, index, size)
-    image, labels = made if kind == "scene" else (made, None)
+    if kind == "scene":
+        image, labels = make_scene(seed, index, size)
+        for path in masks:
+            images.write_image(path, labels)
+    else:
+        image = make_photo(seed, index, size)
     for path in pictures:
         images.write_image(path, image, quality=QUALITY)
-    for path in masks:
-        images.write_image(path, labels)
 
 
-def jobs_of(args):
+def jobs_of(args: argparse.Namespace) -> Iterator[tuple]:
     """One job per picture; for --split test one more scene, the reference of the last mask."""
     pictures, *masks = folders(args.output, args.kind, args.split)
     stop = args.start + args.count
@@ -96,14 +101,14 @@ def jobs_of(args):
                maps_of(args, stop, []))
 
 
-def maps_of(args, index, folders):
-    """Where the label map of a scene goes: to `folders`, and to that of the references if it is one."""
+def maps_of(args: argparse.Namespace, index: int, folders: Sequence[Path]) -> list[Path]:
+    """Paths of a scene's label map: in `folders` and, if it is a reference, in the references' folder."""
     if args.split == "test" and index > args.start:
         folders = [*folders, args.output / "reference_labels"]
     return [folder / f"{index:05d}.png" for folder in folders]
 
 
-def claim(args):
+def claim(args: argparse.Namespace) -> None:
     """Record the kind of scenes in the folder; raise UserError if it holds others.
 
     Folders of earlier versions have no record: their first scene is drawn again and compared.
@@ -131,7 +136,7 @@ def claim(args):
         temporary.write_text(json.dumps(mine) + "\n")
 
 
-def read_json(path):
+def read_json(path: Path) -> Any:
     with open_regular(path) as file:
         try:
             return json.loads(file.read())
@@ -139,7 +144,7 @@ def read_json(path):
             raise UserError(path, "is not a JSON file of this tool", "choose another --output") from None
 
 
-def write_pairs(args):
+def write_pairs(args: argparse.Namespace) -> None:
     path = args.output / "label_to_img.json"
     pairs = read_pairs(path) if kind_of(path) else {}       # of scenes made before
     pairs |= {f"{k:05d}.png": f"{k + 1:05d}.jpg" for k in range(args.start, args.start + args.count)}
@@ -147,7 +152,7 @@ def write_pairs(args):
         temporary.write_text(json.dumps(dict(sorted(pairs.items())), indent=0) + "\n")
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> None:
     args = parse(argv)
     claim(args)
     cv2.setNumThreads(1)                         # scenes are small: processes gain more than threads

@@ -1,5 +1,8 @@
 #!/usr/bin/env python
 """A page in the browser: paint a mask, choose a style, and a landscape appears."""
+from __future__ import annotations
+
+import argparse
 import asyncio
 import os
 import re
@@ -8,6 +11,7 @@ import sys
 import threading
 import webbrowser
 from pathlib import Path
+from typing import Optional, Sequence
 
 import cli
 
@@ -25,7 +29,7 @@ except ModuleNotFoundError as e:
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def parse(argv):
+def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__)
     parser.add_argument("--model", default=ROOT / "models/demo", type=Path,
                         help="folder with config.yaml, unet.safetensors, autoencoder.safetensors")
@@ -56,13 +60,13 @@ def parse(argv):
     return args
 
 
-def has_screen():
+def has_screen() -> bool:
     """Is there a screen for a browser? Without one, a browser of text would take the terminal."""
     named = ("DISPLAY", "WAYLAND_DISPLAY", "WSL_DISTRO_NAME", "BROWSER")
     return sys.platform != "linux" or any(os.environ.get(name) for name in named)
 
 
-def main(argv=None, command=process.WORKER):
+def main(argv: Optional[Sequence[str]] = None, command: Sequence[str] = process.WORKER) -> None:
     args = parse(argv)
     options = server.Options(args.model, ROOT / "data/samples", args.host, args.port,
                              args.token, args.precision, args.keep, args.segmenter)

@@ -1,13 +1,16 @@
 #!/usr/bin/env python
 """Plot a run's losses, validation losses and learning rate, also during training. Needs matplotlib."""
+from __future__ import annotations
+
 from pathlib import Path
+from typing import Optional, Sequence
 
 import cli
 
 from ldm.training.run import plots
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> None:
     parser = cli.Parser(description=__doc__)
     parser.add_argument("run", help="the folder that training writes to")
     parser.add_argument("--output", metavar="F",

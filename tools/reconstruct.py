@@ -1,6 +1,10 @@
 #!/usr/bin/env python
 """Encode, quantise and decode pictures with a model's autoencoder, and measure what is lost."""
+from __future__ import annotations
+
+import argparse
 from pathlib import Path
+from typing import Optional, Sequence
 
 import cli
 import numpy as np
@@ -12,7 +16,7 @@ from ldm import files, images
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def parse(argv):
+def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__)
     parser.add_argument("--model", default=ROOT / "models/demo", type=Path,
                         help="folder with config.yaml and autoencoder.safetensors")
@@ -26,7 +30,7 @@ def parse(argv):
     return args
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> None:
     args = parse(argv)
     config = configs.load(args.config, networks=("autoencoder",))
     paths = images.list_images(args.images)

@@ -1,6 +1,10 @@
 #!/usr/bin/env python
 """A sheet at full size: every mask in every style, or pairs of both, and what a model makes of them."""
+from __future__ import annotations
+
+import argparse
 from pathlib import Path
+from typing import Optional, Sequence
 
 import cli
 import numpy as np
@@ -13,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
-def parse(argv):
+def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__)
     parser.add_argument("--model", default=ROOT / "models/demo", type=Path, help="folder of the model")
     parser.add_argument("--rounds", type=Path, help="as for infer.py")
@@ -33,7 +37,7 @@ def parse(argv):
     return args
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> None:
     args = parse(argv)
     files.check_writable(args.output.parent)
     from ldm import Pipeline

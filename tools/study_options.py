@@ -1,7 +1,11 @@
 """The options that the tools which compare rows of pictures share."""
+from __future__ import annotations
+
+import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Optional, Sequence
 
 import reading
 
@@ -10,7 +14,7 @@ from ldm.errors import UserError
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def parsed(parser, argv, tool):
+def parsed(parser: argparse.ArgumentParser, argv: Optional[Sequence[str]], tool: str) -> argparse.Namespace:
     """Add the shared options to `parser` and parse; numbers and the checkpoint are checked."""
     add = parser.add_argument
     add("--seed", default=0, type=int, help="seed of the noise, the same for every row")

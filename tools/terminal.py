@@ -15,7 +15,7 @@ class Closed(Exception):
     """The reader of standard output has ended, as in `tool | head`."""
 
 
-def _escaped(match):
+def _escaped(match: re.Match) -> str:
     """Escape a character that is not printable (control, text direction, half of a surrogate pair), as \\x1b
     or \\u202e. Bytes of a file name that is not UTF-8 are shown as bytes."""
     character = match[0]
@@ -32,7 +32,7 @@ def printable(text: str) -> str:
     return BEYOND_ASCII.sub(_escaped, text)
 
 
-def _cut(text, length):
+def _cut(text: str, length: int) -> str:
     tail = (length - 3) // 3
     return text if len(text) <= length else f"{text[:length - 3 - tail]}...{text[-tail:]}"
 
@@ -45,7 +45,7 @@ def line(text: object) -> str:
 class Output:
     """Standard output that escapes as `printable` does and raises Closed if its reader has ended."""
 
-    def __init__(self, stream):
+    def __init__(self, stream: Any) -> None:
         self._stream = stream
         if hasattr(stream, "reconfigure"):              # an ASCII terminal shows other letters as codes
             stream.reconfigure(errors="backslashreplace")

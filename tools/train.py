@@ -1,6 +1,10 @@
 #!/usr/bin/env python
 """Train the diffusion U-Net (Algorithm 1) on a folder of landscapes. The same command again continues it."""
+from __future__ import annotations
+
+import argparse
 from pathlib import Path
+from typing import Optional, Sequence
 
 import cli
 import reading
@@ -14,7 +18,7 @@ from ldm.training import batch_order
 from ldm.training.stages import stages
 
 
-def parse(argv):
+def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__)
     parser.add_argument("--config", default=train_common.DEMO,
                         help="config file of the model and its training")
@@ -37,7 +41,7 @@ def parse(argv):
     return parser.parse_args(argv)
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> None:
     refuse_srun()
     args = parse(argv)
     config = configs.load(args.config, args.overrides, ("unet", "autoencoder"))

@@ -1,6 +1,9 @@
 #!/usr/bin/env python
 """Train the VQ-GAN autoencoder on a folder of images. The same command again continues it."""
+from __future__ import annotations
+
 from pathlib import Path
+from typing import Optional, Sequence
 
 import cli
 import reading
@@ -12,7 +15,7 @@ from ldm.datasets import landscape
 from ldm.platform.variables import refuse_srun
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> None:
     refuse_srun()
     parser = cli.Parser(description=__doc__)
     parser.add_argument("--config", default=train_common.DEMO,
@@ -61,11 +64,12 @@ def main(argv=None):
         return train_common.show_estimate(network, [(side.shape[2:], options)], args.output,
                                           lambda: network.decode_quantized(network.encode(side)))
     pictures = landscape.Pictures(paths, config["image_size"], how)
-    trainer = Trainer(AutoencoderTask(network, pictures, options, perceptual), args.output, config, options)
+    task = AutoencoderTask(network, pictures, options, perceptual)
+    trainer = Trainer(task, args.output, config, options)
     train_common.train(trainer, args.from_step)
     if trainer.step == options["steps"] and parallel.rank() == 0:
         with trainer.ema.applied() as network:
-            trainer.task.finish()
+            task.finish()
             state = {name: p.numpy() for name, p in network.state_dict().items()}
         weights.save(Path(args.output) / "autoencoder.safetensors", state, config)
         print(f"{args.output}/autoencoder.safetensors: the averaged weights, "

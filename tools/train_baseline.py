@@ -3,7 +3,11 @@
 
 At the end OUTPUT is a model folder for tools/infer.py: config.yaml and the weights.
 """
+from __future__ import annotations
+
+import argparse
 from pathlib import Path
+from typing import Any, Optional, Sequence
 
 import cli
 import numpy as np
@@ -16,7 +20,7 @@ from ldm.datasets import landscape
 from ldm.training import batch_order
 
 
-def parse(argv):
+def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--config", required=True,
                         help="config file of the model and its training, one of configs/baselines")
@@ -36,7 +40,7 @@ def parse(argv):
     return parser.parse_args(argv)
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> None:
     args = parse(argv)
     config = configs.load(args.config, args.overrides, ("gan",))
     options, size, how = config["gan_training"], config["image_size"], reading.of(args)
@@ -69,7 +73,7 @@ def main(argv=None):
         write_model(trainer, config, Path(args.output))
 
 
-def show_needs(network, config, output):
+def show_needs(network: Any, config: dict[str, Any], output: Path) -> None:
     """Print what the training needs; the pass of a picture is the generator's with its encoder."""
     from ldm.backend import jt
     from ldm.baselines.noise import ItemNoise
@@ -79,11 +83,11 @@ def show_needs(network, config, output):
         one_hot, picture = jt.zeros((1, 29, height, width)), jt.zeros((1, 3, height, width))
         distance = jt.zeros((1, 2, height, width)) if config["gan"]["clade"]["distance"] else None
         return network(one_hot, network.style(picture, one_hot), ItemNoise([(0,)]), distance)
-    train_common.show_estimate(network, (height, width), config["gan_training"], output, call)
+    train_common.show_estimate(network, [((height, width), config["gan_training"])], output, call)
     print("not counted: the discriminator, its own pass of the generator, and the perceptual loss")
 
 
-def write_model(trainer, config, folder):
+def write_model(trainer: Any, config: dict[str, Any], folder: Path) -> None:
     """Write each network's weights, as a model folder has them."""
     with trainer.ema.applied() as network:
         for name, part in network.parts().items():

@@ -1,34 +1,41 @@
 """Shared by the training tools: progress bars, latent cache, estimate, metrics of validation, a run."""
+from __future__ import annotations
+
+import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any, Callable, Iterable, Optional, Sequence
 
 import cli
 
 from ldm import files
+from ldm.datasets.landscape import PathPair
 from ldm.errors import UserError
+from ldm.images import Size
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "configs/demo.yaml"         # found from any working directory
 
 
-def checking(iterable, total):
+def checking(iterable: Iterable, total: int) -> Iterable:
     """Show a progress bar while `total` pairs of files are checked."""
     from tqdm import tqdm
     return tqdm(iterable, "checking", total, unit="pair", dynamic_ncols=True)
 
 
-def check_output(output, pairs, *folders):
+def check_output(output: files.Name, pairs: Sequence[PathPair], *more: Optional[files.Name]) -> None:
     """UserError, before long work, if nothing can be written to the folder `output`, or if it is one of the
     folders that pictures are read from: samples of the training would become training pictures."""
-    folders = {path.parent for pair in pairs[:1] for path in pair} | {Path(f) for f in folders if f}
+    folders = {path.parent for pair in pairs[:1] for path in pair} | {Path(f) for f in more if f}
     for folder in sorted(folders):
         if os.path.realpath(output) == os.path.realpath(folder):
             raise UserError(output, "is a folder of pictures that are read", "choose another --output")
     files.check_writable(output)
 
 
-def encode(pairs, autoencoder, size, folder, *sizes, **options):
+def encode(pairs: Sequence[PathPair], autoencoder: Any, size: Size, folder: files.Name,
+           **options: Any) -> None:
     """Fill the latent cache in `folder` (see encoding.build), with a progress bar."""
     from tqdm import tqdm
 
@@ -36,12 +43,13 @@ def encode(pairs, autoencoder, size, folder, *sizes, **options):
     from ldm.platform import runtime
     done = runtime.notice_compile("encoding", "First encoding on this machine: the autoencoder's operators "
                                   "are compiled once now, 1 to 2 minutes on two cores ...")
-    encoding.build(pairs, autoencoder, size, folder, *sizes, **options,
+    encoding.build(pairs, autoencoder, size, folder, **options,
                    progress=lambda batches: tqdm(batches, "encoding", unit="batch", dynamic_ncols=True))
     done()
 
 
-def show_estimate(network, parts, folder, call=None):
+def show_estimate(network: Any, parts: Sequence[tuple[Sequence[int], dict[str, Any]]], folder: files.Name,
+                  call: Optional[Callable[[], Any]] = None) -> None:
     """Print the memory, disk and time that training `network` needs. Only rank 0 prints.
 
     parts: [((height, width), options)] of the parts of the run. height, width, call: see
@@ -52,7 +60,7 @@ def show_estimate(network, parts, folder, call=None):
     if cli.RANK:
         return
     parameters = sum(p.numel() for p in network.parameters())
-    passes = [(estimate.one_pass(network, *size, call), options) for size, options in parts]
+    passes = [(estimate.one_pass(network, size[0], size[1], call), options) for size, options in parts]
     one, options = passes[-1]
     memory = max((estimate.memory(parameters, *part, parallel.count()) for part in passes),
                  key=lambda shares: sum(shares.values()))
@@ -69,7 +77,7 @@ def show_estimate(network, parts, folder, call=None):
           f"{speed / 1e9:.3g} GMAC/s of a large convolution on this machine", flush=True)
 
 
-def metrics(segformer=None):
+def metrics(segformer: Optional[files.Name] = None) -> Callable[..., dict[str, Optional[float]]]:
     """A function that measures pictures for validation: S and, with a segmenter, M and FD-seg."""
     from ldm.evaluation import quick, weight_files
     from ldm.evaluation.networks import open_segmenter
@@ -84,20 +92,20 @@ def metrics(segformer=None):
     return measure
 
 
-def add_from_step(parser):
+def add_from_step(parser: argparse.ArgumentParser) -> None:
     """Add the option --from-step of the training tools."""
     parser.add_argument("--from-step", type=int, metavar="N", help="go back to the saved state of step N, "
                         "for example if the loss became NaN; later states are moved to OUTPUT/abandoned. The "
                         "same command again continues from where it is")
 
 
-def add_init(parser):
+def add_init(parser: argparse.ArgumentParser) -> None:
     """Add the option --init of the tools that can fine-tune."""
     parser.add_argument("--init", type=Path, metavar="FILE|MODEL", help="weights to begin with, or a model's "
                         "folder; without it a new network is trained")
 
 
-def begin_with(args, network, config, part):
+def begin_with(args: argparse.Namespace, network: Any, config: dict[str, Any], part: str) -> None:
     """Load the weights of --init into a network; see run/start.py."""
     from ldm.training.run import start
     note = not args.dry_run and not cli.RANK
@@ -105,13 +113,13 @@ def begin_with(args, network, config, part):
         cli.warn(line)
 
 
-def add_dry_run(parser):
+def add_dry_run(parser: argparse.ArgumentParser) -> None:
     """Add the option --dry-run of the training tools."""
     parser.add_argument("--dry-run", action="store_true",
                         help="check all inputs, print the memory, disk and time it needs, and stop")
 
 
-def report_resume(found):
+def report_resume(found: Any) -> None:
     """Print on standard error how the run continues. Only rank 0 prints."""
     if cli.RANK:
         return
@@ -123,7 +131,8 @@ def report_resume(found):
         print(f"continuing at step {found.step}", file=sys.stderr)
 
 
-def train(trainer, from_step=None, parts=(), prepare=None):
+def train(trainer: Any, from_step: Optional[int] = None, parts: Sequence = (),
+          prepare: Optional[Callable[[Any], None]] = None) -> None:
     """Resume `trainer` and train with a progress bar that shows the terms of the loss. from_step: see
     Trainer.resume. parts: the Stages of the run, if it has some; prepare(part) is called before each."""
     from tqdm import tqdm
@@ -149,5 +158,6 @@ def train(trainer, from_step=None, parts=(), prepare=None):
             to(trainer.options["steps"])
         for part in parts:
             if not trainer.stop_agreed and (part.end > trainer.step or part is parts[-1]):
-                prepare(part)
+                if prepare is not None:
+                    prepare(part)
                 to(part.end)

@@ -1,6 +1,9 @@
 #!/usr/bin/env python
 """Train a SegFormer on landscapes and their label maps. The same command again continues it."""
+from __future__ import annotations
+
 from pathlib import Path
+from typing import Optional, Sequence
 
 import cli
 import numpy as np
@@ -14,7 +17,7 @@ from ldm.datasets import landscape
 from ldm.platform.variables import refuse_srun
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> None:
     refuse_srun()
     parser = cli.Parser(description=__doc__)
     parser.add_argument("--config", default=train_common.ROOT / "configs/segmenter.yaml",
@@ -47,7 +50,8 @@ def main(argv=None):
     from ldm.weights.agreement import refuse_other_config
     options = config["segmenter_training"]
     double = [2 * side for side in size]                   # crops are enlarged, so they need detail
-    versions = [landscape.Pictures([picture for picture, _ in pairs], double, how)]
+    originals = landscape.Pictures([picture for picture, _ in pairs], double, how)
+    versions: list[Sequence[np.ndarray]] = [originals]
     if args.autoencoder:
         autoencoder = Autoencoder(**config["autoencoder"])
         found = (weights.check if args.dry_run else weights.load)(args.autoencoder, autoencoder)
@@ -58,7 +62,7 @@ def main(argv=None):
         return train_common.show_estimate(network, [(size[::-1], options)], args.output,
                                           lambda: network(picture))
     if args.autoencoder:
-        bar = tqdm(versions[0], "encoding and decoding", unit="image")
+        bar = tqdm(originals, "encoding and decoding", unit="image")
         versions.append([reconstruct(images.resize(picture, size), autoencoder) for picture in bar])
     jt.set_global_seed(options["seed"])                    # for the weights of the new network
     network = SegFormer(**config["segmenter"])

@@ -2,10 +2,13 @@
 
 Every tool imports this first, through cli.py. It imports the standard library only.
 """
+from __future__ import annotations
+
 import importlib.util
 import os
 import sys
 from pathlib import Path
+from typing import Optional
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = {"numpy": "numpy", "PIL": "pillow", "cv2": "opencv-python-headless", "yaml": "pyyaml",
@@ -13,7 +16,7 @@ MODULES = {"numpy": "numpy", "PIL": "pillow", "cv2": "opencv-python-headless", "
 WITHOUT = ("doctor.py", "setup_cuda.py")        # these tools report missing packages themselves
 
 
-def made_environment():
+def made_environment() -> Optional[Path]:
     """The Python of the environment that our scripts created in the repository, or None."""
     for name in (".venv", ".venv-iidm"):
         python = ROOT / name / "bin/python"
@@ -22,7 +25,7 @@ def made_environment():
     return None
 
 
-def problem():
+def problem() -> Optional[str]:
     """What is wrong with this Python, and what to do; None if nothing is."""
     tool = sys.argv[0] if sys.argv else ""
     missing = [package for module, package in MODULES.items() if importlib.util.find_spec(module) is None]
@@ -40,7 +43,7 @@ def problem():
     return f"{sys.executable}: {fault}; {remedy}"
 
 
-def check():
+def check() -> None:
     """Exit with an error line and status 2 if this Python cannot run the tool."""
     if found := problem():
         print("error: " + found, file=sys.stderr)

@@ -46,7 +46,7 @@ class Operator(NamedTuple):
                    "attention": positions * self.channels * self.heads * 4}
         return 4 * numbers[self.kind]
 
-    def __str__(self):
+    def __str__(self) -> str:
         size = f"{self.height} x {self.width}"
         return {"conv": f"{self.kernel} x {self.kernel} convolution {self.channels} -> {self.out_channels}, "
                         f"{size}",

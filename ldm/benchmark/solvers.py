@@ -75,7 +75,7 @@ def recorded(pipeline: Any, settings: rounds.Settings) -> Any:
 
 
 def make(pipeline: Any, settings: rounds.Settings, pairs: Pairs, seed: int,
-         on_step: Callable[..., None]) -> tuple[np.ndarray, np.ndarray, float]:
+         on_step: Callable[..., Any]) -> tuple[np.ndarray, np.ndarray, float]:
     """-> (latents N x 3 x h x w, pictures N x H x W x 3 uint8, seconds), one image at a time."""
     of_settings = recorded(pipeline, settings)
     latents, pictures, begin = [], [], time.perf_counter()
@@ -107,7 +107,7 @@ def all_steps(strength: float) -> int:
 
 def measure(pipeline: Any, pairs: Pairs, settings: Sequence[rounds.Settings], seed: int = 0,
             segmenter: Any = None, real: Optional[np.ndarray] = None,
-            on_step: Callable[..., None] = lambda *_: None) -> dict[str, Any]:
+            on_step: Callable[..., Any] = lambda *_: None) -> dict[str, Any]:
     """The report: a table with a row for the chain of every step (DDIM), then one for each of `settings`,
     which are of `one_round` and differ in solver and steps alone.
 

@@ -1,4 +1,4 @@
-"""PyTorch's side of a comparison: a script for another Python, which answers JSON with JSON, line by line.
+"""PyTorch's side of a comparison: a script for another Python that answers each line of JSON with another.
 
     {"do": "hello", "device": "cpu" or "cuda"}              -> {"version": ..., "threads": ...}
     {"do": "operator", "operator": {...}, "calls": n}       -> {"wall": s, "cpu": s}, of one of n runs
@@ -9,10 +9,13 @@
     {"do": "exact", "config": {...}, "weights": npz, "inputs": npz, "output": npz}     one by one, in float64:
                                                             x, t, one_hot of the inputs -> out
 """
+from __future__ import annotations
+
 import copy
 import json
 import sys
 import time
+from typing import Any, Callable
 
 import numpy as np
 import torch
@@ -21,10 +24,13 @@ from torch_unet import UNet
 
 
 class Side:
-    def __init__(self):
-        self.made, self.on_gpu = {}, False
+    """Keeps the networks that were built between requests; each method answers one request (see above)."""
 
-    def hello(self, ask):
+    def __init__(self) -> None:
+        self.made: dict[Any, Any] = {}
+        self.on_gpu = False
+
+    def hello(self, ask: dict[str, Any]) -> dict[str, Any]:
         self.on_gpu = ask["device"] == "cuda"
         torch.set_default_device(ask["device"])
         torch.backends.cudnn.benchmark = True                       # Jittor searches for the fastest too
@@ -32,7 +38,8 @@ class Side:
         torch.zeros(1)                                              # fails here where there is no such device
         return {"version": torch.__version__, "threads": torch.get_num_threads()}
 
-    def timed(self, run, calls=1):
+    def timed(self, run: Callable[[], Any], calls: int = 1) -> dict[str, float]:
+        """Seconds of one of `calls` runs: by the wall clock, and of processor time (on a GPU the same)."""
         wait = torch.cuda.synchronize if self.on_gpu else (lambda: None)
         wait()
         wall, cpu = time.perf_counter(), time.process_time()
@@ -42,13 +49,13 @@ class Side:
         wall, cpu = (time.perf_counter() - wall) / calls, (time.process_time() - cpu) / calls
         return {"wall": wall, "cpu": wall if self.on_gpu else cpu}          # as ldm.benchmark.clock
 
-    def operator(self, ask):
+    def operator(self, ask: dict[str, Any]) -> dict[str, float]:
         key = json.dumps(ask["operator"], sort_keys=True)
         if key not in self.made:
             self.made = {key: operator(**ask["operator"])}
         return self.timed(self.made[key], ask["calls"])
 
-    def build(self, ask):
+    def build(self, ask: dict[str, Any]) -> dict[str, Any]:
         network = UNet(**ask["config"])
         self.made = {"fp32": network, "tf32": network}              # bf16 where it is asked for
         self.z = torch.randn(1, 3, ask["height"], ask["width"])
@@ -56,7 +63,7 @@ class Side:
         self.map[:, 0] = 1
         return {}
 
-    def run_pass(self, ask):
+    def run_pass(self, ask: dict[str, Any]) -> dict[str, float]:
         kind = ask["kind"]
         if kind not in self.made:
             self.made[kind] = copy.deepcopy(self.made["fp32"]).bfloat16()
@@ -68,17 +75,17 @@ class Side:
         finally:
             allow_tf32(False)
 
-    def build_training(self, ask):
+    def build_training(self, ask: dict[str, Any]) -> dict[str, Any]:
         self.made, self.training = {}, ask
         return {}
 
-    def train(self, ask):
+    def train(self, ask: dict[str, Any]) -> dict[str, float]:
         key = ask["kind"], ask["channels_last"]
         if key not in self.made:
             self.made[key] = training_step(*key, **{k: v for k, v in self.training.items() if k != "do"})
         return self.timed(self.made[key])
 
-    def exact(self, ask):
+    def exact(self, ask: dict[str, Any]) -> dict[str, Any]:
         network = UNet(**ask["config"]).double()
         network.load_state_dict({k: torch.from_numpy(v) for k, v in np.load(ask["weights"]).items()})
         given = np.load(ask["inputs"])
@@ -89,12 +96,14 @@ class Side:
         return {}
 
 
-def allow_tf32(allowed):
+def allow_tf32(allowed: bool) -> None:
+    """Whether PyTorch may compute fp32 convolutions and products as TF32."""
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed
 
 
-def training_step(kind, channels_last, config, batch, height, width):
-    """A function that takes one optimiser step: noise prediction, AdamW, the average of the weights."""
+def training_step(kind: str, channels_last: bool, config: dict[str, Any], batch: int, height: int,
+                  width: int) -> Callable[[], Any]:
+    """A function that runs one optimiser step: noise prediction, AdamW, the average of the weights."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     with torch.inference_mode(False):
         network = UNet(**config).to(memory_format=layout)
@@ -119,7 +128,8 @@ def training_step(kind, channels_last, config, batch, height, width):
     return run
 
 
-def operator(kind, channels, out_channels, height, width, kernel, heads, groups, modulated):
+def operator(kind: str, channels: int, out_channels: int, height: int, width: int, kernel: int, heads: int,
+             groups: int, modulated: bool) -> Callable[[], Any]:
     """A function that runs such an Operator (ldm.benchmark.operators) once."""
     x = torch.randn(1, channels, height, width)
     if kind == "conv":
@@ -138,7 +148,7 @@ def operator(kind, channels, out_channels, height, width, kernel, heads, groups,
     return lambda: F.silu(F.group_norm(x, groups, gain, offset))
 
 
-def main():
+def main() -> None:
     side = Side()
     answers = {"hello": side.hello, "operator": side.operator, "build": side.build, "pass": side.run_pass,
                "build_training": side.build_training, "train": side.train, "exact": side.exact}

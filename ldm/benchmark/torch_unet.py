@@ -1,42 +1,49 @@
-"""The same U-Net in PyTorch, written as one would there: plain modules, run eagerly. For comparison alone:
-torch_side.py imports it, in a process of its own. Names of weights are ldm.networks.UNet's."""
+"""The same U-Net in plain PyTorch modules, only to compare with: torch_side.py imports it in a process of its
+own. Its weights have the names of ldm.networks.UNet."""
+from __future__ import annotations
+
 import math
+from typing import Callable, Optional, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def timestep_embedding(t, dim):
+def timestep_embedding(t: Tensor, dim: int) -> Tensor:
     frequencies = torch.exp(-math.log(10000) * torch.arange(dim // 2, dtype=torch.float64) / (dim // 2))
     angles = t[:, None].double() * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
 class SPADENorm(nn.Module):
-    def __init__(self, channels, num_classes, hidden, groups):
+    def __init__(self, channels: int, num_classes: int, hidden: int, groups: int) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(groups, channels, affine=False)
         self.mlp_shared = nn.Sequential(nn.Conv2d(num_classes, hidden, 3, padding=1), nn.ReLU())
         self.mlp_gamma = nn.Conv2d(hidden, channels, 3, padding=1)
         self.mlp_beta = nn.Conv2d(hidden, channels, 3, padding=1)
 
-    def forward(self, x, one_hot):
+    def forward(self, x: Tensor, one_hot: Tensor) -> Tensor:
         h = self.mlp_shared(F.interpolate(one_hot, size=x.shape[2:], mode="nearest"))
         return self.norm(x) * (1 + self.mlp_gamma(h)) + self.mlp_beta(h)
 
 
 class ResBlock(nn.Module):
-    """`spade`: (classes, hidden) of the norms, None for plain ones; `resize`: a function or None."""
+    """spade: (classes, hidden) of the norms, None for plain ones. resize: applied to the map between the two
+    convolutions' norms, None to keep the size."""
 
-    def __init__(self, channels, out_channels, emb, groups, spade=None, resize=None):
+    def __init__(self, channels: int, out_channels: int, emb: int, groups: int,
+                 spade: Optional[tuple[int, int]] = None,
+                 resize: Optional[Callable[[Tensor], Tensor]] = None) -> None:
         super().__init__()
-        self.resize, self.spade = resize, spade is not None
+        self.resize = resize
+        self.spade = spade is not None
         conv = nn.Conv2d(channels, out_channels, 3, padding=1)
         out_conv = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        if self.spade:
-            self.in_norm = SPADENorm(channels, *spade, groups)
-            self.out_norm = SPADENorm(out_channels, *spade, groups)
+        if spade is not None:
+            self.in_norm = SPADENorm(channels, spade[0], spade[1], groups)
+            self.out_norm = SPADENorm(out_channels, spade[0], spade[1], groups)
             self.in_layers = nn.Sequential(nn.SiLU(), conv)
             self.out_layers = nn.Sequential(nn.SiLU(), nn.Dropout(0), out_conv)
         else:
@@ -47,7 +54,7 @@ class ResBlock(nn.Module):
         self.skip_connection = (nn.Conv2d(channels, out_channels, 1) if channels != out_channels
                                 else nn.Identity())
 
-    def forward(self, x, emb, one_hot):
+    def forward(self, x: Tensor, emb: Tensor, one_hot: Tensor) -> Tensor:
         h = self.in_norm(x, one_hot) if self.spade else x
         h = self.in_layers[:-1](h)
         if self.resize:
@@ -60,13 +67,13 @@ class ResBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    def __init__(self, channels, head_channels, groups):
+    def __init__(self, channels: int, head_channels: int, groups: int) -> None:
         super().__init__()
         self.heads = channels // head_channels
         self.norm = nn.GroupNorm(groups, channels)
         self.qkv, self.proj_out = nn.Conv1d(channels, 3 * channels, 1), nn.Conv1d(channels, channels, 1)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         N, C, H, W = x.shape
         qkv = self.qkv(self.norm(x).reshape(N, C, -1)).reshape(N, self.heads, 3, C // self.heads, H * W)
         q, k, v = qkv.transpose(3, 4).unbind(2)
@@ -75,8 +82,9 @@ class Attention(nn.Module):
 
 
 class UNet(nn.Module):
-    def __init__(self, num_classes, channels, channel_mult, num_res_blocks, attention_downsampling,
-                 head_channels, learn_sigma, dropout, spade_channels, norm_groups):
+    def __init__(self, num_classes: int, channels: int, channel_mult: Sequence[int], num_res_blocks: int,
+                 attention_downsampling: Sequence[int], head_channels: int, learn_sigma: bool, dropout: float,
+                 spade_channels: int, norm_groups: int) -> None:
         super().__init__()
         emb, self.channels = 4 * channels, channels
         self.time_embed = nn.Sequential(nn.Linear(channels, emb), nn.SiLU(), nn.Linear(emb, emb))
@@ -114,7 +122,7 @@ class UNet(nn.Module):
         self.out = nn.Sequential(nn.GroupNorm(norm_groups, c), nn.SiLU(),
                                  nn.Conv2d(c, 6 if learn_sigma else 3, 3, padding=1))
 
-    def forward(self, z, t, one_hot):
+    def forward(self, z: Tensor, t: Tensor, one_hot: Tensor) -> Tensor:
         emb = self.time_embed(timestep_embedding(t, self.channels).to(z.dtype))
 
         def through(block, h):

@@ -83,8 +83,8 @@ def further_pictures(folder: Name, size: Size, progress: Progress = lambda itera
     return paths
 
 
-class Pictures:
-    """A sequence of training images H x W x 3 uint8, resized to `size` = (width, height).
+class Pictures(Sequence):
+    """Training images H x W x 3 uint8, resized to `size` = (width, height).
 
     Each is read when it is requested: the contest's 10,000 images would take 5.9 GB of memory.
     """
@@ -95,7 +95,7 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, i: int) -> np.ndarray:
+    def __getitem__(self, i: int) -> np.ndarray:            # type: ignore[override]    # no slices
         return images.read_image(self.paths[i], self.size, self.reading.fit)
 
 

@@ -69,8 +69,9 @@ def open_networks(paths: Mapping[str, Optional[files.Name]], models: files.Name 
     if not any(found.values()):
         return dict.fromkeys(found)
     from ldm.evaluation import networks  # imports Jittor
-    openers = {"segformer": networks.open_segmenter, "nima": networks.open_nima,
-               "inception": networks.open_inception}
+    openers: dict[str, Callable[[Path], Any]] = {
+        "segformer": networks.open_segmenter, "nima": networks.open_nima,
+        "inception": networks.open_inception}
     return {kind: Opened(openers[kind](path), path, files.sha256(path, 64)) if path else None
             for kind, path in found.items()}
 

@@ -16,7 +16,7 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Iterator, NamedTuple
 
 from ldm import __version__, files
 from ldm import config as configs
@@ -81,25 +81,25 @@ class Hashes:
     back with its old size and mtime has another ctime or inode.
     """
 
-    def __init__(self, known: dict | None = None):
+    def __init__(self, known: dict | None = None) -> None:
         self.known = known or {}                        # {absolute path: (what `seen` says, hash)}
         self.fresh: list[dict] = []
 
     @classmethod
-    def read(cls, output) -> Hashes:
+    def read(cls, output: files.Name) -> Hashes:
         """Those remembered in a folder of results."""
         lines = read_lines(Path(output) / FOLDER / HASHES)
         return cls({line["file"]: (line.get("seen"), line["sha256"]) for line in lines
                     if isinstance(line.get("file"), str) and isinstance(line.get("sha256"), str)})
 
-    def inputs(self, item) -> Inputs:
+    def inputs(self, item: Any) -> Inputs:
         """Of what an item's result is made from; "" for a reference that there is not."""
         reference = "" if item.reference is None else self.of(item.reference)
         if item.reference_map:                  # one hash of both, so that the file's lines stay as they are
             reference = digest([reference, self.of(item.reference_map)])
         return Inputs(self.of(item.mask), reference)
 
-    def of(self, path) -> str:
+    def of(self, path: files.Name) -> str:
         """The hash of a file's bytes; UserError if it cannot be read."""
         name = os.path.abspath(path)
         before = seen(name)
@@ -111,23 +111,23 @@ class Hashes:
             self.note(name, before, sha256)
         return sha256
 
-    def remember(self, path, sha256: str) -> None:
+    def remember(self, path: files.Name, sha256: str) -> None:
         """Note the hash of a file that was just written."""
         name = os.path.abspath(path)
         self.note(name, seen(name), sha256)
 
-    def note(self, name, at, sha256):
+    def note(self, name: str, at: list | None, sha256: str) -> None:
         self.known[name] = at, sha256
         self.fresh.append({"file": name, "seen": at, "sha256": sha256})
 
-    def save(self, output) -> None:
+    def save(self, output: files.Name) -> None:
         """Write down what is new in a folder of results."""
         if self.fresh:
             append_lines(Path(output) / FOLDER / HASHES, self.fresh)
             self.fresh = []
 
 
-def seen(path) -> list | None:
+def seen(path: files.Name) -> list | None:
     """What the system says of a file that changes with its bytes; None where it says nothing."""
     try:
         s = os.stat(path)
@@ -161,7 +161,7 @@ class Writer:
     disk, lines that two machines append to one file can be lost.
     """
 
-    def __init__(self, output: Path, made_by_id: str, name: str = RESULTS):
+    def __init__(self, output: Path, made_by_id: str, name: str = RESULTS) -> None:
         self.output, self.id, self.name = Path(output), made_by_id, name
 
     def identity(self, result: Path, inputs: Inputs) -> str:
@@ -186,8 +186,8 @@ class Record:
     part: (I, N) if the job makes the I-th of N parts only.
     """
 
-    def __init__(self, output, made_by: dict, hashes: Hashes | None = None,
-                 part: tuple[int, int] | None = None):
+    def __init__(self, output: files.Name, made_by: dict, hashes: Hashes | None = None,
+                 part: tuple[int, int] | None = None) -> None:
         self.output, self.made_by = Path(output), made_by
         name = "results-{}-of-{}.jsonl".format(*part) if part else RESULTS
         self.writer = Writer(self.output, digest(made_by), name)
@@ -201,12 +201,12 @@ class Record:
                 made = self.results.setdefault(line["result"], {})
                 made[line.get("sha256")] = line.get("identity"), line.get("made_by")
 
-    def _lines(self):
+    def _lines(self) -> Iterator[dict[str, Any]]:
         """The lines of all files of the record, in the order of time within each."""
         for path in sorted((self.output / FOLDER).glob("results*.jsonl")):
             yield from read_lines(path)
 
-    def state(self, item) -> tuple[str, str | None]:
+    def state(self, item: Any) -> tuple[str, str | None]:
         """(what exists under the name of an item's result, the id of the settings that made it).
 
         none; same: what this job would make; inputs: the settings' picture from another mask or reference;

@@ -61,20 +61,20 @@ def write_json(path: Path, value: object) -> None:
 
 
 def check_cache() -> None:
-    """UserError where Jittor's cache cannot be written: Jittor would end with a traceback of its lock."""
+    """UserError if Jittor's cache cannot be written; Jittor itself would end with a traceback of its lock."""
     with writing_cache():
         own_folder().mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=own_folder()).close()
 
 
 @contextlib.contextmanager
-def alone(name: str, notice: str) -> Iterator[None]:
-    """Hold the lock file `name` of this project's part of the cache; print `notice` if another process has
-    it. The lock ends with the process."""
+def locked(name: str, notice: str) -> Iterator[None]:
+    """Hold the lock file `name` in our folder of the cache. If another process holds it, print `notice` and
+    wait. The lock ends with the process."""
     with writing_cache():
         own_folder().mkdir(parents=True, exist_ok=True)
-        lock = open_beside(own_folder() / name)
-    with os.fdopen(lock, "r+") as lock:
+        descriptor = open_beside(own_folder() / name)
+    with os.fdopen(descriptor, "r+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

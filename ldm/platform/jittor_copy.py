@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Iterator, Sequence
 
 from ldm.errors import UserError
-from ldm.platform.cache import alone, cache_home, own_folder, write_json, writing_cache
+from ldm.platform.cache import cache_home, locked, own_folder, write_json, writing_cache
 from ldm.platform.cuda import in_place
 from ldm.platform.patch import VERSION, Facts, Patch
 from ldm.platform.patches import chosen, needed
@@ -162,7 +162,7 @@ def _make(root: Path, patches: Sequence[Patch], place: Path) -> None:
     """Make the copy if it is not there. Of several processes one makes it and the others wait."""
     if _is_whole(place):
         return
-    with alone("copy.lock", "Another process copies Jittor; waiting for it ..."), writing_cache():
+    with locked("copy.lock", "Another process copies Jittor; waiting for it ..."), writing_cache():
         if _is_whole(place):
             return
         if place.exists():

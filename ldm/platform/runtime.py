@@ -26,7 +26,15 @@ from typing import Callable
 
 from ldm.errors import UserError
 from ldm.platform import cuda, damage, jittor_copy, onednn
-from ldm.platform.cache import REMEDY, alone, cache_folder, check_cache, own_folder, write_json, writing_cache
+from ldm.platform.cache import (
+    REMEDY,
+    cache_folder,
+    check_cache,
+    locked,
+    own_folder,
+    write_json,
+    writing_cache,
+)
 from ldm.platform.compilers import (
     check_compilers,
     check_libstdcxx,
@@ -259,7 +267,7 @@ def compile_core(again: bool = False) -> None:
         return
     check_cache()
     check_compilers()
-    with alone("lock", "Another process compiles Jittor's core; waiting for it ..."):
+    with locked("lock", "Another process compiles Jittor's core; waiting for it ..."):
         if compiled_core() and not again:
             return
         choice, notice = jittor_copy.choose(facts()), _Notice(None if again else NOTICE)

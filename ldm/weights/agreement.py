@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from ldm.config import DEFAULTS
 from ldm.errors import UserError
+from ldm.files import Name
 
 # The sections that must be equal, for the weights of each network. An autoencoder has no schedule and works
 # at any size.
@@ -28,12 +29,13 @@ def network_sections(config: dict, part: str) -> dict:
     sections = {}
     for key in SECTIONS[part]:
         value, default = config.get(key, DEFAULTS[key]), DEFAULTS[key]
-        both = isinstance(value, dict) and isinstance(default, dict)
-        sections[key] = {**default, **value} if both else value
+        completed = isinstance(value, dict) and isinstance(default, dict)
+        sections[key] = {**default, **value} if completed else value        # type: ignore[dict-item]
     return sections
 
 
-def refuse_other_config(path, found: dict | None, config: dict, part: str, of="the config") -> None:
+def refuse_other_config(path: Name, found: dict | None, config: dict, part: str,
+                        of: Name = "the config") -> None:
     """Raise a UserError that names the keys if the weights in `path` were made for another config.
 
     found: the config in the file; None, as in foreign files, is accepted. part: a key of SECTIONS.

@@ -8,7 +8,7 @@ from typing import Any, Iterator
 import numpy as np
 
 from ldm.errors import UserError
-from ldm.files import open_regular, refuse_sources, replacing
+from ldm.files import Name, open_regular, refuse_sources, replacing
 from ldm.weights import foreign, safetensors_file
 from ldm.weights.names import fit, short
 
@@ -17,7 +17,7 @@ class Entry:
     """A tensor of an opened file: its shape, the dtype that `read` returns, and `read` for its numbers."""
     __slots__ = ("shape", "dtype", "_path", "_name", "_kind", "_tensor")
 
-    def __init__(self, path, name, kind, tensor):
+    def __init__(self, path: Name, name: str, kind: str, tensor: Any) -> None:
         self._path, self._name, self._kind, self._tensor = path, name, kind, tensor
         self.shape = tuple(tensor.shape)
         floats = tensor.kind.startswith(("float", "bfloat"))
@@ -36,7 +36,7 @@ class Entry:
 
 
 @contextlib.contextmanager
-def opened(path, container: str | None = None) -> Iterator[tuple[dict[str, Entry], dict | None]]:
+def opened(path: Name, container: str | None = None) -> Iterator[tuple[dict[str, Entry], dict | None]]:
     """Open a weight file of any supported format and yield (name -> Entry, config).
 
     Names, shapes and dtypes are read and checked at once; numbers are read one tensor at a time, while the
@@ -65,7 +65,7 @@ def opened(path, container: str | None = None) -> Iterator[tuple[dict[str, Entry
         yield entries, config
 
 
-def read_state(path, container: str | None = None) -> tuple[dict[str, np.ndarray], dict | None]:
+def read_state(path: Name, container: str | None = None) -> tuple[dict[str, np.ndarray], dict | None]:
     """(state, config) of a weight file of any supported format, see `opened`.
 
     state: name -> numpy array in native byte order, possibly read-only; floats are float32. Raises UserError
@@ -76,7 +76,7 @@ def read_state(path, container: str | None = None) -> tuple[dict[str, np.ndarray
         return {name: entries.pop(name).read() for name in list(entries)}, config
 
 
-def save(path, state: dict[str, Any], config: dict | None = None, dtype: str | None = None) -> None:
+def save(path: Name, state: dict[str, Any], config: dict | None = None, dtype: str | None = None) -> None:
     """Write `state` and `config` (a dict of plain values, or None) to `path`, atomically.
 
     state: name -> array, or an object with shape, dtype and `read`, such as Entry, read one at a time.
@@ -86,8 +86,8 @@ def save(path, state: dict[str, Any], config: dict | None = None, dtype: str | N
     """
     if dtype not in (None, "float16"):
         raise UserError(dtype, "is not a dtype for weights", "choose float16, or none for float32")
-    tensors = {name: value if hasattr(value, "read") else np.asarray(value)
-               for name, value in state.items()}
+    tensors: dict[str, Any] = {name: value if hasattr(value, "read") else np.asarray(value)
+                               for name, value in state.items()}
     kinds = {name: _written_as(tensor, dtype) for name, tensor in tensors.items()}
     header, order = safetensors_file.header(tensors, kinds, config)
     with replacing(path) as temporary, open(temporary, "wb") as file:
@@ -118,7 +118,7 @@ def _shapes(network):
     return {name: tuple(value.shape) for name, value in network.state_dict().items()}
 
 
-def check(path, network, container: str | None = None) -> dict | None:
+def check(path: Name, network: Any, container: str | None = None) -> dict | None:
     """Check names and shapes as `load` does, without reading the numbers. Returns the file's config.
 
     network: as in `fill`, or a dict name -> shape. Raises the errors of `load`, except for numbers that are
@@ -129,14 +129,14 @@ def check(path, network, container: str | None = None) -> dict | None:
     return config
 
 
-def load(path, network, container: str | None = None) -> dict | None:
+def load(path: Name, network: Any, container: str | None = None) -> dict | None:
     """Load the weights in `path` into `network`. Returns the file's config, None for foreign files."""
     state, config = read_state(path, container)
     fill(network, state, path)
     return config
 
 
-def fill(network, state: dict[str, np.ndarray], subject) -> None:
+def fill(network: Any, state: dict[str, np.ndarray], subject: Name) -> None:
     """Load `state` (name -> array) into `network`, strictly. subject: what an error names.
 
     network: an object with `state_dict()` and `load_state_dict(name -> array)`. Names are matched by
@@ -149,7 +149,7 @@ def fill(network, state: dict[str, np.ndarray], subject) -> None:
             raise RuntimeError(f"the network did not take over '{name}'")
 
 
-def convert(source, target, expected_shapes: dict | None = None, config: dict | None = None,
+def convert(source: Name, target: Name, expected_shapes: dict | None = None, config: dict | None = None,
             dtype: str | None = None, container: str | None = None) -> tuple[dict[str, Entry], list[str]]:
     """Convert `source`, of any supported format, to our format in `target`, one tensor at a time.
 
@@ -158,7 +158,7 @@ def convert(source, target, expected_shapes: dict | None = None, config: dict | 
     """
     refuse_sources(target, [source])
     with opened(source, container) as (entries, found):
-        left_out = []
+        left_out: list[str] = []
         if expected_shapes is not None:
             entries, left_out = fit(entries, expected_shapes, source)
         save(target, entries, found if config is None else config, dtype)

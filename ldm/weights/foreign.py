@@ -10,9 +10,10 @@ import hashlib
 import io
 import os
 import zipfile
-from typing import BinaryIO, Iterator
+from typing import Any, BinaryIO, Iterator
 
 from ldm.errors import UserError
+from ldm.files import Name
 from ldm.weights import names, pickles, safetensors_file
 from ldm.weights.tensors import Array, Storage, Tensor, checked_sizes, element, stored_bytes
 
@@ -38,7 +39,7 @@ DEPTH = 5                                   # of dicts in which weights are look
 
 
 @contextlib.contextmanager
-def readable(path, kind: str) -> Iterator[None]:
+def readable(path: Name, kind: str) -> Iterator[None]:
     """Turn what damaged files make of a reader into a UserError; `kind` is what the file set out to be."""
     try:
         yield
@@ -54,7 +55,7 @@ def readable(path, kind: str) -> Iterator[None]:
         raise UserError(path, f"is truncated or damaged, or no {kind} of weights ({reason})", KINDS) from e
 
 
-def tensors(file: BinaryIO, path, container: str | None = None) -> tuple[str, dict[str, Array | Tensor]]:
+def tensors(file: BinaryIO, path: Name, container: str | None = None) -> tuple[str, dict[str, Any]]:
     """(kind of the file, name -> tensor) of the weights in `file`, without their numbers.
 
     container: the dotted path of keys to the weights, such as "ema" or "model.state_dict", where a file
@@ -81,7 +82,7 @@ def tensors(file: BinaryIO, path, container: str | None = None) -> tuple[str, di
     return kind, found
 
 
-def refuse_other_beginning(path, head: bytes) -> None:
+def refuse_other_beginning(path: Name, head: bytes) -> None:
     """UserError unless `head`, the first bytes of a file, are those of published weights or of a zip file.
 
     It is the first look at what a server sends: a web page, an archive, a text about an error. Pickles of
@@ -309,7 +310,7 @@ def _keys(tree):
     return ", ".join(shown) + (f" and {len(tree) - 10} more" if len(tree) > 10 else "")
 
 
-def select(tree, path, container: str | None = None) -> dict[str, Array | Tensor]:
+def select(tree: Any, path: Name, container: str | None = None) -> dict[str, Any]:
     """The named tensors of `tree`, name -> Array or Tensor, without plain values beside them (an epoch).
 
     No weights, or several sets of which `container` chooses none, are a UserError.

@@ -1,7 +1,10 @@
 """Tables of the names in foreign weight files, and the strict comparison with a network's names."""
 from __future__ import annotations
 
+from typing import Any, Mapping, Sequence
+
 from ldm.errors import UserError
+from ldm.files import Name
 
 # Under keys that begin so a checkpoint keeps other tensors than weights, such as those of its optimizer.
 NO_WEIGHTS = ("optim", "sched", "scaler", "callback")
@@ -35,7 +38,7 @@ VARS = (("jittor", "jittor_core.Var"), ("jittor", "Var"), ("jittor_core", "Var")
 NUMPY_MODULES = ("numpy.core", "numpy._core")           # before numpy 2 and since
 
 
-def wrappers(state) -> list:
+def wrappers(state: Mapping[str, Any]) -> list[str]:
     """The prefixes of WRAPPERS that every name of `state` has: "" first, each with one more than the last."""
     found = [""]
     while state and len(found) < 8:
@@ -46,7 +49,7 @@ def wrappers(state) -> list:
     return found
 
 
-def short(text, limit=80) -> str:
+def short(text: object, limit: int = 80) -> str:
     """`text`, with its middle left out if it is longer than `limit`."""
     text = str(text)
     return text if len(text) <= limit else f"{text[:limit // 2]}...{text[-limit // 4:]}"
@@ -74,7 +77,8 @@ def _text(shape):
     return short("x".join(map(str, shape))) or "scalar"
 
 
-def refuse_unless_same(state, expected, subject):
+def refuse_unless_same(state: Mapping[str, Any], expected: Mapping[str, Sequence[int]],
+                       subject: Name) -> None:
     """Raise a UserError that lists all missing, extra and misshapen tensors of `state` (name -> array).
 
     expected: name -> shape; subject: what the error names.
@@ -91,7 +95,8 @@ def refuse_unless_same(state, expected, subject):
                         f"give exactly the {len(expected)} tensors of the network")
 
 
-def fit(state, expected, subject):
+def fit(state: Mapping[str, Any], expected: Mapping[str, Sequence[int]],
+        subject: Name) -> tuple[dict[str, Any], list[str]]:
     """Rename the tensors of `state` to the names of a network, strictly.
 
     state: name -> array; expected: name -> shape. Only the tables above decide which prefixes are removed and

@@ -18,11 +18,12 @@ from __future__ import annotations
 
 import collections
 import pickletools
-from typing import BinaryIO, Callable
+from typing import Any, BinaryIO, Callable
 
 import numpy as np
 
 from ldm.errors import UserError
+from ldm.files import Name
 from ldm.weights import names
 from ldm.weights.tensors import Array, Blob, DType, Storage, Tensor
 
@@ -36,7 +37,7 @@ class Inert:
     """What a pickle sees in the place of a name: to be called, at most, and never changed."""
     __slots__ = ("value", "call")
 
-    def __init__(self, value: str, call: Callable | None = None):
+    def __init__(self, value: str, call: Callable | None = None) -> None:
         self.value, self.call = value, call
 
 
@@ -101,7 +102,8 @@ def _allowed():
 ALLOWED = _allowed()
 
 
-def load(file: BinaryIO, subject, storage: Callable[[str, str | int, int], Storage] | None = None):
+def load(file: BinaryIO, subject: Name,
+         storage: Callable[[str, str | int, int], Storage] | None = None) -> Any:
     """The tree of the pickle that begins where `file` is; leaves `file` at its end.
 
     Long bytes are left in the file, which must stay open until they are read. subject: what errors name;

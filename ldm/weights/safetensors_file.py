@@ -14,6 +14,7 @@ from typing import BinaryIO
 import numpy as np
 
 from ldm.errors import UserError
+from ldm.files import Name
 from ldm.weights.names import short
 from ldm.weights.tensors import checked_sizes, element
 
@@ -29,7 +30,7 @@ class Stored:
     """A tensor of a safetensors file, which is read when it is wanted."""
     __slots__ = ("_file", "_begin", "kind", "shape")
 
-    def __init__(self, file: BinaryIO, begin: int, kind: str, shape: tuple):
+    def __init__(self, file: BinaryIO, begin: int, kind: str, shape: tuple) -> None:
         self._file, self._begin, self.kind, self.shape = file, begin, kind, shape
 
     @property
@@ -51,7 +52,7 @@ def is_one(head: bytes) -> bool:
     return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= HEADER_LIMIT
 
 
-def tensors(file: BinaryIO, path) -> tuple[dict[str, Stored], dict | None]:
+def tensors(file: BinaryIO, path: Name) -> tuple[dict[str, Stored], dict | None]:
     """(name -> tensor, config of a file of ours or None). ValueError where the file is damaged."""
     size = file.seek(0, 2)
     file.seek(0)

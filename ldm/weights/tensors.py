@@ -5,14 +5,14 @@ Whatever stands in a file is anybody's: every number is checked where an object 
 from __future__ import annotations
 
 import math
-from typing import BinaryIO, Callable
+from typing import Any, BinaryIO, Callable, Sequence
 
 import numpy as np
 
 MOST = 1 << 62                                  # elements or bytes; more would not be a number of 64 bits
 
 
-def checked_sizes(values, what="shape") -> tuple:
+def checked_sizes(values: Any, what: str = "shape") -> tuple[int, ...]:
     """`values` as a tuple, if it is a sequence of few whole numbers >= 0, else a ValueError."""
     if not isinstance(values, (tuple, list)) or len(values) > 64:
         raise ValueError(f"a {what} that is none")
@@ -27,7 +27,7 @@ class Blob:
     """Bytes that are left in the file until they are wanted."""
     __slots__ = ("_file", "_begin", "size")
 
-    def __init__(self, file: BinaryIO, begin: int, size: int):
+    def __init__(self, file: BinaryIO, begin: int, size: int) -> None:
         self._file, self._begin, self.size = file, begin, size
 
     def read(self) -> bytes:
@@ -40,16 +40,16 @@ class DType:
     """A numpy dtype as pickled: its letters, then, as state, its byte order."""
     __slots__ = ("letters", "order")
 
-    def __init__(self, letters):
+    def __init__(self, letters: str) -> None:
         if type(letters) is not str or len(letters) > 16:
             raise ValueError("a dtype that is none")
         self.letters, self.order = letters, "<"
 
-    def set_state(self, state):
+    def set_state(self, state: Sequence) -> None:
         """What a pickle gives it afterwards."""
         self.order = state[1]
 
-    def numpy(self):
+    def numpy(self) -> np.dtype:
         """The dtype; anything but numbers (text, records, objects) is a ValueError."""
         dtype = np.dtype(self.letters)
         if dtype.kind not in "fiub":
@@ -61,10 +61,10 @@ class Array:
     """A numpy array as pickled: empty first, then its state (version, shape, dtype, Fortran order, bytes)."""
     __slots__ = ("shape", "_dtype", "_fortran", "_raw")
 
-    def __init__(self, shape=(), dtype=None, fortran=False, raw=b""):
+    def __init__(self, shape: Any = (), dtype: Any = None, fortran: bool = False, raw: Any = b"") -> None:
         self.set_state((shape, dtype, fortran, raw))
 
-    def set_state(self, state):
+    def set_state(self, state: Sequence) -> None:
         """What a pickle gives it afterwards."""
         shape, self._dtype, self._fortran, self._raw = state[-4:]
         self.shape = checked_sizes(shape)
@@ -94,7 +94,7 @@ class Storage:
     reads it."""
     __slots__ = ("key", "dtype", "size", "read")
 
-    def __init__(self, key: str | int, dtype: str, size: int, read: Callable[[Storage], bytes]):
+    def __init__(self, key: str | int, dtype: str, size: int, read: Callable[[Storage], bytes]) -> None:
         self.key, self.dtype, self.size, self.read = key, dtype, size, read
 
 
@@ -102,7 +102,8 @@ class Tensor:
     """A torch tensor: a storage and how to walk over it; nothing is read from the file before `read`."""
     __slots__ = ("storage", "kind", "offset", "shape", "strides")
 
-    def __init__(self, storage: Storage, kind: str, offset: int, shape, strides):
+    def __init__(self, storage: Storage, kind: str, offset: int, shape: Sequence[int],
+                 strides: Sequence[int]) -> None:
         if not isinstance(storage, Storage):
             raise ValueError("a tensor without a storage")
         self.storage, self.kind = storage, kind

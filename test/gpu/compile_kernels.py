@@ -71,7 +71,7 @@ def run_here(names):
 def run_children(names, arch):
     folder = stand_in.cuda_folder()
     found = toolkit.find_toolkit()
-    cudnn = (toolkit.stock_cudnn if toolkit.left_alone(found) else toolkit.find_cudnn)(found)
+    cudnn = (toolkit.stock_cudnn if toolkit.needs_no_toolchain(found) else toolkit.find_cudnn)(found)
     versions = [toolkit.dotted(part.version) for part in (found, cudnn)]
     print("CUDA {}, cuDNN {} in".format(*versions), folder, flush=True)
     together = [name for name in names if name not in ALONE]

@@ -78,7 +78,7 @@ def cuda_folder():
     if "nvcc_path" not in os.environ and toolchain.record(made) is not None:
         return made
     found = toolkit.find_toolkit()
-    if found is None or not toolkit.left_alone(found):
+    if found is None or not toolkit.needs_no_toolchain(found):
         raise UserError("CUDA", "is not set up", "run `python tools/setup_cuda.py` first")
     return found.home
 

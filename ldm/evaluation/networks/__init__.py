@@ -1,17 +1,22 @@
-"""The evaluation's networks in Jittor, and how they are opened from files of weights as they were published.
+"""The networks of the metrics in Jittor, and functions that open them from published files of weights.
 
-What `open_*` returns takes N x H x W x 3 uint8 images and gives numpy arrays.
+The networks that `open_*` returns take N x H x W x 3 uint8 images and return numpy arrays.
 """
+from __future__ import annotations
+
+from typing import Optional, Sequence
+
 import numpy as np
 
-from ldm.backend import jt, nn
+from ldm.backend import Module, jt, nn
 from ldm.errors import UserError
-from ldm.evaluation.mapping import ADE_CLASSES
+from ldm.evaluation.mapping import ADE_CLASSES, Mapping
 from ldm.evaluation.mapping import load as load_mapping
 from ldm.evaluation.networks import names, segformer
 from ldm.evaluation.networks.inception import FIDInception
 from ldm.evaluation.networks.nima import NIMA
 from ldm.evaluation.networks.segformer import SegFormer
+from ldm.files import Name
 from ldm.images import resize
 from ldm.labels import NUM_CLASSES
 from ldm.weights import fill, read_state
@@ -20,24 +25,25 @@ __all__ = ["FIDInception", "NIMA", "SegFormer", "Segmenter", "open_inception", "
 
 
 class Segmenter:
-    """A SegFormer in evaluation: `network`; `name` tells its size, `features` and `segment` run it.
+    """A SegFormer for evaluation. `name` contains its size.
 
-    mapping: for a network of ADE20K's 150 classes, how they become the 29. Such a network sees pictures as it
-    was trained: short side `side` pixels, sides multiples of 32.
+    mapping: for a network of ADE20K's 150 classes, how they become the 29. Such a network gets its pictures
+    as in its training: the short side has `side` pixels, and both sides are multiples of 32.
     """
 
-    def __init__(self, network, name, mapping=None, side=512):
+    def __init__(self, network: SegFormer, name: str, mapping: Optional[Mapping] = None,
+                 side: int = 512) -> None:
         self.network, self.name, self.mapping, self.side = network, name, mapping, side
         network.eval()
 
-    def features(self, images):
-        """N x D float32 features, the means of the four stages' maps."""
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """N x H x W x 3 uint8 -> N x D float32: the mean over positions of each of the four stages."""
         with jt.no_grad():
             return segformer.features(self.network.stages(images)).numpy()
 
-    def segment(self, images):
-        """(labels N x H x W uint8, features N x D float32) from one pass."""
-        if self.mapping:
+    def segment(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """N x H x W x 3 uint8 -> (labels N x H x W uint8, features N x D float32), in one pass."""
+        if self.mapping is not None:
             found = [self.label(image, image.shape[1::-1]) for image in images]
             return np.stack([labels for labels, _, _ in found]), self.features(images)
         with jt.no_grad():
@@ -46,13 +52,15 @@ class Segmenter:
             features, labels = jt.fetch_sync([segformer.features(stages), labels])
         return labels.astype(np.uint8), features
 
-    def label(self, image, size, mirrored=False):
-        """What a network of 150 classes sees in one picture, H x W x 3 uint8, as maps of `size` = (width,
-        height).
+    def label(self, image: np.ndarray, size: Sequence[int],
+              mirrored: bool = False) -> tuple[np.ndarray, np.ndarray, float]:
+        """Label one picture, H x W x 3 uint8, with a network of 150 classes. size: the map's (width, height).
 
-        Returns (labels h x w uint8 of the 29 classes, probabilities of these labels h x w float32, the share
-        of the picture in things of rooms). mirrored: the mean with the mirrored picture's, mirrored back.
+        Returns (labels h x w uint8 of the 29 classes, the probability of each label h x w float32, the share
+        of the picture that shows indoor things, 0..1). mirrored: average the probabilities with those of the
+        mirrored picture.
         """
+        mapping = self._ade_mapping()
         with jt.no_grad():
             p = self._probabilities(image)
             if mirrored:
@@ -60,37 +68,43 @@ class Segmenter:
             indoor = segformer.resize(jt.array(p[:, -1:]), size[::-1]).numpy()[0, 0]
             index, best = jt.argmax(segformer.resize(jt.array(p[:, :-1]), size[::-1]), 1)
             labels, sure = index.numpy()[0], best.numpy()[0]
-        if not self.mapping.summed:
-            labels = self.mapping.targets[labels]
+        if not mapping.summed:
+            labels = mapping.targets[labels]
         return labels.astype(np.uint8), sure, float((indoor > 0.5).mean())
 
-    def _probabilities(self, image):
-        """1 x (29 or 150, and one for all things of rooms) x h/4 x w/4."""
+    def _ade_mapping(self) -> Mapping:
+        if self.mapping is None:
+            raise ValueError(f"{self.name} has the 29 classes; only a network of 150 classes has a mapping")
+        return self.mapping
+
+    def _probabilities(self, image: np.ndarray) -> np.ndarray:
+        """1 x (29 or 150, and one for all indoor things) x h/4 x w/4."""
+        mapping = self._ade_mapping()
         scale = self.side / min(image.shape[:2])
         size = [max(32, round(side * scale / 32) * 32) for side in image.shape[1::-1]]
         logits = self.network(resize(image, size)[None])
         p = nn.softmax(logits, 1)
-        sums = self.mapping.matrix() if self.mapping.summed else np.concatenate(
-            [np.eye(ADE_CLASSES, dtype=np.float32), self.mapping.matrix()[-1:]])
+        sums = mapping.matrix() if mapping.summed else np.concatenate(
+            [np.eye(ADE_CLASSES, dtype=np.float32), mapping.matrix()[-1:]])
         flat = nn.matmul(jt.array(sums), p.reshape(ADE_CLASSES, -1))
         return flat.reshape(1, len(sums), *p.shape[2:]).numpy()
 
 
 class Extractor:
-    """A network that gives one row of numbers for an image."""
+    """A network that computes one row of numbers per image."""
 
-    def __init__(self, network, name):
+    def __init__(self, network: Module, name: str) -> None:
         self._network, self.name = network, name
 
-    def __call__(self, images):
+    def __call__(self, images: np.ndarray) -> np.ndarray:
         with jt.no_grad():
             return self._network(images).numpy()
 
 
-def open_inception(path):
+def open_inception(path: Name) -> Extractor:
     """The Inception with the weights of pt_inception-2015-12-05: images -> N x 2048 features.
 
-    UserError where the file is another network's.
+    UserError if the file belongs to another network.
     """
     state, _ = read_state(path)
     network = FIDInception()
@@ -98,9 +112,8 @@ def open_inception(path):
     return Extractor(network, "pt_inception-2015-12-05")
 
 
-def open_nima(path):
-    """NIMA in the layout that the file has: images -> N x 10 probabilities. UserError where it has none of
-    the four."""
+def open_nima(path: Name) -> Extractor:
+    """NIMA in the layout of the file: images -> N x 10 probabilities. UserError if the layout is unknown."""
     state, _ = read_state(path)
     layout, state = names.nima(state, path)
     network = NIMA(layout)
@@ -108,21 +121,22 @@ def open_nima(path):
     return Extractor(network, f"NIMA {layout}")
 
 
-def open_segmenter(path, mapping="strict"):
-    """A Segmenter of the size and in the spelling that the file has.
+def open_segmenter(path: Name, mapping: Name = "strict") -> Segmenter:
+    """A Segmenter from a published file; its size and the names in the file are detected.
 
-    mapping: what makes 29 classes of ADE20K's 150, if the file knows those (see mapping.load). UserError
-    where the file is another network's, or knows neither 29 nor 150 classes.
+    mapping: how ADE20K's 150 classes become 29, for a network of those (see mapping.load). UserError if the
+    file belongs to another network, or if its classes are neither 29 nor 150.
     """
     state, config = read_state(path)
     try:
         state, rectify = names.segformer(state)
         size = names.segformer_size(state, path)
     except (ValueError, IndexError) as e:
-        raise UserError(path, f"is no SegFormer ({e})", "tensors of the published shapes are needed") from e
+        raise UserError(path, f"is not a SegFormer ({e})",
+                        "give a file with tensors of the published shapes") from e
     if size["num_classes"] not in (NUM_CLASSES, ADE_CLASSES):
-        raise UserError(path, f"tells {size['num_classes']} classes apart",
-                        f"give a segmenter of the contest's {NUM_CLASSES} or of ADE20K's {ADE_CLASSES}")
+        raise UserError(path, f"has {size['num_classes']} classes",
+                        f"give a segmenter with the contest's {NUM_CLASSES} or ADE20K's {ADE_CLASSES}")
     network = SegFormer(rectify=rectify, **size)
     fill(network, state, path)
     name = f"SegFormer {segformer.size_name(size)}"

@@ -1,35 +1,39 @@
-"""The Inception v3 by which the FID is defined, in the layout of pt_inception-2015-12-05 (names are its own).
+"""The Inception v3 that defines the FID, with the layer names of the file pt_inception-2015-12-05.
 
-It differs from torchvision's Inception v3: average pooling leaves the border out of its count, the last block
-pools by maximum, and the weights are those of TensorFlow's 2015 graph.
+It differs from torchvision's Inception v3: average pooling does not count positions outside the map, the last
+block uses max pooling, and the weights come from TensorFlow's graph of 2015.
 """
+from __future__ import annotations
+
+from typing import Callable
+
 import cv2
 import numpy as np
 
-from ldm.backend import jt, nn
+from ldm.backend import Var, jt, nn
 from ldm.evaluation.networks.layers import ConvNorm, image_batch, mean_pool
 
 SIZE = 299
 
 
-def resized(images):
+def resized(images: np.ndarray) -> np.ndarray:
     """N x H x W x 3 uint8 -> N x 299 x 299 x 3 float32 of 0..255: bilinear without antialiasing, pixel
-    centres kept.
+    centres aligned.
 
-    The FID is defined with this filter; an antialiasing one moves the features by a percent.
+    The FID is defined with this filter; an antialiasing filter changes the features by about 1 %.
     """
     return np.stack([cv2.resize(image.astype(np.float32), (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
                      for image in images])
 
 
-def max_pool(x, stride=2, padding=0):
+def max_pool(x: Var, stride: int = 2, padding: int = 0) -> Var:
     return nn.max_pool2d(x, 3, stride, padding)
 
 
 class MixedA(nn.Module):
     """35 x 35 positions."""
 
-    def __init__(self, channels, pool_channels):
+    def __init__(self, channels: int, pool_channels: int) -> None:
         self.branch1x1 = ConvNorm(channels, 64)
         self.branch5x5_1 = ConvNorm(channels, 48)
         self.branch5x5_2 = ConvNorm(48, 64, 5)
@@ -38,7 +42,7 @@ class MixedA(nn.Module):
         self.branch3x3dbl_3 = ConvNorm(96, 96, 3)
         self.branch_pool = ConvNorm(channels, pool_channels)
 
-    def execute(self, x):
+    def execute(self, x: Var) -> Var:
         return jt.concat([self.branch1x1(x), self.branch5x5_2(self.branch5x5_1(x)),
                           self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x))),
                           self.branch_pool(mean_pool(x))], 1)
@@ -47,21 +51,21 @@ class MixedA(nn.Module):
 class MixedB(nn.Module):
     """35 x 35 to 17 x 17."""
 
-    def __init__(self, channels):
+    def __init__(self, channels: int) -> None:
         self.branch3x3 = ConvNorm(channels, 384, 3, 2, 0)
         self.branch3x3dbl_1 = ConvNorm(channels, 64)
         self.branch3x3dbl_2 = ConvNorm(64, 96, 3)
         self.branch3x3dbl_3 = ConvNorm(96, 96, 3, 2, 0)
 
-    def execute(self, x):
+    def execute(self, x: Var) -> Var:
         return jt.concat([self.branch3x3(x), self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x))),
                           max_pool(x)], 1)
 
 
 class MixedC(nn.Module):
-    """17 x 17 positions, 7 x 7 windows as rows and columns."""
+    """17 x 17 positions; each 7 x 7 window is a 1 x 7 and a 7 x 1 convolution."""
 
-    def __init__(self, middle):
+    def __init__(self, middle: int) -> None:
         self.branch1x1 = ConvNorm(768, 192)
         self.branch7x7_1 = ConvNorm(768, middle)
         self.branch7x7_2 = ConvNorm(middle, middle, (1, 7))
@@ -73,7 +77,7 @@ class MixedC(nn.Module):
         self.branch7x7dbl_5 = ConvNorm(middle, 192, (1, 7))
         self.branch_pool = ConvNorm(768, 192)
 
-    def execute(self, x):
+    def execute(self, x: Var) -> Var:
         double = self.branch7x7dbl_3(self.branch7x7dbl_2(self.branch7x7dbl_1(x)))
         double = self.branch7x7dbl_5(self.branch7x7dbl_4(double))
         return jt.concat([self.branch1x1(x), self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(x))), double,
@@ -83,7 +87,7 @@ class MixedC(nn.Module):
 class MixedD(nn.Module):
     """17 x 17 to 8 x 8."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.branch3x3_1 = ConvNorm(768, 192)
         self.branch3x3_2 = ConvNorm(192, 320, 3, 2, 0)
         self.branch7x7x3_1 = ConvNorm(768, 192)
@@ -91,16 +95,16 @@ class MixedD(nn.Module):
         self.branch7x7x3_3 = ConvNorm(192, 192, (7, 1))
         self.branch7x7x3_4 = ConvNorm(192, 192, 3, 2, 0)
 
-    def execute(self, x):
+    def execute(self, x: Var) -> Var:
         seven = self.branch7x7x3_3(self.branch7x7x3_2(self.branch7x7x3_1(x)))
         return jt.concat([self.branch3x3_2(self.branch3x3_1(x)), self.branch7x7x3_4(seven), max_pool(x)], 1)
 
 
 class MixedE(nn.Module):
-    """8 x 8 positions; `pool` is the pooling of the last branch, by mean in the first of the two, by maximum
-    in the second."""
+    """8 x 8 positions. pool: the last branch's pooling (mean in the first block of this kind, max in the
+    second)."""
 
-    def __init__(self, channels, pool):
+    def __init__(self, channels: int, pool: Callable[[Var], Var]) -> None:
         self._pool = pool
         self.branch1x1 = ConvNorm(channels, 320)
         self.branch3x3_1 = ConvNorm(channels, 384)
@@ -112,7 +116,7 @@ class MixedE(nn.Module):
         self.branch3x3dbl_3b = ConvNorm(384, 384, (3, 1))
         self.branch_pool = ConvNorm(channels, 192)
 
-    def execute(self, x):
+    def execute(self, x: Var) -> Var:
         single = self.branch3x3_1(x)
         double = self.branch3x3dbl_2(self.branch3x3dbl_1(x))
         return jt.concat([self.branch1x1(x), self.branch3x3_2a(single), self.branch3x3_2b(single),
@@ -121,10 +125,9 @@ class MixedE(nn.Module):
 
 
 class FIDInception(nn.Module):
-    """`FIDInception()(images)`: N x H x W x 3 uint8 of any size -> N x 2048 float32, the features called
-    pool3."""
+    """`FIDInception()(images)`: N x H x W x 3 uint8 of any size -> N x 2048 float32, the "pool3" features."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.Conv2d_1a_3x3 = ConvNorm(3, 32, 3, 2, 0)
         self.Conv2d_2a_3x3 = ConvNorm(32, 32, 3, 1, 0)
         self.Conv2d_2b_3x3 = ConvNorm(32, 64, 3)
@@ -137,7 +140,7 @@ class FIDInception(nn.Module):
         self.Mixed_7b = MixedE(1280, mean_pool)
         self.Mixed_7c = MixedE(2048, lambda x: max_pool(x, stride=1, padding=1))
 
-    def execute(self, images):
+    def execute(self, images: np.ndarray) -> Var:
         x = image_batch(resized(images), mean=0.5, std=0.5)                     # -1..1
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))
         x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(max_pool(x)))

@@ -1,16 +1,22 @@
-"""Published spellings of the evaluation's networks, brought to the names that the networks have here.
+"""Renames the tensors of published files to the names of our networks of the metrics.
 
-What a table does not know stays as it is, so that the strict comparison afterwards names it.
+Names that no table lists stay as they are; the strict comparison that follows reports them.
 """
+from __future__ import annotations
+
 import re
+from typing import Any, Iterable, Iterator
 
 import numpy as np
 
 from ldm.errors import UserError
+from ldm.files import Name
 from ldm.weights.names import wrappers
 
+State = dict[str, np.ndarray]           # name -> array, as read from a file
+
 STAGE_PARTS = {"patch_embed": "patch_embeddings", "block": "block", "norm": "layer_norm"}
-NVLABS = (                                          # NVlabs and JSeg, once the stage has its place
+NVLABS = (                                          # NVlabs and JSeg, after the stage's number was moved
     (r"(patch_embeddings\.\d)\.norm\.", r"\1.layer_norm."),
     (r"(block\.\d\.\d+)\.norm([12])\.", r"\1.layer_norm_\2."),
     (r"\.attn\.q\.", ".attention.self.query."),
@@ -38,46 +44,45 @@ MMSEG = (                                           # OpenMMLab's mmsegmentation
     (r"^decode_head\.fusion_conv\.bn\.", "decode_head.batch_norm."),
     (r"^decode_head\.conv_seg\.", "decode_head.classifier."),
 )
-NIMA_MARKS = {                                      # a name that no other layout has
+NIMA_MARKS = {                                      # a name that only this layout has
     "features.28.weight": "vgg16_flat", "base_model.features_28.weight": "vgg16_pyiqa",
     "base_model.conv2d_7b.conv.weight": "inception_resnet_v2_pyiqa", "features.18.0.weight": "mobilenet_v2",
 }
 
 
-def _plain(state):
-    """Without a wrapping module's prefix and without the counters of training steps that torch's norms
-    carry."""
+def _plain(state: State) -> State:
+    """`state` without the prefix of a wrapping module and without torch's counters of training steps."""
     prefix = wrappers(state)[-1]
     return {name[len(prefix):]: array for name, array in state.items()
             if not name.endswith("num_batches_tracked")}
 
 
-def _renamed(name, rules):
+def _renamed(name: str, rules: Iterable[tuple[str, str]]) -> str:
     for pattern, replacement in rules:
         name = re.sub(pattern, replacement, name)
     return name
 
 
-def inception(state):
-    """pt_inception-2015-12-05, less its classifier, which the FID has no use for."""
+def inception(state: State) -> State:
+    """pt_inception-2015-12-05 without its classifier, which the FID does not use."""
     return {name: array for name, array in _plain(state).items() if name not in ("fc.weight", "fc.bias")}
 
 
-def nima(state, subject):
-    """(layout, state) of a file of NIMA; UserError about `subject` where it is none of the four."""
+def nima(state: State, subject: Name) -> tuple[str, State]:
+    """(layout, state) of a file of NIMA; UserError about `subject` if the layout is not one of the four."""
     state = _plain(state)
     found = [layout for mark, layout in NIMA_MARKS.items() if mark in state]
     if len(found) != 1:
-        raise UserError(subject, "is no NIMA of a known layout",
-                        f"one of {', '.join(NIMA_MARKS.values())} is needed")
+        raise UserError(subject, "is not a NIMA of a known layout",
+                        f"give a file of {', '.join(NIMA_MARKS.values())}")
     return found[0], state
 
 
-def segformer(state):
-    """(state, rectify) under the names of the Hugging Face hub, from these, NVlabs', JSeg's or
-    mmsegmentation's.
+def segformer(state: State) -> tuple[State, bool]:
+    """Rename a SegFormer of the Hugging Face hub, NVlabs, JSeg or mmsegmentation to the hub's names.
 
-    `rectify` says that the head has a ReLU behind every stage's map, as OpenMMLab's has.
+    Returns (state, rectify). rectify: the head has a ReLU after each stage's projection, as in
+    mmsegmentation.
     """
     state = _plain(state)
     if any(name.startswith("backbone.layers.") for name in state):
@@ -85,9 +90,9 @@ def segformer(state):
     return dict(_from_nvlabs(state)), False
 
 
-def _from_nvlabs(state):
+def _from_nvlabs(state: State) -> Iterator[tuple[str, np.ndarray]]:
     for name, array in state.items():
-        if name.startswith("decode_head.conv_seg."):                    # there, but the head never calls it
+        if name.startswith("decode_head.conv_seg."):                    # the head does not use it
             continue
         name = re.sub(r"^backbone\.(patch_embed|block|norm)(\d)\.",
                       lambda m: f"segformer.encoder.{STAGE_PARTS[m[1]]}.{int(m[2]) - 1}.", name)
@@ -99,9 +104,9 @@ def _from_nvlabs(state):
             yield _renamed(name, NVLABS), array
 
 
-def _from_mmseg(state):
-    """Linear layers are 1 x 1 convolutions there, query, key and value one matrix, and the head has a norm
-    behind each stage's convolution, which is folded into it, and merges the stages in the opposite order."""
+def _from_mmseg(state: State) -> State:
+    """mmsegmentation stores linear layers as 1 x 1 convolutions, and query, key and value as one matrix. Its
+    head has a norm after each stage's convolution (folded into it here) and merges the stages in reverse."""
     translated = {}
     for name, array in _folded(state).items():
         new = _renamed(name, MMSEG)
@@ -117,8 +122,8 @@ def _from_mmseg(state):
     return translated
 
 
-def _folded(state):
-    """`decode_head.convs.N.conv` and `.bn` (eps 1e-5) as one linear layer, in float64."""
+def _folded(state: State) -> State:
+    """Fold `decode_head.convs.N.bn` (eps 1e-5) into `.conv` as one linear layer; computed in float64."""
     state = dict(state)
     for i in range(4):
         prefix = f"decode_head.convs.{i}."
@@ -134,9 +139,9 @@ def _folded(state):
     return state
 
 
-def segformer_size(state, subject):
-    """The arguments of SegFormer for a state under the hub's names; UserError about `subject` where it is
-    none."""
+def segformer_size(state: State, subject: Name) -> dict[str, Any]:
+    """The arguments of SegFormer for a state with the hub's names. UserError about `subject` if it is another
+    network."""
     encoder = "segformer.encoder."
     try:
         hidden = [state[f"{encoder}patch_embeddings.{i}.proj.weight"].shape[0] for i in range(4)]
@@ -146,12 +151,12 @@ def segformer_size(state, subject):
         reductions = [state[name].shape[2] if name in state else 1 for name in attention]
         rows = state[f"{encoder}block.0.0.mlp.dense1.weight"].shape[0]
         if not all(hidden) or any(channels % (channels // hidden[0] or channels + 1) for channels in hidden):
-            raise UserError(subject, f"is no SegFormer (its stages have {hidden} channels)",
-                            "multiples of the first stage's are needed")
+            raise UserError(subject, f"is not a SegFormer (its stages have {hidden} channels)",
+                            "give a file whose channels are multiples of the first stage's")
         return dict(hidden=hidden, depths=depths, reductions=reductions,
                     decoder=state["decode_head.linear_fuse.weight"].shape[0], mlp_ratio=rows // hidden[0],
                     num_classes=state["decode_head.classifier.weight"].shape[0],
                     patch=state[f"{encoder}patch_embeddings.0.proj.weight"].shape[2])
     except (KeyError, IndexError) as e:
-        raise UserError(subject, f"is no SegFormer ({e} is missing)",
-                        "the names of the Hugging Face hub, NVlabs, JSeg or mmsegmentation are known") from e
+        raise UserError(subject, f"is not a SegFormer ({e} is missing)",
+                        "give a file of the Hugging Face hub, NVlabs, JSeg or mmsegmentation") from e

@@ -1,15 +1,17 @@
-"""NIMA (Talebi and Milanfar 2018): a classifier's trunk and one linear layer predict how people would score
-an image.
+"""NIMA (Talebi and Milanfar 2018): a classifier's trunk and a linear layer predict how people would score an
+image.
 
-Four layouts, each with the names of its published files. Only relative numbers come out of them: which one
-the contest used is not public.
+There are four layouts, with the names of their published files. The contest did not say which one it used, so
+scores can only be compared with each other.
 """
+from __future__ import annotations
+
 from typing import Callable, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from ldm.backend import nn
+from ldm.backend import Module, Var, nn
 from ldm.errors import UserError
 from ldm.evaluation.networks.inception_resnet import InceptionResNetV2
 from ldm.evaluation.networks.layers import image_batch
@@ -22,25 +24,25 @@ BOTTLENECKS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 9
                (6, 320, 1, 1))
 
 
-def cropped(images, size):
-    """N x H x W x 3 uint8 -> N x size x size x 3 float32 of 0..255: the shorter side to `size`, antialiased
-    bilinear, then the centre."""
+def cropped(images: np.ndarray, size: int) -> np.ndarray:
+    """N x H x W x 3 uint8 -> N x size x size x 3 float32 of 0..255: resize the shorter side to `size`
+    (antialiased bilinear), then crop the centre."""
     return np.stack([_cropped(image, size) for image in images])
 
 
-def _cropped(image, size):
+def _cropped(image: np.ndarray, size: int) -> np.ndarray:
     shorter = min(image.shape[:2])
     height, width = (int(size * side / shorter) for side in image.shape[:2])
-    channels = [Image.fromarray(channel).resize((width, height), Image.BILINEAR)        # float: no rounding
-                for channel in np.moveaxis(image.astype(np.float32), -1, 0)]
+    channels = [Image.fromarray(channel).resize((width, height), Image.Resampling.BILINEAR)
+                for channel in np.moveaxis(image.astype(np.float32), -1, 0)]        # floats are not rounded
     top, left = round((height - size) / 2), round((width - size) / 2)
     return np.stack([np.asarray(channel)[top:top + size, left:left + size] for channel in channels], axis=-1)
 
 
 class VGG16(nn.Module):
-    """The convolutions of VGG16, named `<prefix><place in torchvision's list>`."""
+    """The convolutions of VGG16, named `<prefix><index in torchvision's list>`."""
 
-    def __init__(self, prefix):
+    def __init__(self, prefix: str) -> None:
         self._groups, place, channels = [], 0, 3
         for group in VGG16_CHANNELS:
             names = [f"{prefix}{place + 2 * i}" for i in range(len(group))]
@@ -48,9 +50,9 @@ class VGG16(nn.Module):
                 setattr(self, name, nn.Conv(channels, out_channels, 3, padding=1))
                 channels = out_channels
             self._groups.append(names)
-            place += 2 * len(group) + 1             # a ReLU behind each convolution, a pooling behind all
+            place += 2 * len(group) + 1             # each convolution has a ReLU, each group a pooling
 
-    def execute(self, x):
+    def execute(self, x: Var) -> Var:
         """N x 3 x H x W -> N x 512 x H/32 x W/32."""
         for names in self._groups:
             for name in names:
@@ -59,27 +61,28 @@ class VGG16(nn.Module):
         return x
 
 
-def relu6(x):
+def relu6(x: Var) -> Var:
     return x.clamp(0, 6)
 
 
-def conv_norm(in_channels, out_channels, kernel=1, stride=1, groups=1):
-    """Convolution and frozen norm without activation, as two places of a list."""
+def conv_norm(in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1,
+              groups: int = 1) -> list[Module]:
+    """[convolution, frozen norm], without activation."""
     return [nn.Conv(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
             nn.BatchNorm(out_channels, is_train=False)]
 
 
 class Bottleneck(nn.Module):
-    """MobileNetV2's block: widen (unless `expansion` is 1), 3 x 3 each channel by itself, narrow."""
+    """MobileNetV2's block: expand (unless `expansion` is 1), depthwise 3 x 3 convolution, project."""
 
-    def __init__(self, in_channels, out_channels, stride, expansion):
+    def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int) -> None:
         hidden = expansion * in_channels
         self._skip = stride == 1 and in_channels == out_channels
         widen = [nn.Sequential(*conv_norm(in_channels, hidden))] if expansion > 1 else []
         depthwise = nn.Sequential(*conv_norm(hidden, hidden, 3, stride, groups=hidden))
         self.conv = nn.Sequential(*widen, depthwise, *conv_norm(hidden, out_channels))
 
-    def execute(self, x):
+    def execute(self, x: Var) -> Var:
         *activated, conv, norm = list(self.conv)
         y = x
         for layer in activated:
@@ -88,8 +91,8 @@ class Bottleneck(nn.Module):
         return x + y if self._skip else y
 
 
-def mobilenet_v2():
-    """The 19 places of torchvision's list: N x 3 x H x W -> N x 1280 x H/32 x W/32."""
+def mobilenet_v2() -> Module:
+    """The 19 items of torchvision's list: N x 3 x H x W -> N x 1280 x H/32 x W/32."""
     layers, channels = [nn.Sequential(*conv_norm(3, 32, 3, 2), nn.ReLU6())], 32
     for expansion, out_channels, repetitions, stride in BOTTLENECKS:
         for i in range(repetitions):
@@ -101,17 +104,17 @@ def mobilenet_v2():
 class NIMA(nn.Module):
     """`NIMA(layout)(images)`: N x H x W x 3 uint8 of any size -> N x 10 probabilities of the scores 1..10.
 
-    `layout` is a key of LAYOUTS: what the trunk is, and how the published file calls its parts.
+    layout: a key of LAYOUTS.
     """
 
-    def __init__(self, layout):
+    def __init__(self, layout: str) -> None:
         if layout not in LAYOUTS:
-            raise UserError(layout, "is no layout of NIMA", f"one of {', '.join(LAYOUTS)} is needed")
+            raise UserError(layout, "is not a layout of NIMA", f"choose {', '.join(LAYOUTS)}")
         self._layout = LAYOUTS[layout]
         setattr(self, self._layout.trunk_name, self._layout.trunk())
         self.classifier = Classifier(self._layout.channels, str(self._layout.place))
 
-    def execute(self, images):
+    def execute(self, images: np.ndarray) -> Var:
         layout = self._layout
         x = image_batch(cropped(images, layout.size), **layout.normalization)
         maps = getattr(self, layout.trunk_name)(x)
@@ -120,24 +123,25 @@ class NIMA(nn.Module):
 
 
 class Classifier(nn.Module):
-    """A linear layer to the ten scores, at its place in the list of the original."""
+    """A linear layer to the ten scores, named by its index in the original's list."""
 
-    def __init__(self, channels, place):
+    def __init__(self, channels: int, place: str) -> None:
         self._place = place
         setattr(self, place, nn.Linear(channels, 10))
 
-    def execute(self, x):
+    def execute(self, x: Var) -> Var:
         return getattr(self, self._place)(x)
 
 
 class Layout(NamedTuple):
-    trunk: Callable                 # makes the convolutions
-    trunk_name: str                 # what the files call them
-    channels: int                   # that come into the linear layer
-    place: int                      # of the linear layer in the original's list
-    size: int = 224                 # side of the square that the trunk sees
+    """One of NIMA's published forms: its trunk, and the names in its file."""
+    trunk: Callable[[], Module]     # makes the convolutions
+    trunk_name: str                 # their name in the file
+    channels: int                   # inputs of the linear layer
+    place: int                      # index of the linear layer in the original's list
+    size: int = 224                 # side of the trunk's input
     normalization: dict = IMAGENET
-    flat: bool = False              # the map itself, 7 x 7 x 512, instead of its mean over positions
+    flat: bool = False              # the linear layer gets all of the 7 x 7 x 512 map, not its mean
 
 
 LAYOUTS = {

@@ -1,23 +1,26 @@
-"""Jittor 1.3.11 on CUDA 13 and cuDNN 9, for which it was not written.
+"""Runs Jittor 1.3.11 on CUDA 13 and cuDNN 9, which are newer than it.
 
-`toolkit` finds what the machine has, `shims` holds the few headers that stand in for what was dropped,
-`toolchain` makes one folder of both: `tools/setup_cuda.py` does that once, and `environment` is how the
-runtime uses it. `patches` are the changes to Jittor itself, which go into a copy of it; `in_place` undoes
-what earlier versions changed in the installed one.
+`toolkit` finds CUDA and cuDNN on the machine. `shims` holds replacements for the headers that newer versions
+dropped. `toolchain` makes one folder of links to both (tools/setup_cuda.py does this once), and `environment`
+returns the variables that make Jittor use it. `patches` are changes to Jittor itself; they go into a copy of
+it. `in_place` undoes the changes that earlier versions made to the installed Jittor.
 """
+from __future__ import annotations
+
+from pathlib import Path
+
 from ldm.platform.cuda import memory, toolchain
 
 __all__ = ["environment", "memory"]
-# cuTT, CUTLASS and NCCL would be downloaded at the start, and are older than CUDA 13; torch is not to be
-# imported.
+# Jittor would download cuTT, CUTLASS and NCCL at its start, in versions older than CUDA 13, and import torch.
 SWITCHES = {"use_cutt": "0", "use_cutlass": "0", "use_nccl": "0", "FIX_TORCH_ERROR": "0"}
 
 
-def environment(cache):
-    """The variables with which Jittor uses the toolchain below its cache folder; where none was
-    set up, what is switched off: with CUDA 11 or 12 and cuDNN 8 Jittor needs no toolchain.
+def environment(cache: Path) -> dict[str, str]:
+    """The environment variables with which Jittor uses the toolchain below its cache folder.
 
-    A UserError where a toolkit was removed since.
+    Without a toolchain (CUDA 11 or 12 with cuDNN 8 needs none) they only switch off what Jittor would
+    download. UserError if the toolkit of the toolchain was removed.
     """
     folder = toolchain.folder(cache)
     if toolchain.record(folder) is None:

@@ -1,7 +1,7 @@
-"""Undoing what earlier versions of tools/setup_cuda.py did: they changed files of the installed Jittor.
+"""Undoes what earlier versions of tools/setup_cuda.py did: they changed files of the installed Jittor.
 
-Nothing is changed in place any more. The texts below are what those versions wrote: they never change, even
-where ldm/platform/cuda/patches.py goes on.
+The present version changes nothing there. EARLIER lists the texts that those versions wrote; it must not
+change, even if ldm/platform/cuda/patches.py does.
 """
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ PATHS = {patch.path: patch for patch in EARLIER}
 
 
 def original(root: Path, name: str) -> bytes | None:
-    """What the file `name` below `root` was when Jittor was installed; None where neither Jittor nor an
-    earlier version of the set-up wrote what is there now."""
+    """The bytes of the file `name` below `root` as Jittor was installed; None if its present content is
+    neither Jittor's nor that of an earlier version of the set-up."""
     try:
         content = (root / name).read_bytes()
     except FileNotFoundError:
@@ -37,14 +37,14 @@ def changed(root: Path) -> list[str]:
 
 
 def undo(root: Path) -> list[str]:
-    """Give the Jittor in `root` its own files back; all new texts are on the disk before the first is
-    renamed. -> the files restored."""
+    """Restore the changed files of the Jittor in `root`, and return their names. All new texts are written
+    before the first is renamed, so a full disk changes nothing."""
     names = changed(root)
     try:
         with contextlib.ExitStack() as stack:
             for name in names:
                 temporary = stack.enter_context(replacing(root / name))
-                temporary.write_bytes(original(root, name))
+                temporary.write_bytes(original(root, name) or b"")      # `changed` found an original of each
                 shutil.copymode(root / name, temporary)
     except UserError as e:
         reason = getattr(e.__context__, "strerror", None) or e

@@ -1,30 +1,33 @@
-"""The set-up as a whole: what is there, what would be changed, changing it, changing it back."""
+"""The set-up for CUDA 13 or cuDNN 9 as a whole: look at the machine, plan the toolchain, undo it."""
+from __future__ import annotations
+
 import dataclasses
 from pathlib import Path
+from typing import Optional
 
 from ldm.errors import UserError
 from ldm.platform import jittor_copy
 from ldm.platform.cuda import in_place, shims, toolchain, toolkit
+from ldm.platform.cuda.toolkit import CuDNN, Toolkit
 from ldm.platform.patch import VERSION
 
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """What a machine has. Without `cudnn` Jittor builds as it is, and there is nothing to set up.
-
-    `folder` is to hold `tree`, a toolchain.
+    """The CUDA of a machine, and the toolchain `tree` to write to `folder`. If `cudnn` is None, Jittor builds
+    without a toolchain, and there is nothing to set up.
     """
-    toolkit: toolkit.Toolkit
-    cudnn: toolkit.CuDNN = None
-    folder: Path = None
-    tree: dict = dataclasses.field(default_factory=dict)
+    toolkit: Toolkit
+    cudnn: Optional[CuDNN] = None
+    folder: Optional[Path] = None
+    tree: toolchain.Tree = dataclasses.field(default_factory=dict)
 
 
-def survey(cache):
-    """Look at this machine for a set-up below Jittor's cache folder; changes nothing.
+def survey(cache: Path) -> Survey:
+    """Look for CUDA and cuDNN, and plan a toolchain below Jittor's cache folder; changes nothing.
 
-    UserError: no nvcc, CUDA before 11, no cuDNN 9, a library missing, nvcc broken, a Jittor of another
-    version than the patches are for.
+    UserError: no nvcc or a broken one, CUDA before 11, no cuDNN 9, a missing library, or another version of
+    Jittor than the patches are for.
     """
     found = toolkit.find_toolkit()
     if found is None:
@@ -33,7 +36,7 @@ def survey(cache):
                         "install CUDA 13, or the wheels that docs/gpu.md lists")
     if found.version[0] < 11:
         raise UserError(found.home, f"is CUDA {toolkit.dotted(found.version)}", "CUDA 11, 12 or 13 is needed")
-    if toolkit.left_alone(found):
+    if toolkit.needs_no_toolchain(found):
         return Survey(found)
     version = jittor_copy.version(jittor_copy.installed())
     if version != VERSION:
@@ -47,13 +50,13 @@ def survey(cache):
     return Survey(found, cudnn, toolchain.folder(cache), toolchain.plan(found, cudnn, version))
 
 
-def reasons(tree):
-    """{path: why it is there} of the shims that a toolchain plan has, in a few lines."""
+def reasons(tree: toolchain.Tree) -> dict[str, str]:
+    """{path: why it is there} of the shims in the plan of a toolchain."""
     return {name: why for name, why in shims.REASONS.items() if "*" in name or not isinstance(
         tree.get(name, Path()), Path)}
 
 
-def undo(cache):
+def undo(cache: Path) -> tuple[list[str], bool]:
     """Remove the toolchain, and restore what earlier versions of the set-up changed in the installed Jittor.
-    -> (the files restored, whether there was a folder)."""
+    Returns (the files restored, whether there was a toolchain)."""
     return in_place.undo(jittor_copy.installed()), toolchain.remove(toolchain.folder(cache))

@@ -1,7 +1,11 @@
-"""The few headers and the compiler's stand-in with which sources written for CUDA 12 build on CUDA 13.
+"""The headers and the nvcc script with which Jittor's sources, written for CUDA 12, compile on CUDA 13.
 
-Each text is a file of the toolchain folder that Jittor is pointed at. `REASONS` says why it is there.
+Each text is a file of the toolchain folder. `REASONS` says why it is there.
 """
+from __future__ import annotations
+
+from pathlib import Path
+
 REASONS = {
     "bin/nvcc": "passes Jittor's -std=c++14 on as c++17, which CUDA 13's own headers need; being a script "
                 "and no link, it makes Jittor look for headers and libraries beside it",
@@ -19,10 +23,10 @@ _DROPPED_RNN = ("cudnnSetRNNDescriptor_v6", "cudnnGetRNNParamsSize", "cudnnGetRN
                 "cudnnRNNBackwardData", "cudnnRNNBackwardWeights")
 
 
-def nvcc(real):
-    """A script that calls the nvcc `real` with C++17 wherever C++14 or older is asked for.
+def nvcc(real: Path) -> str:
+    """A script that calls the nvcc at `real`, with C++17 in place of C++14 and older.
 
-    Jittor also hands the host compiler Microsoft's spelling of the option; g++ refuses that.
+    Jittor also passes Microsoft's form of the option, which g++ refuses.
     """
     return f"""#!/bin/sh
 for word do
@@ -34,8 +38,8 @@ exec "{real}" "$@"
 """
 
 
-def cudnn_header(real):
-    """cudnn.h: the header `real` and the RNN functions that cuDNN 9 dropped."""
+def cudnn_header(real: Path) -> str:
+    """cudnn.h: it includes the header at `real` and adds the RNN functions that cuDNN 9 dropped."""
     functions = "\n".join(f"template <class... T> inline cudnnStatus_t {name}(T&&...) "
                           "{ return CUDNN_STATUS_NOT_SUPPORTED; }" for name in _DROPPED_RNN)
     return f'#pragma once\n#include "{real}"\n#ifdef __cplusplus\n{functions}\n#endif\n'

@@ -1,55 +1,67 @@
-"""The toolchain folder: one home, as Jittor expects of CUDA, made of links into the real ones and of shims.
+"""The toolchain folder: one folder, as Jittor expects of CUDA, with links to the real folders and with shims.
 
-A folder is described by its plan, {path below it: `Path` that a link points to, or text of a file}; what
-is on disk is compared with that, so that making it twice changes nothing.
+Its plan is {path in the folder: `Path` that a link points to, or text of a file}. The folder on disk is
+compared with the plan, so writing it twice changes nothing.
 """
+from __future__ import annotations
+
 import contextlib
 import json
 import os
 import re
 import shutil
 from pathlib import Path
+from typing import Iterable, Optional, Union
 
 from ldm.errors import UserError
 from ldm.platform.cuda import shims
-from ldm.platform.cuda.toolkit import CUDNN_LIBRARIES, dotted, include_folders, library_folders
+from ldm.platform.cuda.toolkit import (
+    CUDNN_LIBRARIES,
+    CuDNN,
+    Toolkit,
+    dotted,
+    include_folders,
+    library_folders,
+)
 
 RECORD = "setup.json"
+Tree = dict[str, Union[Path, str]]              # the plan of a folder, see above
 
 
-def folder(cache):
-    """Where the toolchain is below Jittor's cache folder."""
+def folder(cache: Union[str, Path]) -> Path:
+    """The toolchain folder below Jittor's cache folder."""
     return Path(cache) / "iidm" / "cuda"
 
 
 # ---- the plan ----------------------------------------------------------------------------------------------
 
-def _first_of_each_name(folders, pattern):
-    """{name: file} of the folders' entries; where two have a name, the earlier folder's counts."""
-    found = {}
+def _first_of_each_name(folders: Iterable[Path], pattern: str) -> dict[str, Path]:
+    """{name: file} of the folders' entries; of equal names the one in the earlier folder."""
+    found: dict[str, Path] = {}
     for place in folders:
         for entry in sorted(place.glob(pattern)):
             found.setdefault(entry.name, entry)
     return found
 
 
-def _without_version(libraries):
+def _without_version(libraries: dict[str, Path]) -> dict[str, Path]:
     """{libX.so: file} for each libX.so.1.2; of several versions the shortest name, which is the soname's."""
-    names = {}
+    names: dict[str, Path] = {}
     for name in sorted(libraries, key=lambda n: (len(n), n)):
         names.setdefault(re.sub(r"\.so\..*", ".so", name), libraries[name])
     return names
 
 
-def plan(toolkit, cudnn, jittor_version):
-    """What the folder must hold for this CUDA and this cuDNN."""
+def plan(toolkit: Toolkit, cudnn: CuDNN, jittor_version: str) -> Tree:
+    """The plan of a toolchain for this CUDA and this cuDNN."""
+    assert cudnn.library is not None        # find_cudnn returns no other
     headers = _first_of_each_name([*include_folders(toolkit), cudnn.include], "*")
     libraries = _first_of_each_name([*library_folders(toolkit), cudnn.library], "lib*.so*")
     for name in _first_of_each_name([cudnn.library], "libcudnn*.so*"):
         libraries[name] = cudnn.library / name          # of that cuDNN, whatever else lies about
     libraries.update(_without_version(libraries))
     libraries |= _first_of_each_name(library_folders(toolkit), "libcuda*.a")    # nvcc links some of these
-    tree = {f"include/{name}": path for name, path in headers.items()}
+    tree: Tree = {f"include/{name}": path for name, path in headers.items()}
     tree |= {f"lib64/{name}": path for name, path in libraries.items()}
     tree |= {link: libraries[name] for link, name in shims.SPLIT_CUDNN.items()}
     tree["bin/nvcc"] = shims.nvcc(toolkit.nvcc)
@@ -66,9 +78,9 @@ def plan(toolkit, cudnn, jittor_version):
 
 # ---- on disk -----------------------------------------------------------------------------------------------
 
-def read(place):
-    """The plan that the folder `place` amounts to; {} if there is none."""
-    tree = {}
+def read(place: Path) -> Tree:
+    """The content of the folder `place` as a plan; {} if the folder does not exist."""
+    tree: Tree = {}
     for directory, folders, names in os.walk(place):
         for path in (Path(directory, name) for name in [*names, *folders]):
             if path.is_symlink():
@@ -78,8 +90,9 @@ def read(place):
     return tree
 
 
-def write(tree, place):
-    """Make the folder `place` what `tree` says, whole or not at all. -> False if it was that already."""
+def write(tree: Tree, place: Path) -> bool:
+    """Write the plan `tree` to the folder `place`, completely or not at all. Returns False if the folder was
+    like that already."""
     if read(place) == tree:
         return False
     fresh, old = (place.with_name(f".{place.name}.{os.getpid()}.{word}") for word in ("new", "old"))
@@ -103,8 +116,8 @@ def write(tree, place):
     return True
 
 
-def remove(place):
-    """-> False if there was none."""
+def remove(place: Path) -> bool:
+    """Delete the toolchain in `place`. Returns False if there was none."""
     if not place.is_dir():
         return False
     try:
@@ -114,10 +127,10 @@ def remove(place):
     return True
 
 
-def record(place):
-    """What the toolchain in `place` was made of, a dict of strings; None if there is none.
+def record(place: Path) -> Optional[dict[str, str]]:
+    """The versions and folders that the toolchain in `place` was made from; None if there is no toolchain.
 
-    A link in it that leads nowhere any more (the toolkit or a wheel was removed) is a UserError.
+    UserError if a link in it is broken, since the toolkit or a wheel was removed.
     """
     try:
         facts = json.loads((place / RECORD).read_text())
@@ -127,6 +140,6 @@ def record(place):
         raise UserError(place / RECORD, "is damaged", "run `python tools/setup_cuda.py` again") from None
     for name in ("libcudart.so", *(f"lib{name}.so" for name in CUDNN_LIBRARIES)):
         if not (place / "lib64" / name).is_file():
-            raise UserError(place / "lib64" / name, "leads nowhere: CUDA or cuDNN was moved or removed",
+            raise UserError(place / "lib64" / name, "is a broken link: CUDA or cuDNN was moved or removed",
                             "run `python tools/setup_cuda.py` again")
     return facts

@@ -1,4 +1,6 @@
-"""Where the CUDA toolkit, its libraries and cuDNN are: the system's, or this Python's `nvidia-*` wheels."""
+"""Finds the CUDA toolkit, its libraries and cuDNN, in the system or in this Python's `nvidia-*` wheels."""
+from __future__ import annotations
+
 import dataclasses
 import importlib.util
 import os
@@ -7,10 +9,11 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Iterable, Optional, Union
 
 from ldm.errors import UserError
 
-# What Jittor's extensions include and link, and the wheel for CUDA 13 that brings it.
+# Libraries of Jittor's extensions: name: (header, wheel for CUDA 13).
 LIBRARIES = {"cudart": ("cuda_runtime.h", "nvidia-cuda-runtime"), "cublas": ("cublas.h", "nvidia-cublas"),
              "cublasLt": ("cublasLt.h", "nvidia-cublas"), "curand": ("curand.h", "nvidia-curand"),
              "cufft": ("cufft.h", "nvidia-cufft"), "cusparse": ("cusparse.h", "nvidia-cusparse")}
@@ -30,19 +33,19 @@ class CuDNN:
     """cuDNN's version and the folders of its headers and of its libraries (None: headers alone)."""
     version: tuple
     include: Path
-    library: Path
+    library: Optional[Path]
 
 
-def dotted(version):
+def dotted(version: Iterable[int]) -> str:
     return ".".join(map(str, version))
 
 
-def _folders(*candidates):
-    """Those that exist, each once and in order."""
+def _folders(*candidates: Union[str, Path]) -> list[Path]:
+    """The existing ones, each once, in order."""
     return list(dict.fromkeys(Path(c) for c in candidates if Path(c).is_dir()))
 
 
-def wheel_folders(major):
+def wheel_folders(major: int) -> list[Path]:
     """The folders of the `nvidia-*` wheels for CUDA `major`, each with `include` and `lib` below it."""
     spec = importlib.util.find_spec("nvidia")
     found = []
@@ -55,17 +58,17 @@ def wheel_folders(major):
 
 # ---- nvcc --------------------------------------------------------------------------------------------------
 
-def nvcc_candidates():
-    """Where an nvcc may be, the user's own word first."""
+def nvcc_candidates() -> list[Path]:
+    """Paths where nvcc may be; what the user set comes first."""
     variables = (os.environ[v] for v in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(v))
-    homes = [*variables, "/usr/local/cuda", "/usr", "/opt/cuda",
-             *(folder for major in (13, 12) for folder in wheel_folders(major))]
+    homes: list[Union[str, Path]] = [*variables, "/usr/local/cuda", "/usr", "/opt/cuda",
+                                     *(folder for major in (13, 12) for folder in wheel_folders(major))]
     named = [os.environ.get("nvcc_path"), shutil.which("nvcc"), *(Path(home, "bin/nvcc") for home in homes)]
     return list(dict.fromkeys(Path(path) for path in named if path))
 
 
-def _output(*command):
-    """What a program says on both channels; "" where it cannot be run."""
+def _output(*command: Union[str, Path]) -> str:
+    """The output of a program, with its errors; "" if it cannot be run."""
     try:
         return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True, errors="replace").stdout
@@ -73,10 +76,10 @@ def _output(*command):
         return ""
 
 
-def find_toolkit():
-    """The first nvcc that answers, as a `Toolkit`, or None.
+def find_toolkit() -> Optional[Toolkit]:
+    """The Toolkit of the first nvcc that works, or None.
 
-    nvcc itself says where its home is: the program found may be a link or a script that calls another one.
+    nvcc itself prints its folder: the program found may be a link, or a script that calls another nvcc.
     """
     for nvcc in nvcc_candidates():
         version = re.search(r"release [\d.]+, V(\d+)\.(\d+)\.(\d+)", _output(nvcc, "--version"))
@@ -87,51 +90,51 @@ def find_toolkit():
     return None
 
 
-def check_nvcc(toolkit):
-    """A UserError where nvcc cannot compile an empty kernel: its wheels may be of different versions."""
+def check_nvcc(toolkit: Toolkit) -> None:
+    """UserError if nvcc cannot compile an empty kernel: its wheels may have different versions."""
     done = subprocess.run([toolkit.nvcc, "-x", "cu", "-cubin", "-o", os.devnull, "-"], text=True,
                           input="__global__ void kernel() {}\n", capture_output=True, errors="replace")
     if done.returncode:
         words = " ".join((done.stderr or done.stdout).split())
         raise UserError(toolkit.nvcc, f"cannot compile an empty kernel (... {words[-200:]})",
-                        "nvcc, crt and nvvm must be of one version, and g++ be there")
+                        "install nvcc, crt and nvvm of one version, and g++")
 
 
 # ---- headers and libraries ---------------------------------------------------------------------------------
 
-def include_folders(toolkit):
-    """Folders of headers, the toolkit's before the wheels'."""
+def include_folders(toolkit: Toolkit) -> list[Path]:
+    """Folders of headers: the toolkit's, then the wheels'."""
     machine = platform.machine()
     return _folders(toolkit.home / "include", toolkit.home / f"targets/{machine}-linux/include",
                     *(folder / "include" for folder in wheel_folders(toolkit.version[0])))
 
 
-def library_folders(toolkit):
-    """Folders of shared libraries, the toolkit's before the wheels'."""
+def library_folders(toolkit: Toolkit) -> list[Path]:
+    """Folders of shared libraries: the toolkit's, then the wheels'."""
     machine = platform.machine()
     return _folders(toolkit.home / "lib64", toolkit.home / f"targets/{machine}-linux/lib",
                     toolkit.home / "lib", *(f / "lib" for f in wheel_folders(toolkit.version[0])))
 
 
-def _holds(folder, name):
+def _holds(folder: Path, name: str) -> bool:
     return any(folder.glob(f"lib{name}.so*"))
 
 
-def check_libraries(toolkit):
-    """A UserError that names every library or header of `LIBRARIES` that is in none of the folders."""
+def check_libraries(toolkit: Toolkit) -> None:
+    """UserError that names every library of `LIBRARIES` that no folder has, with its header."""
     missing = {wheel: name for name, (header, wheel) in LIBRARIES.items()
                if not any(_holds(folder, name) for folder in library_folders(toolkit))
                or not any((folder / header).is_file() for folder in include_folders(toolkit))}
     if missing:
         wheels = " ".join(missing) if toolkit.version[0] >= 13 else "the CUDA toolkit in full"
         names = ", ".join(missing.values())
-        raise UserError(toolkit.home, f"has not {names} with its header, nor has a wheel",
+        raise UserError(toolkit.home, f"lacks {names} or their headers, and no wheel has them",
                         f"install {wheels}")
 
 
 # ---- cuDNN -------------------------------------------------------------------------------------------------
 
-def _cudnn_in(include, libraries):
+def _cudnn_in(include: Path, libraries: Iterable[Path]) -> Optional[CuDNN]:
     header = include / "cudnn_version.h"
     if not header.is_file():
         return None
@@ -141,8 +144,8 @@ def _cudnn_in(include, libraries):
     return CuDNN(version, include, next(holding, None))
 
 
-def stock_cudnn(toolkit):
-    """The cuDNN that an unprepared Jittor finds, by its own list of places, or None."""
+def stock_cudnn(toolkit: Toolkit) -> Optional[CuDNN]:
+    """The cuDNN that Jittor finds without a toolchain, in its own list of folders, or None."""
     machine = platform.machine()
     libraries = _folders(*library_folders(toolkit), f"/usr/lib/{machine}-linux-gnu", "/usr/lib64", "/usr/lib")
     includes = _folders(toolkit.home / "include", toolkit.home / f"targets/{machine}-linux/include",
@@ -151,14 +154,14 @@ def stock_cudnn(toolkit):
     return next((cudnn for cudnn in found if cudnn), None)
 
 
-def find_cudnn(toolkit):
-    """The cuDNN 9 to use with `toolkit`: the system's with its libraries, else the wheel's, or None."""
+def find_cudnn(toolkit: Toolkit) -> Optional[CuDNN]:
+    """The cuDNN 9 to use with `toolkit`: the system's if it has libraries, else the wheel's, or None."""
     wheels = (_cudnn_in(f / "include", [f / "lib"]) for f in wheel_folders(toolkit.version[0]))
     return next((cudnn for cudnn in (stock_cudnn(toolkit), *wheels)
                  if cudnn and cudnn.version[0] == 9 and cudnn.library), None)
 
 
-def left_alone(toolkit):
-    """True where Jittor builds as it is: CUDA 11 or 12 with cuDNN 8."""
+def needs_no_toolchain(toolkit: Toolkit) -> bool:
+    """Whether Jittor compiles without a toolchain: with CUDA 11 or 12 and cuDNN 8."""
     cudnn = stock_cudnn(toolkit)
     return toolkit.version[0] in (11, 12) and cudnn is not None and cudnn.version[0] == 8

@@ -51,8 +51,8 @@ def reconstruct(image: np.ndarray, autoencoder: Any) -> np.ndarray:
         return from_network(autoencoder.decode(z).numpy()[0])
 
 
-class Maps:
-    """A sequence of label maps, resized to `size` = (width, height). A file is read when its map is used."""
+class Maps(Sequence):
+    """Label maps H x W uint8, resized to `size` = (width, height). A file is read when its map is used."""
 
     def __init__(self, paths: Sequence[Path], size: Sequence[int],
                  reading: images.Reading = images.AS_IS) -> None:
@@ -61,7 +61,7 @@ class Maps:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, i: int) -> np.ndarray:
+    def __getitem__(self, i: int) -> np.ndarray:            # type: ignore[override]    # no slices
         return images.read_labels(self.paths[i], self.size, self.reading)
 
 
