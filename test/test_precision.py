@@ -87,11 +87,11 @@ def test_without_a_gpu_it_is_refused(monkeypatch):
     monkeypatch.setattr(runtime, "on_gpu", lambda: False)
     monkeypatch.setattr(runtime, "cpu_has_bf16", lambda: False)
     for kind in ("tf32", "bf16", "fp16"):
-        with pytest.raises(UserError, match=f"precision: is {kind} without a GPU.*fp32 is possible there"):
+        with pytest.raises(UserError, match=f"precision: is {kind} without a GPU.*choose fp32"):
             runtime.check_precision(kind, "precision")
     monkeypatch.setattr(runtime, "cpu_has_bf16", lambda: True)
     runtime.check_precision("bf16", "precision")
-    with pytest.raises(UserError, match="'fp8' is none; one of fp32, tf32, bf16, fp16 is"):
+    with pytest.raises(UserError, match="unknown precision 'fp8'; choose fp32, tf32, bf16, fp16"):
         runtime.check_precision("fp8", "precision")
     assert tuple(precision.DTYPES) == tuple(precision.BYTES) == runtime.PRECISIONS
 
@@ -99,7 +99,7 @@ def test_without_a_gpu_it_is_refused(monkeypatch):
 def test_the_tools_refuse_it(tmp_path):
     cpu = {"nvcc_path": ""}
     one_error(start_tool("infer", "--precision", "tf32", "--output", tmp_path, env=cpu),
-              "--precision: is tf32 without a GPU; fp32 is possible there")
+              "--precision: is tf32 without a GPU; choose fp32")
     one_error(start_tool("infer", "--precision", "half", env=cpu), "invalid choice: 'half'")
     arguments = "--data", tmp_path, "--autoencoder", tmp_path, "--output", tmp_path
     for value, message in (("fp16", "training.precision: is fp16 without a GPU"), ("fp8", "'fp8'")):

@@ -1,8 +1,8 @@
-"""Prepares Jittor before anything imports it: oneDNN, CUDA only with a device, a quiet log, patches.
+"""Prepares and imports Jittor: oneDNN, CUDA only with a device, a quiet log, patches.
 
-Jittor reads its settings from the environment while it is imported, compiles its core on the first import
-(minutes) and can end that import with "please rerun your command"; all of that is dealt with here. Use
-`from ldm.backend import jt`, which comes through here, and never `import jittor`.
+Jittor reads its settings from the environment during its import. Its first import compiles its core, which
+takes minutes, and may end with "please rerun your command"; this module handles that. Always use
+`from ldm.backend import jt`, which calls `load`, and never `import jittor`.
 """
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ import os
 import platform
 import re
 import signal
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -27,7 +26,6 @@ from typing import Callable
 from ldm.errors import UserError
 from ldm.platform import cuda, damage, jittor_copy, onednn
 from ldm.platform.cache import (
-    REMEDY,
     cache_folder,
     check_cache,
     locked,
@@ -47,21 +45,21 @@ from ldm.platform.compilers import (
 from ldm.platform.cuda import toolchain, toolkit
 from ldm.platform.devices import check_driver, check_ranks, present_devices, take_device, visible_devices
 from ldm.platform.patch import VERSION, Facts
+from ldm.platform.trial_import import Notice, TrialImport, failure, repair, report_damage
 from ldm.platform.variables import check_variables
 
-CACHE_NAME = "main"                             # Jittor's default is the git branch: a switch compiles anew
+CACHE_NAME = "main"                     # Jittor's default is the git branch: each branch would compile again
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")       # of the networks, see ldm/networks/precision.py
-RESTARTS = "IIDM_RESTARTS"                      # counts the restarts of one process, so that they end
-PATIENCE = 5                                    # seconds that an import may take before a notice is printed
+RESTARTS = "IIDM_RESTARTS"                      # counts the restarts of one process, to limit them
 
 
 def on_gpu() -> bool:
-    """Is a GPU to be used?"""
+    """Whether networks run on a GPU."""
     return bool(visible_devices())
 
 
 def cpu_flags() -> set[str]:
-    """What this processor can do, in the words of Linux' /proc/cpuinfo."""
+    """The features of this processor, with the names of Linux' /proc/cpuinfo."""
     try:
         return set(Path("/proc/cpuinfo").read_text().split())
     except OSError:
@@ -69,24 +67,26 @@ def cpu_flags() -> set[str]:
 
 
 def cpu_has_bf16() -> bool:
-    """Does this processor multiply bf16 numbers, and is oneDNN here, which knows how?"""
+    """Whether this processor multiplies bf16 numbers, and oneDNN, which uses that, is installed."""
     has_onednn = onednn.package() is not None or onednn.in_cache() is not None
     return has_onednn and bool(cpu_flags() & {"avx512_bf16", "amx_bf16"})
 
 
 def check_precision(kind: str, where: str) -> None:
-    """Refuse a precision that does not exist, or not on this machine; `where` it was asked for. A processor
-    may have bf16; all else but fp32 is a GPU's."""
+    """UserError if this machine cannot compute with the precision `kind`. where: the option that names it.
+
+    Every machine has fp32, some processors have bf16; the others need a GPU.
+    """
     if kind not in PRECISIONS:
-        raise UserError(where, f"'{kind}' is none", f"one of {', '.join(PRECISIONS)} is")
+        raise UserError(where, f"unknown precision '{kind}'", f"choose {', '.join(PRECISIONS)}")
     if kind == "fp32" or on_gpu() or kind == "bf16" and cpu_has_bf16():
         return
     why = ", and this processor has no AVX512_BF16 or AMX, or no oneDNN" if kind == "bf16" else ""
-    raise UserError(where, f"is {kind} without a GPU{why}", "fp32 is possible there")
+    raise UserError(where, f"is {kind} without a GPU{why}", "choose fp32")
 
 
 def prepare() -> None:
-    """Set the environment that Jittor reads at import. What the user has set stays, unless it cannot work."""
+    """Set the environment variables that Jittor reads. The user's values stay, unless they cannot work."""
     check_variables()
     os.environ.setdefault("log_silent", "1")
     # Jittor compiles in a thread for each 3 GB of memory: on few cores that is slower.
@@ -96,7 +96,7 @@ def prepare() -> None:
         for name, value in cuda.environment(cache_folder()).items():
             os.environ.setdefault(name, value)
     else:
-        os.environ["nvcc_path"] = ""            # a toolkit without a device ends Jittor's import
+        os.environ["nvcc_path"] = ""            # with a toolkit but no device Jittor's import would fail
     if sys.platform == "linux" and platform.machine() == "x86_64" and not onednn.link():
         os.environ["use_mkl"] = "0"             # correct, but convolutions are 80 times slower
     if in_mpi_run():
@@ -104,7 +104,7 @@ def prepare() -> None:
         check_ranks()
         if os.environ.get("use_nccl") == "0":
             take_device()
-    # Elsewhere an mpicc must not matter: Jittor would compile against it, and end its import at another MPI.
+    # Outside MPI runs, hide mpicc: Jittor would compile with it, and its import fails with another MPI.
     os.environ["use_mpi"] = str(int(in_mpi_run()))
     if found := python_config():
         os.environ["python_config_path"] = str(found)
@@ -133,7 +133,7 @@ def _cuda_versions(nvcc: str | None, cache: Path) -> tuple:
 
 
 def facts() -> Facts:
-    """What decides which patches Jittor needs here. Call `prepare` first."""
+    """The versions that decide which patches Jittor needs here. Call `prepare` first."""
     versions = (None, None)
     if visible_devices():
         versions = _cuda_versions(os.environ.get("nvcc_path"), cache_folder())
@@ -145,14 +145,15 @@ def facts() -> Facts:
 # ---- what has been compiled --------------------------------------------------------------------------------
 
 def _system() -> str:
-    """This system as Jittor has it in the path of what it compiles. Two digits of a hash are what it keeps of
-    the host's name, so a container of another name compiles anew, nearly always."""
+    """The name of this system in the path of Jittor's cache. It contains two digits of a hash of the host
+    name, so a container with another name nearly always compiles again."""
     name = platform.platform() + platform.node()
     return name[:14] + "x" + hashlib.md5(name.encode()).hexdigest()[:2] if len(name) > 14 else name
 
 
 def _stamp(name: str) -> Path:
-    """A file that says that what `name` stands for has been compiled, by this Jittor into this cache."""
+    """A file that exists once `name` (the core, or a model's operators) was compiled with this Jittor and
+    these settings into this cache."""
     variables = ("nvcc_path", "use_mkl", "use_mpi", "cc_flags", "cache_name", "python_config_path")
     key = [name, cache_folder(), jittor_copy.choose(facts(), make=False).folder, sys.executable, sys.version,
            _system(), compiler(), in_mpi_run() and mpi(), *(os.environ.get(v) for v in variables)]
@@ -160,15 +161,16 @@ def _stamp(name: str) -> Path:
 
 
 def _cores(folder: Path) -> dict[str, list[int]]:
-    """{path: [size, time of its last change]} of the core's libraries below Jittor's folder."""
+    """{path: [size, time of last change]} of the core's libraries below Jittor's folder."""
     patterns = ("jit_utils_core*.so", "jittor_core*.so", "cu*/jittor_core*.so")
     found = (path for pattern in patterns for path in folder.glob(pattern))
     return {str(path): [path.stat().st_size, path.stat().st_mtime_ns] for path in sorted(found)}
 
 
 def compiled_core() -> Path | None:
-    """The file of Jittor's compiled core; None if it is still to be compiled, or is not as it was left. Call
-    `prepare` first."""
+    """The file of Jittor's compiled core; None if it is not compiled yet, or was changed since.
+
+    Call `prepare` first."""
     try:
         written = json.loads(_stamp("core").read_text())
         if written["cores"] != _cores(Path(written["folder"])):
@@ -179,17 +181,18 @@ def compiled_core() -> Path | None:
 
 
 def is_compiled(name: str) -> bool:
-    """Has what `name` stands for been compiled on this machine?"""
+    """Whether `name` (see `notice_compile`) was compiled on this machine."""
     prepare()
     stamp, core = _stamp(name), compiled_core()
     return bool(core and stamp.exists() and stamp.stat().st_mtime >= core.stat().st_mtime)
 
 
 def notice_compile(name: str, text: str) -> Callable[[], None]:
-    """Print `text` to standard error if `name` has not been compiled on this machine. Returns a function to
-    call once it has."""
+    """Print `text` to standard error if the operators of `name` were not compiled on this machine yet.
+
+    Returns a function to call when they are compiled."""
     if not is_compiled(name):
-        check_compilers()                        # before Jittor fails with a page of traceback
+        check_compilers()                        # Jittor itself would fail with a long traceback
         print(text, file=sys.stderr, flush=True)
     stamp = _stamp(name)
 
@@ -203,65 +206,12 @@ def notice_compile(name: str, text: str) -> Callable[[], None]:
 # ---- compiling the core ------------------------------------------------------------------------------------
 
 NOTICE = "First use: compiling Jittor's core, about 3 minutes on two cores, once ..."
-PROBE = ("import jittor_utils; print('\\njittor compiles in', jittor_utils.cache_path, flush=True); "
-         "import jittor; print('\\njittor is ready in', jittor.compiler.cache_path)")
-
-
-class _Import:
-    """An import of Jittor in a child process: `ready` and `compiles` are folders or None, `said` is all that
-    the child printed, `killed` whether it died of a signal."""
-
-    def __init__(self, choice: jittor_copy.Choice, notice: Callable[[], None]):
-        # No rank of an MPI run: the child would join that as a second process of the same rank.
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_", "PMIX_"))}
-        with jittor_copy.importable(choice) as more:
-            self._child = subprocess.Popen(
-                [sys.executable, "-u", "-c", PROBE],
-                env={**environment, **more, **jittor_copy.home_variables(), "log_silent": "0"},
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        self.said = ""
-        self._follow(notice)
-        self.ready, self.compiles = self._folder("is ready"), self._folder("compiles")
-        self.killed = self._child.returncode < 0 or bool(re.search("Caught segfault|Get signal", self.said))
-
-    def _follow(self, notice):
-        """Take in what the child says; on a terminal the count of compiled files is shown."""
-        timer, shown = threading.Timer(PATIENCE, notice), None
-        timer.start()
-        while chunk := self._child.stdout.read1(65536):
-            self.said += chunk.decode(errors="replace")
-            counts = re.findall(r"Compiling \S+\((\d+/\d+)\)", self.said[-2000:])
-            if counts and counts[-1] != shown:
-                shown = counts[-1]
-                notice()
-                if sys.stderr.isatty():
-                    print(f"\r{shown} files ", end="", file=sys.stderr, flush=True)
-        self._child.wait()
-        timer.cancel()
-        if shown and sys.stderr.isatty():
-            print(file=sys.stderr)
-
-    def _folder(self, words):
-        found = re.search(f"^jittor {words} in (.+)$", self.said, re.MULTILINE)
-        return Path(found[1].strip()) if found else None
-
-
-class _Notice:
-    """Prints its text once."""
-
-    def __init__(self, text):
-        self.text = text
-
-    def __call__(self):
-        text, self.text = self.text, None
-        if text:
-            print(text, file=sys.stderr, flush=True)
 
 
 def compile_core(again: bool = False) -> None:
-    """Compile Jittor's core if that has not been done here, or `again` in any case. Says so before.
+    """Compile Jittor's core, with a notice, if it is not compiled yet; with `again` in any case.
 
-    Takes the "please rerun" exits of the import; of several processes one compiles and the others wait.
+    Repeats an import that ends with "please rerun". Of several processes one compiles and the others wait.
     """
     if compiled_core() and not again:
         return
@@ -270,70 +220,33 @@ def compile_core(again: bool = False) -> None:
     with locked("lock", "Another process compiles Jittor's core; waiting for it ..."):
         if compiled_core() and not again:
             return
-        choice, notice = jittor_copy.choose(facts()), _Notice(None if again else NOTICE)
+        choice, notice = jittor_copy.choose(facts()), Notice(None if again else NOTICE)
         if not any(cache_folder().glob("jt*/**/jittor_core*.so")):
-            notice()                             # a later start takes seconds, if nothing has changed
+            notice()                             # later imports print it only if they take long
         repaired = False
         for _ in range(4):
-            child = _Import(choice, notice)
+            child = TrialImport(choice, notice)
             if child.ready:
                 write_json(_stamp("core"), {"folder": str(child.compiles), "cores": _cores(child.compiles)})
                 return
-            if not repaired and _repair(child):
+            if not repaired and repair(child):
                 repaired, notice.text = True, None
-            elif "please rerun" not in child.said:
+            elif "please rerun" not in child.output:
                 break
-    raise _broken(child.said)
-
-
-def _repair(child: _Import) -> bool:
-    """Remove what is damaged in the cache that `child` failed on. False where nothing was found."""
-    if child.compiles is None:
-        return False
-    removed = damage.remove_damaged(child.compiles)
-    if child.killed and not removed:
-        removed = [path for path in child.compiles.rglob("*.so") if "core" in path.name]
-        for path in removed:
-            damage.remove_compiled(path)
-    _say_damaged(removed, "compiling Jittor's core again, about 3 minutes ...")
-    return bool(removed)
-
-
-def _say_damaged(removed: list[Path], what_now: str) -> None:
-    if removed:
-        more = f" and {len(removed) - 1} more files" if removed[1:] else ""
-        print(f"{removed[0]}{more}: damaged in Jittor's cache; {what_now}", file=sys.stderr, flush=True)
-
-
-def _broken(said: str, fault: str = "does not start") -> UserError:
-    """Why Jittor does not start or has another `fault`, from what it said and from what can be looked at."""
-    plain = re.sub(r"\x1b\[[\d;]*[mK]", "", said)
-    words = " ".join(plain.split())
-    if found := re.search("No space left on device|Disk quota exceeded|Read-only file system", words):
-        return UserError(cache_folder(), f"cannot be written ({found[0]})", REMEDY)
-    try:
-        check_cache()
-        check_compilers()
-    except UserError as e:
-        return e
-    # The compiler's own first error says more than the long command that Jittor ends with.
-    first = re.search(r"^.*\b(?:fatal )?error: .*$", plain, re.MULTILINE)
-    reason = " ".join(first[0].split())[:300] if first else words[-300:]
-    return UserError("jittor", f"{fault} (... {reason})",
-                     f"`python tools/doctor.py` says what is missing; if nothing is, delete {cache_folder()}")
+    raise failure(child.output)
 
 
 def explain(error: RuntimeError) -> UserError | None:
-    """What a user can do about an error that Jittor raised while it compiled or loaded an operator; None for
-    any other error."""
+    """The UserError for an error that Jittor raised while it compiled or loaded an operator; None for other
+    errors."""
     text = " ".join(re.sub(r"\x1b\[[\d;]*m", "", str(error)).split())
     if not re.search("Run cmd failed|dlopen|cannot open shared object|file too short|No space left", text):
         return None
-    return _broken(text, "cannot compile or load an operator")
+    return failure(text, "cannot compile or load an operator")
 
 
 def _restart() -> None:
-    """Start this very command again in this process: its Jittor is half loaded and half rebuilt."""
+    """Start the same command again in this process: Jittor rebuilt a part of itself during its import."""
     count = int(os.environ.get(RESTARTS, 0))
     if count == 3:
         raise UserError("jittor", "rebuilt itself at three starts in a row",
@@ -351,9 +264,9 @@ def _restart() -> None:
 # ---- the import --------------------------------------------------------------------------------------------
 
 def _end_compilers():
-    """End the idle processes that Jittor's import compiled with; it starts them again if it needs them.
+    """End the idle compiler processes of Jittor's import; Jittor starts new ones if it needs them.
 
-    At Ctrl-C they would die with the lock of their queue, and this process would wait for that at its exit.
+    Ctrl-C would kill them while they hold the lock of their queue, and this process would wait for that lock.
     """
     import jittor_utils
     if jittor_utils.pool_size:
@@ -363,10 +276,10 @@ def _end_compilers():
 
 
 def _take_signals_back():
-    """Give SIGINT and SIGCHLD their handlers back.
+    """Restore Python's handlers of SIGINT and SIGCHLD.
 
-    Jittor's end the process at once, without a `finally`, at Ctrl-C and whenever a child dies by a signal. It
-    has no switch for that; the second guards its data loader's processes, which are not used here.
+    Jittor's handlers end the process at once, without `finally`, at Ctrl-C and when a child dies from a
+    signal, and Jittor has no switch for them. The second is for its data loader, which we do not use.
     """
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGCHLD):
@@ -377,7 +290,8 @@ _loaded: ModuleType | None = None
 
 
 def _check_operators() -> None:
-    """Have damaged operators compiled again, under Jittor's locks: another process may be writing one."""
+    """Remove damaged operators, so that Jittor compiles them again. This holds Jittor's locks, since another
+    process may be writing an operator."""
     folder = Path(json.loads(_stamp("core").read_text())["folder"])
     if not any(map(damage.is_damaged, folder.rglob("*.so"))):
         return
@@ -385,11 +299,11 @@ def _check_operators() -> None:
         # Two locks: the import takes one by flock, the C++ code one by fcntl, and neither excludes the other.
         fcntl.flock(lock, fcntl.LOCK_EX)
         fcntl.lockf(lock, fcntl.LOCK_EX)
-        _say_damaged(damage.remove_damaged(folder), "compiled again when it is needed")
+        report_damage(damage.remove_damaged(folder), "compiled again when it is needed")
 
 
 def _check_arrays(jittor: ModuleType, choice: jittor_copy.Choice) -> None:
-    """UserError where an unpatched Jittor hands numpy's arrays over wrongly."""
+    """UserError if an unpatched Jittor reads numpy's arrays wrongly."""
     import numpy
     array = numpy.arange(6, dtype=numpy.float64).reshape(2, 3).T
     if choice.warning and not numpy.array_equal(jittor.array(array).numpy(), array):
@@ -398,7 +312,7 @@ def _check_arrays(jittor: ModuleType, choice: jittor_copy.Choice) -> None:
 
 
 def load() -> ModuleType:
-    """Import and return Jittor, prepared; CUDA is switched on where a device is."""
+    """Prepare, import and return Jittor; with a device, CUDA is on."""
     global _loaded
     if _loaded is not None:
         return _loaded
@@ -408,26 +322,26 @@ def load() -> ModuleType:
     prepare()
     import numpy
     for kind in (numpy.float32, numpy.float64):
-        numpy.finfo(kind)                        # kept: later it would warn of Jittor's flush-to-zero
+        numpy.finfo(kind)                        # numpy keeps it; later this would warn
     check_cache()
     if os.environ.get("LD_LIBRARY_PATH") or os.environ.get("LD_PRELOAD"):
         check_libstdcxx()
     choice = jittor_copy.choose(facts())
-    if choice.warning:                           # before minutes of compiling that it may end
+    if choice.warning:                           # print it before minutes of compiling
         print(choice.warning, file=sys.stderr, flush=True)
     compile_core()
     try:
         _check_operators()
         with jittor_copy.importable(choice):
             with jittor_copy.environment(jittor_copy.home_variables()):
-                importlib.import_module("jittor_utils")      # it alone asks where the cache is
+                importlib.import_module("jittor_utils")      # the module that looks for the cache
             import jittor
     except SystemExit:                           # "please rerun your command": Jittor rebuilt a part of it
         _restart()
     except UserError:
         raise
     except Exception as e:
-        raise _broken(str(e)) from e
+        raise failure(str(e)) from e
     os.environ.pop(RESTARTS, None)
     _end_compilers()
     _take_signals_back()
