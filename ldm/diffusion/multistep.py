@@ -50,7 +50,7 @@ class Levels:
         h = self.lam[t] - self.lam[s]
         r = (self.lam[list(others)] - self.lam[s]) / h
         k = np.arange(1, len(r) + 1)
-        wanted = [factorial(n) * h * phi(n + 1, -h) for n in k]
+        wanted = [factorial(n) * h * phi(n + 1, -h) for n in range(1, len(r) + 1)]
         return np.linalg.solve(r[None, :] ** k[:, None], wanted)
 
 

@@ -225,10 +225,11 @@ def bridge(canvas: Canvas, rng: np.random.Generator, x: float, z: float, width: 
     base = canvas.palette["rock"] * 0.4 + canvas.palette["wall"] * 0.6
     arches = int(rng.integers(1, 4))
     camber = rng.uniform(0, 0.3) * tall
-    top = [(x + half * s, tall + deck + camber * (1 - s * s), z) for s in np.linspace(-1, 1, 41)]
+    top: list[tuple[float, ...]] = [(x + half * s, tall + deck + camber * (1 - s * s), z)
+                                    for s in np.linspace(-1, 1, 41)]
     span = 2 * half / arches
     hollow = (span - max(0.16 * span, 1.2 * m)) / 2
-    under = [(x + half, foot, z)]
+    under: list[tuple[float, ...]] = [(x + half, foot, z)]
     for k in reversed(range(arches)):
         middle = x - half + (k + 0.5) * span
         angles = np.linspace(0, np.pi, 24)

@@ -287,7 +287,7 @@ def render(ground: Ground, sun: np.ndarray) -> Surface:
     screen = view.horizon + view.focal * (1 - height) / ground.z          # row of every point of the map
     lowest = np.minimum.accumulate(screen, axis=0)
     first = np.clip(np.ceil(lowest - 0.5), 0, rows).astype(np.int32)      # pixel centres covered from here
-    index = first * columns + np.arange(columns, dtype=np.int32)
+    index: np.ndarray = first * columns + np.arange(columns, dtype=np.int32)
     counts = np.bincount(index.ravel(), minlength=(rows + 1) * columns).reshape(rows + 1, columns)
     nearest = len(view.depths) - np.cumsum(counts, axis=0)[:rows]         # first slice that covers the pixel
     return _gather(ground, height, screen, nearest.astype(np.int32), sun)

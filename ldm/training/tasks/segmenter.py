@@ -35,7 +35,7 @@ def disturb(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """An H x W x 3 uint8 image with other colours. Each with probability 1/2, it is blurred, gets noise, and
     passes through JPEG: a generated image is softer than a drawn one, and its tones are a photograph's."""
     gain = 1 + rng.uniform(-GAIN, GAIN) + rng.uniform(-GAIN / 2, GAIN / 2, 3)
-    x = image * gain + rng.uniform(-SHIFT, SHIFT)
+    x: np.ndarray = image * gain + rng.uniform(-SHIFT, SHIFT)
     if rng.random() < 0.5:
         x = cv2.GaussianBlur(x, (0, 0), rng.uniform(0.2, BLUR))
     if rng.random() < 0.5:
@@ -92,7 +92,8 @@ class SegmenterTask:
         side = rng.uniform(self.options["least_crop"], 1) if rng.random() < 0.5 else 1
         left, top = rng.uniform(0, 1 - side, 2)
         box = (left, top, left + side, top + side)
-        image = cut(self.versions[rng.integers(len(self.versions))][i], box, self.size, smooth=True)
+        version = self.versions[int(rng.integers(len(self.versions)))]
+        image = cut(version[i], box, self.size, smooth=True)
         classes = cut(self.maps[i], box, self.size, smooth=False)
         if rng.random() < 0.5:
             image, classes = image[:, ::-1], classes[:, ::-1]
