@@ -1,5 +1,6 @@
 """Every route, limit and refusal of the page's server, with a stand-in for the model process."""
 
+import gzip
 import io
 import json
 import zipfile
@@ -19,6 +20,7 @@ from paint_client import RAMP, SIZE, InThread, error, png, until  # noqa: E402
 from ldm import images, labels  # noqa: E402
 from ldm.inference import provenance  # noqa: E402
 from ldm.mask_colors import voc  # noqa: E402
+from ldm.paint import app  # noqa: E402
 
 NOISE_ROUNDS = {"rounds": [{"strength": 0.5, "steps": 2, "from": "noise"}]}
 
@@ -57,6 +59,14 @@ def test_the_page_is_asked_for_anew_and_sent_where_it_changed(api):
         assert reply.headers["cache-control"] == "no-cache"
         assert api.get(path, headers={"If-None-Match": reply.headers["etag"]}).status == 304
     assert api.get("/static/main.js").headers["content-type"].startswith("text/javascript")
+
+
+def test_the_pages_files_are_sent_packed_to_who_can_unpack(api):
+    plain, packed = (api.get("/static/main.js", headers=h) for h in ({}, {"Accept-Encoding": "br, gzip"}))
+    assert "content-encoding" not in plain.headers and packed.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(packed.body) == plain.body == (app.STATIC / "main.js").read_bytes()
+    assert packed.headers["vary"] == plain.headers["vary"] == "Accept-Encoding"
+    assert len(packed.body) < len(plain.body) / 2
 
 
 def test_every_answer_has_the_headers_that_protect_the_page(api):
@@ -226,7 +236,8 @@ def test_a_style_is_read_as_the_tools_read_it(api, tmp_path, format):
     name = api.post("/api/references", path.read_bytes(), f"image/{format.lower()}").json["id"]
     stored = Image.open(io.BytesIO(api.get(f"/api/references/{name}.png").body))
     assert np.array_equal(stored, images.read_image(path, SIZE))
-    assert Image.open(io.BytesIO(api.get(f"/api/references/{name}.jpg").body)).format == "JPEG"
+    small = Image.open(io.BytesIO(api.get(f"/api/references/{name}.jpg").body))
+    assert small.format == "JPEG" and small.size == (128, 96)
     assert b"Exif" not in api.get(f"/api/references/{name}.png").body
 
 

@@ -13,11 +13,9 @@ from urllib.parse import unquote
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.routing import Route
 
 from ldm.diffusion.samplers import SAMPLERS
 from ldm.diffusion.schedule import SPACINGS
@@ -26,6 +24,7 @@ from ldm.inference.color_transfer import MODES
 from ldm.paint import bundle, events, limits, made, orders, uploads
 from ldm.paint.bodies import Bodies
 from ldm.paint.errors import Refusal, gone, of_user_error
+from ldm.paint.files import Files
 from ldm.paint.jobs import Job
 from ldm.paint.orders import ID
 from ldm.paint.pool import Pool
@@ -51,13 +50,13 @@ class Page:
         self.pool, self.model, self.samples, self.able, self.stopping = pool, model, samples, able, stopping
         self.store, self.queue, self.size = pool.store, pool.queue, pool.size
         self.bodies, self.decoding = Bodies(stopping), asyncio.Semaphore(1)
-        self.server, self.static = secrets.token_hex(8), StaticFiles(directory=STATIC)
+        self.server, self.files = secrets.token_hex(8), Files(STATIC)
 
     def routes(self) -> list[Any]:
         get, post = ["GET"], ["POST"]
         return [
             Route("/", self.index, methods=get),
-            Mount("/static", self.static),
+            Route("/static/{name}", self.static, methods=get),
             Route("/api/state", self.state, methods=get),
             Route("/api/masks", self.add_mask, methods=post),
             Route("/api/masks/{file}", self.mask, methods=get),
@@ -76,7 +75,10 @@ class Page:
     # ---- the page and its state ----------------------------------------------------------------------------
 
     async def index(self, request: Request) -> Response:
-        return await self.static.get_response("index.html", request.scope)
+        return self.files.response("index.html", request.headers)
+
+    async def static(self, request: Request) -> Response:
+        return self.files.response(request.path_params["name"], request.headers)
 
     async def state(self, request: Request) -> Response:
         pool = self.pool
@@ -132,7 +134,7 @@ class Page:
         reference = self.found(Reference, "the picture", name)
         if suffix == "png":
             return download(reference.png, "image/png", f"style-{name[:8]}.png")
-        data = await self.in_thread(uploads.jpeg_of_png, reference.png)
+        data = await self.in_thread(uploads.thumbnail, reference.png)
         return download(data, "image/jpeg", f"style-{name[:8]}.jpg")
 
     async def decoded(self, request: Request, decode: Callable[..., Any]) -> Any:
@@ -289,24 +291,6 @@ async def refuse(request: Request, error: Exception) -> Response:
     return Refusal(error.status_code, "this address", "does not exist", "see docs/painting.md").response()
 
 
-class Files:
-    """Middleware for the page's own files: sent packed, asked for again each time, and sent again only where
-    they changed (ETag)."""
-
-    def __init__(self, app: Any) -> None:
-        self.app, self.packed = app, GZipMiddleware(app, compresslevel=6)
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async def with_header(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), (b"cache-control", b"no-cache")]
-            await send(message)
-        if scope["type"] == "http" and not scope["path"].startswith("/api"):
-            await self.packed(scope, receive, with_header)
-        else:
-            await self.app(scope, receive, send)
-
-
 def build(page: Page, host: str = "127.0.0.1", token: Optional[str] = None) -> Starlette:
     """The application; its lifespan is that of the model processes."""
     @contextlib.asynccontextmanager
@@ -317,6 +301,6 @@ def build(page: Page, host: str = "127.0.0.1", token: Optional[str] = None) -> S
         finally:
             await page.pool.end()
 
-    return Starlette(routes=page.routes(), lifespan=lifespan, middleware=[
-        Middleware(Guard, host=host, token=token), Middleware(Files)],
-        exception_handlers={Refusal: refuse, HTTPException: refuse})
+    return Starlette(routes=page.routes(), lifespan=lifespan,
+                     middleware=[Middleware(Guard, host=host, token=token)],
+                     exception_handlers={Refusal: refuse, HTTPException: refuse})

@@ -92,4 +92,5 @@ class Segmenters:
         mask = np.frombuffer(question["mask"], np.uint8).reshape(size[::-1])
         accuracy.add(segmenter.segment(picture[None])[0][0], mask)
         classes = {str(k): round(m, 1) for k, m in enumerate(accuracy.per_class()) if m is not None}
-        return {"segmenter": segmenter.name, "found": round(accuracy.mean() or 0.0, 1), "classes": classes}
+        name = f"{Path(self.files[CHECK]).parent.name}: {segmenter.name}"
+        return {"segmenter": name, "found": round(accuracy.mean() or 0.0, 1), "classes": classes}

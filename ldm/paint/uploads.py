@@ -16,6 +16,7 @@ from ldm.paint.errors import Refusal
 from ldm.paint.store import Mask, Reference, identity
 
 STRIP = 2 ** 20                         # pixels of a colour mask that are looked at at a time, to save memory
+THUMBNAIL = 128, 128                    # at most; the page shows them 62 pixels wide
 FITS = ("refuse", "crop", "stretch")
 
 
@@ -201,8 +202,9 @@ def png_bytes(image: Image.Image, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def jpeg_of_png(png: bytes) -> bytes:
-    """A stored picture, smaller, to be shown."""
-    buffer = io.BytesIO()
-    Image.open(io.BytesIO(png)).save(buffer, "JPEG", quality=90)
+def thumbnail(png: bytes) -> bytes:
+    """A stored picture as a small JPEG, to be shown."""
+    image, buffer = Image.open(io.BytesIO(png)), io.BytesIO()
+    image.thumbnail(THUMBNAIL)
+    image.save(buffer, "JPEG", quality=85)
     return buffer.getvalue()

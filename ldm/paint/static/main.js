@@ -32,27 +32,28 @@ const guarded = (action) => async (...args) => {
 };
 
 async function start() {
-	await speak(localStorage.getItem("iidm-language") || navigator.language);
-	translate();
-	drawIcons();
 	api.takeToken();
-	const app = new App(await serverState(), await store.clientId());
-	const page = build(app);
+	const speaking = speak(localStorage.getItem("iidm-language") || navigator.language).then(translate);
+	drawIcons();
+	const [info, client] = await Promise.all([serverState(speaking), store.clientId(), speaking]);
+	const app = new App(info, client), page = build(app);
 	wire(page);
 	await guarded(firstMap)(page);
 	app.fresh();
 	page.ready = true;
 	window.page = page;                   // for the browser's console and the tests
+	page.style.thumbnails();              // after the map, which is looked at first
 	watchServer(page);
 	await page.runner.resume();
 }
 
 /** The server's state; until it answers the page waits. */
-async function serverState() {
+async function serverState(speaking) {
 	for (;;) {
 		try {
 			return await api.state();
 		} catch (e) {
+			await speaking;
 			showError(e);
 			await new Promise((resolve) => setTimeout(resolve, 1000));
 		}

@@ -14,11 +14,11 @@ export class StylePanel {
 		$("style-upload").addEventListener("click", () => openFile("style"));
 		$("style-none").addEventListener("click", () => app.set("style", { kind: "none" }));
 		app.on("style language", () => this.show());
-		this.#thumbnails();
 		this.show();
 	}
 
-	async #thumbnails() {
+	/** Load the samples' pictures. */
+	async thumbnails() {
 		await Promise.all(this.app.info.samples.map(async ({ name, reference }) => {
 			const blob = await api.reference(reference).catch(() => null);
 			if (blob) this.urls.set(name, URL.createObjectURL(blob));
