@@ -1,1 +1,1 @@
-"""Measurements: each room makes one report for tools/benchmark.py. They are no part of the program."""
+"""Measurements for tools/benchmark.py: one module per report. The program itself does not use them."""

@@ -1,4 +1,4 @@
-"""How far the ways of `pipeline` are from the exact result, which PyTorch computes in float64."""
+"""The errors of the ways of `pipeline`, compared with the exact result: PyTorch's in float64."""
 from __future__ import annotations
 
 import tempfile
@@ -17,9 +17,10 @@ from ldm.networks.onednn import for_inference
 
 
 def measure(config: dict, torch_python: str, seed: int = 0) -> dict[str, Any]:
-    """The report: for each way the error of a step's two passes and of the step that guidance makes of them.
+    """The report: for each way the error of both passes of a step, and of the guided step.
 
-    Weights are random; both networks are never in memory at the same time, but on a disk (2 GB at full size).
+    Weights are random. The two networks are never in memory at the same time; they use the disk (2 GB at full
+    size).
     """
     torch = Torch(torch_python)
     try:
@@ -38,7 +39,7 @@ def measure(config: dict, torch_python: str, seed: int = 0) -> dict[str, Any]:
 
 
 def passes(config: dict, folder: Path, seed: int) -> dict[str, np.ndarray]:
-    """Write the weights and the inputs; -> {way: both passes, 2 x 3 x h x w}."""
+    """Write the weights and the inputs; returns {way: both passes, 2 x 3 x h x w}."""
     jt.set_global_seed(seed)
     with jt.no_grad():
         z, one_hot, _ = inputs(config, seed)
@@ -58,7 +59,8 @@ def passes(config: dict, folder: Path, seed: int) -> dict[str, np.ndarray]:
 
 
 def errors(passes: np.ndarray, exact: np.ndarray) -> dict[str, float]:
-    """Relative to the exact ones: the passes' largest error and root mean square, the step's largest."""
+    """Errors relative to the exact results: largest and root mean square of the passes, largest of the
+    step."""
     step, exact_step = (guide(both[0], both[1], GUIDANCE)
                         for both in (passes.astype(np.float64), exact.astype(np.float64)))
     difference = passes - exact

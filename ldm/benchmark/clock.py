@@ -1,4 +1,4 @@
-"""Timing of computations that Jittor would put off, and what they were timed on."""
+"""Times computations, which Jittor would delay, and describes the machine."""
 from __future__ import annotations
 
 import time
@@ -9,29 +9,30 @@ from ldm.benchmark import report
 from ldm.networks import precision
 from ldm.platform.cuda import versions
 
-# Sides of the square matrices whose product is the machine's peak, and products in one reading: on a fast GPU
-# a smaller one, or a single one, is over before the next one has been asked for.
+# Sides of the square matrices of the product, and products in one measurement: on a fast GPU
+# a smaller one, or a single one, ends before the next one is started.
 CPU_SIDE, GPU_SIDE, GPU_PRODUCTS = 2048, 8192, 10
 
 
 class Time(NamedTuple):
-    """Seconds on the clock, and of processor time: of all threads, and less disturbed by other programs. On a
-    GPU, for which the processor only waits, both are of the clock."""
+    """Seconds by the clock, and of processor time: that of all threads, which other programs disturb less. On
+    a GPU both are by the clock, since the processor only waits."""
 
     wall: float
     cpu: float
 
 
 def machine() -> dict:
-    """The machine as reports show it, with the GPU that is computed on."""
+    """The machine for reports, with the GPU that is used."""
     return {**report.describe(), **(versions.describe() if jt.flags.use_cuda else {})}
 
 
 def timed(run: Callable, calls: int = 1) -> tuple:
-    """-> (what `run()` gives, computed; the Time of one of so many calls, of which no other result is kept).
+    """(the result of `run()`, computed; the Time of one call, averaged over `calls` calls). Other results are
+    dropped.
 
-    A GPU works on while the next call is prepared, as in a network: one short call alone would be as long as
-    asking for it.
+    While a GPU computes, the next call is prepared, as in a network; the time of a single short call would be
+    that of its preparation.
     """
     jt.sync_all(True)
     wall, cpu = time.perf_counter(), time.process_time()
@@ -44,13 +45,13 @@ def timed(run: Callable, calls: int = 1) -> tuple:
 
 
 def best(times: list[Time]) -> Time:
-    """The least wall and the least processor time: what disturbs only ever adds."""
+    """The smallest wall time and the smallest processor time: disturbances only add time."""
     return Time(min(t.wall for t in times), min(t.cpu for t in times))
 
 
 class Peak:
-    """Multiply-adds a second of a large matrix product in one of runtime.PRECISIONS, measured again and again
-    through a run."""
+    """Multiply-adds per second of a large matrix product in one of runtime.PRECISIONS, measured several times
+    during a benchmark."""
 
     def __init__(self, kind: str = "fp32") -> None:
         self.side, self._calls = (GPU_SIDE, GPU_PRODUCTS) if jt.flags.use_cuda else (CPU_SIDE, 1)
@@ -66,7 +67,7 @@ class Peak:
             self._times.append(timed(lambda: nn.matmul(*self._matrices), self._calls)[1])
 
     def share(self, multiplications: int, time: Time) -> float:
-        """The part of the peak that so many multiply-adds in that Time reached, by processor time."""
+        """The share of the peak that `multiplications` in this Time reached, by processor time."""
         return multiplications / time.cpu / (self.side ** 3 / best(self._times).cpu)
 
     @property
@@ -75,10 +76,10 @@ class Peak:
 
 
 def peaks() -> dict[str, Peak]:
-    """{precision: its Peak} of all that can be computed in here."""
+    """{precision: its Peak} of all precisions of this machine."""
     return {kind: Peak(kind) for kind in (precision.DTYPES if jt.flags.use_cuda else ("fp32",))}
 
 
 def in_words(peaks: dict[str, Peak]) -> dict[str, float]:
-    """As columns of a report's machine."""
+    """Columns for a report's machine."""
     return {f"peak GFLOP/s in {kind}": round(peak.gflops, 1) for kind, peak in peaks.items()}

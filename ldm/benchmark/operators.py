@@ -1,5 +1,4 @@
-"""What a network computes: each operator with its sizes, recorded while its graph is built, which computes
-nothing yet."""
+"""The operators of a network with their sizes, recorded while its graph is built; nothing is computed yet."""
 from __future__ import annotations
 
 from collections import Counter
@@ -37,7 +36,7 @@ class Operator(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """The least that goes over memory in fp32: each operand read once, the result written once."""
+        """The least traffic to memory in fp32: each operand read once, the result written once."""
         positions = self.height * self.width
         numbers = {"conv": positions * (self.channels + self.out_channels)
                    + self.channels * self.out_channels * self.kernel ** 2,
@@ -56,7 +55,7 @@ class Operator(NamedTuple):
 
 
 def _operator(module, x, out):
-    """The Operator of a module that is one, with its input and output; None for a module made of others."""
+    """The Operator of a module with its input and output; None if the module consists of other modules."""
     if isinstance(module, (nn.Conv, Projection)):
         C_out, C_in, kernel = module.weight.shape[:3]
         return Operator("conv", C_in, C_out, *out.shape[2:], kernel=kernel)
@@ -72,7 +71,8 @@ def _operator(module, x, out):
 
 
 def operators(network: Module, run: Callable[[], Any]) -> dict[Operator, int]:
-    """{Operator: how often} of what `run()` does with `network`, of batch 1. Its result is dropped."""
+    """{Operator: how often it occurs} in `run()`, which uses `network` with batch 1. Its result is
+    dropped."""
     found: Counter[Operator] = Counter()
 
     def note(module, inputs, out, keywords=None):
@@ -93,5 +93,5 @@ def operators(network: Module, run: Callable[[], Any]) -> dict[Operator, int]:
 
 
 def multiplications(found: dict[Operator, int]) -> int:
-    """Of all operators together."""
+    """The sum over all operators."""
     return sum(operator.multiplications * count for operator, count in found.items())

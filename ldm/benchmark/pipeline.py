@@ -1,4 +1,4 @@
-"""Where an image's time goes: the entry's way, the network taken apart, and with the fused operators."""
+"""Where an image's time goes: in the entry's way, with the network in parts, and with the fused operators."""
 from __future__ import annotations
 
 from functools import partial
@@ -23,7 +23,8 @@ TIMESTEP, GUIDANCE = 500, 3.5
 
 
 def random_weights(network: Module) -> Module:
-    """Fill what a new network has as zeros, so that no part of it computes on constants. -> `network`"""
+    """Replace the zeros of a new network by random numbers, so that no part computes on constants. Returns
+    `network`."""
     for p in network.parameters():
         if p.ndim > 1 and not p.numpy().any():
             p.assign(jt.randn(p.shape) / float(np.sqrt(np.prod(p.shape[1:]))))
@@ -31,7 +32,7 @@ def random_weights(network: Module) -> Module:
 
 
 class EntrysWay:
-    """Two whole passes, nothing kept."""
+    """Two whole passes; nothing is cached."""
 
     kind = "fp32"                                   # one of runtime.PRECISIONS
 
@@ -46,7 +47,7 @@ class EntrysWay:
 
 
 class Apart:
-    """The modulations kept, one encoding for both passes: ldm.inference.pipeline's way."""
+    """The modulations are cached, and both passes share one encoding, as in ldm.inference.pipeline."""
 
     kind = "fp32"
 
@@ -62,7 +63,7 @@ class Apart:
 
 
 class InPrecision(Apart):
-    """The same in less than fp32, on a GPU or a processor that has bf16."""
+    """The same with fewer bits than fp32, on a GPU or on a processor that has bf16."""
 
     def __init__(self, unet: Module, options: dict, one_hot: Var, kind: str) -> None:
         super().__init__(in_precision(unet, options, kind), one_hot)
@@ -74,8 +75,8 @@ class InPrecision(Apart):
 
 
 def in_precision(unet: Module, options: dict, kind: str) -> Module:
-    """A copy of the U-Net made with `options` that computes in `kind`. TF32 is a switch of the process
-    besides, which stays off here, for what else is computed."""
+    """A copy of the U-Net, made with `options`, that computes in `kind`. TF32 is a switch of the whole
+    process, which stays off for the other computations."""
     own = UNet(**options)
     own.load_state_dict(unet.state_dict())
     own.eval()
@@ -85,8 +86,8 @@ def in_precision(unet: Module, options: dict, kind: str) -> Module:
 
 
 def ways_of(unet: Module, direct: Module, fast: Module, options: dict, one_hot: Var) -> dict[str, Any]:
-    """What is compared: {name: way}. `direct` and `fast` are `unet` translated, without and with Winograd's
-    algorithm; `options` are those that it was made with."""
+    """{name: way} of everything that is compared. `direct` and `fast` are translations of `unet`, without and
+    with Winograd's algorithm; `options` are the arguments that it was made with."""
     if jt.flags.use_cuda:
         return {"the entry's way": EntrysWay(unet, one_hot), "ours": Apart(unet, one_hot),
                 **{f"ours, {kind}": InPrecision(unet, options, one_hot, kind)
@@ -104,7 +105,7 @@ def step(way: Any, z: Var) -> Var:
 
 
 def inputs(config: dict, seed: int) -> tuple[Var, Var, np.ndarray]:
-    """-> (latent 1 x 3 x h x w, one-hot map of that size in squares, image H x W x 3 uint8), all random."""
+    """(latent 1 x 3 x h x w, one-hot map of that size in squares, image H x W x 3 uint8), all random."""
     rng = np.random.default_rng(seed)
     factor = 2 ** (len(config["autoencoder"]["channel_mult"]) - 1)
     width, height = config["image_size"]
@@ -116,8 +117,8 @@ def inputs(config: dict, seed: int) -> tuple[Var, Var, np.ndarray]:
 
 
 def measure(config: dict, repeats: int, seed: int = 0) -> dict[str, Any]:
-    """The report for a config's networks with random weights, batch 1. The ways take turns; the least time of
-    each counts, since what disturbs only ever adds."""
+    """The report for a config's networks with random weights, batch 1. The ways take turns, and the smallest
+    time of each counts, since disturbances only add time."""
     jt.set_global_seed(seed)
     with jt.no_grad():
         z, one_hot, image = inputs(config, seed)
@@ -146,15 +147,15 @@ def measure(config: dict, repeats: int, seed: int = 0) -> dict[str, Any]:
 
 def steps_table(ways: dict[str, Any], z: Var, multiplications: int, repeats: int,
                 peaks: dict[str, Peak]) -> list[dict[str, Any]]:
-    """A row for each way: keeping the maps (once an image), then a step, against the first way's step.
+    """A row for each way: caching the maps (once per image), then a step, compared with the first way's step.
 
-    `multiplications` are the first way's of a step, by the direct algorithm: the share of the peak, which is
-    that of the way's precision, counts them whatever a way really does.
+    `multiplications` are those of the first way's step, by the direct algorithm. The share of the peak, in
+    the way's precision, uses this number for every way.
     """
     kept = {name: [timed(way.keep)[1] for _ in range(2)][1] for name, way in ways.items()}
     results: dict[str, Var] = {}
     times: dict[str, list[Time]] = {name: [] for name in ways}
-    for repeat in range(1 + repeats):               # at first operators are compiled
+    for repeat in range(1 + repeats):               # the first call compiles operators
         for name, way in ways.items():
             results[name], time = timed(partial(step, way, z))
             times[name] += [time] if repeat else []
@@ -175,7 +176,7 @@ def steps_table(ways: dict[str, Any], z: Var, multiplications: int, repeats: int
 
 
 def apart(result: Var, exact: Var) -> float:
-    """The largest difference of two Vars, as a part of the second's largest value."""
+    """The largest difference of two Vars, relative to the second's largest value."""
     return float(((result - exact).abs().max() / exact.abs().max()).item())
 
 

@@ -1,4 +1,4 @@
-"""Reports: what a benchmark hands to tools/benchmark.py, as plain values for JSON and as Markdown.
+"""Reports: plain values that tools/benchmark.py prints as JSON or as Markdown.
 
 A report is {"machine": describe(), "tables": [{"title": text, "rows": [{column: number or text}]}]}.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def describe() -> dict[str, Any]:
-    """The machine as this process sees it; `load` is that of the minute before, so that noise can be told."""
+    """The machine. `load` is that of the last minute; a high one explains noise in the numbers."""
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -24,7 +24,7 @@ def describe() -> dict[str, Any]:
 
 
 def cell(value: Any) -> str:
-    """A value as a table shows it: four significant digits, nothing for None."""
+    """A value for a table: four significant digits, "" for None."""
     if value is None:
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,6 +1,6 @@
-"""Commands as one run that can be cut off and taken up again, with one report of what came of each.
+"""Runs commands one after the other, with one report of their results; an interrupted run can be continued.
 
-Imports no Jittor: each command is a process of its own, and one that fails stops none of the others.
+Imports no Jittor: each command is a process of its own, and if one fails, the others still run.
 """
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ LAST_LINES = 2              # of a failed command's output that the report repea
 
 
 class Step(NamedTuple):
-    """A command with a name, its limit in seconds, variables it is run with, and the program it needs.
-    `shown`: the report repeats what it prints, which is Markdown or text."""
+    """A command with a name, its limit in seconds, its variables, and the program that it needs. `shown`: the
+    report repeats its output, which is Markdown or text."""
     name: str
     command: list
     limit: int
@@ -34,8 +34,8 @@ class Step(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """result: done, failed, too long, not possible (its program is missing). memory: MiB of the GPU's that
-    were taken at most, by nvidia-smi, which is asked once a second; None without it."""
+    """result: done, failed, too long, not possible (its program is missing). memory: the most MiB of the GPU
+    in use, which nvidia-smi reports once a second; None without nvidia-smi."""
     name: str
     result: str
     seconds: float
@@ -44,7 +44,7 @@ class Outcome(NamedTuple):
 
 
 def load(folder: Path, step: Step) -> Outcome | None:
-    """What came of `step` in this folder before; None if it was not run, or cut off."""
+    """The outcome of `step` in this folder; None if it was not run, or was interrupted."""
     try:
         return Outcome(**json.loads((folder / f"{step.name}.json").read_text()))
     except (OSError, ValueError, TypeError):
@@ -52,8 +52,8 @@ def load(folder: Path, step: Step) -> Outcome | None:
 
 
 def run(steps: list[Step], folder: Path, seconds: float, tell: Any = print) -> list[Outcome]:
-    """Run what is not done yet, in order, until so many seconds are over. -> what came of each that was run,
-    now or before. A step that failed before is run again."""
+    """Run the unfinished steps, in order, until `seconds` are over. Returns the outcomes of all steps that
+    were run, now or before. Failed steps are run again."""
     deadline, outcomes = time.monotonic() + seconds, []
     folder.mkdir(parents=True, exist_ok=True)
     for step in steps:
@@ -71,7 +71,7 @@ def run(steps: list[Step], folder: Path, seconds: float, tell: Any = print) -> l
 
 
 def one(step: Step, folder: Path, limit: float) -> Outcome:
-    """Run a step, its output into FOLDER/NAME.log."""
+    """Run a step; its output goes to FOLDER/NAME.log."""
     if step.needs and not shutil.which(step.needs):
         return Outcome(step.name, "not possible", 0.0, None, f"{step.needs} is not on the PATH")
     begin, log = time.monotonic(), folder / f"{step.name}.log"
@@ -90,7 +90,7 @@ def one(step: Step, folder: Path, limit: float) -> Outcome:
 
 
 def end(child: subprocess.Popen) -> None:
-    """End a command and all that it started; what it is writing it may write to the end, for ten seconds."""
+    """End a command and everything that it started. It has ten seconds to finish writing."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
             os.killpg(child.pid, number)
@@ -100,7 +100,8 @@ def end(child: subprocess.Popen) -> None:
 
 @contextlib.contextmanager
 def watched(path: Path) -> Iterator[Callable[[], Optional[float]]]:
-    """Ask nvidia-smi once a second what is taken of the first GPU. Gives a function -> the most, in MiB."""
+    """A context in which nvidia-smi is asked once a second for the memory in use of the first GPU. Yields a
+    function that returns the maximum, in MiB."""
     child = None
     if shutil.which("nvidia-smi"):
         with open(path, "wb") as written:
@@ -121,13 +122,13 @@ def watched(path: Path) -> Iterator[Callable[[], Optional[float]]]:
 
 
 def output(log: Path) -> str:
-    """What a command printed, without colours and with the last state of each progress bar alone."""
+    """The output of a command, without colours, and with only the last state of each progress bar."""
     text = re.sub(r"\x1b\[[\d;]*[A-Za-z]", "", log.read_bytes().decode(errors="replace"))
     return "\n".join(line.rstrip("\r").rsplit("\r", 1)[-1] for line in text.split("\n")).strip()
 
 
 def last_words(log: Path) -> str:
-    """The line that says what went wrong, or the last few, in one line."""
+    """The error line of an output, or its last few lines, as one line."""
     lines = [line.strip() for line in output(log).splitlines() if line.strip()]
     wrong = [line for line in lines if line.startswith(("error:", "FAILED", "ERROR"))]
     return " / ".join(wrong[-LAST_LINES:] or lines[-LAST_LINES:])[:300]
@@ -136,7 +137,7 @@ def last_words(log: Path) -> str:
 # ---- the report --------------------------------------------------------------------------------------------
 
 def compared(a: Path, b: Path) -> str:
-    """How far the PNG images of two folders are apart, in words."""
+    """The difference of the PNG images of two folders, in words."""
     names = sorted({path.name for path in a.glob("*.png")} & {path.name for path in b.glob("*.png")})
     if not names:
         return "nothing to compare"
@@ -151,7 +152,7 @@ def compared(a: Path, b: Path) -> str:
 
 def report(title: str, machine: dict, steps: list[Step], outcomes: list[Outcome], comparisons: dict,
            folder: Path) -> str:
-    """Markdown: the machine, a line for each step, the images compared, and what some steps printed."""
+    """Markdown: the machine, a line for each step, the comparison of images, and the output of some steps."""
     of_name = {outcome.name: outcome for outcome in outcomes}
     lines = [f"# {title}", "", ", ".join(f"{name} {value}" for name, value in machine.items()), "",
              "| step | result | s | GPU MiB at most | what it said |", "|---|---|---|---|---|"]

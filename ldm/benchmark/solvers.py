@@ -1,6 +1,7 @@
-"""How many steps a solver needs: one round from each reference, against the chain that visits every step.
+"""How many steps a solver needs: one round from each reference, compared with the chain that visits every
+step.
 
-Imports no Jittor: whoever calls `measure` brings a loaded pipeline.
+Imports no Jittor: the caller of `measure` provides a loaded pipeline.
 """
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ class Solver(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """What is to be made: N names, label maps as files have them, references of the model's size."""
+    """The inputs: N names, label maps as in their files, references of the model's size."""
 
     names: list
     masks: list         # H x W uint8
@@ -38,7 +39,7 @@ class Pairs(NamedTuple):
 
 
 def solver(text: str) -> Solver:
-    """"sampler:spacing" -> Solver; UserError for anything else, and for ancestral sampling, which solves no
+    """"sampler:spacing" -> Solver. UserError for other texts, and for ancestral sampling, which solves no
     ODE."""
     known = [name for name in SAMPLERS if name != "ddpm"]
     sampler, _, spacing = text.partition(":")
@@ -49,7 +50,7 @@ def solver(text: str) -> Solver:
 
 
 def read(items: Sequence[Any], size: tuple[int, int]) -> Pairs:
-    """Pairs of a job's items (ldm.inference.job), references of `size` (width, height)."""
+    """The Pairs of a job's items (ldm.inference.job), with references of `size` (width, height)."""
     return Pairs([item.mask.stem for item in items], [item.labels(size) for item in items],
                  [item.picture(size) for item in items])
 
@@ -64,7 +65,8 @@ def one_round(solver: Solver, steps: int, strength: float, guidance: float) -> r
 
 
 def recorded(pipeline: Any, settings: rounds.Settings) -> Any:
-    """A Refinement of `pipeline`'s networks and these settings; it keeps as `latent` what it decoded last."""
+    """A Refinement with `pipeline`'s networks and these settings, which keeps the last decoded latent as
+    `latent`."""
     core = pipeline.refinement
 
     class Recorded(type(core)):                 # type: ignore[misc]
@@ -76,7 +78,7 @@ def recorded(pipeline: Any, settings: rounds.Settings) -> Any:
 
 def make(pipeline: Any, settings: rounds.Settings, pairs: Pairs, seed: int,
          on_step: Callable[..., Any]) -> tuple[np.ndarray, np.ndarray, float]:
-    """-> (latents N x 3 x h x w, pictures N x H x W x 3 uint8, seconds), one image at a time."""
+    """(latents N x 3 x h x w, pictures N x H x W x 3 uint8, seconds), made one image at a time."""
     of_settings = recorded(pipeline, settings)
     latents, pictures, begin = [], [], time.perf_counter()
     for name, mask, reference in zip(*pairs):
@@ -90,7 +92,7 @@ def make(pipeline: Any, settings: rounds.Settings, pairs: Pairs, seed: int,
 
 
 def distance(latents: np.ndarray, exact: np.ndarray) -> float:
-    """Mean over images of the root mean square difference, in deviations of the exact latents."""
+    """Mean over images of the root mean square difference, in standard deviations of the exact latents."""
     return float(np.sqrt(((latents - exact) ** 2).mean((1, 2, 3))).mean() / exact.std())
 
 
@@ -101,7 +103,7 @@ def psnr(pictures: np.ndarray, exact: np.ndarray) -> float:
 
 
 def all_steps(strength: float) -> int:
-    """As many steps as the chain of 1000 has up to `strength`."""
+    """The number of steps that the chain of 1000 has up to `strength`."""
     return round(1000 * strength)
 
 
@@ -109,7 +111,7 @@ def measure(pipeline: Any, pairs: Pairs, settings: Sequence[rounds.Settings], se
             segmenter: Any = None, real: Optional[np.ndarray] = None,
             on_step: Callable[..., Any] = lambda *_: None) -> dict[str, Any]:
     """The report: a table with a row for the chain of every step (DDIM), then one for each of `settings`,
-    which are of `one_round` and differ in solver and steps alone.
+    which come from `one_round` and differ in solver and steps only.
 
     segmenter: for M and, with `real` pictures N x H x W x 3 uint8 to compare with, FD-seg; None leaves both
     out. `on_step()` is called after each step of an image.

@@ -1,4 +1,4 @@
-"""How fast the U-Net trains, and in how much memory: optimiser steps on random latents."""
+"""The speed and the memory of the U-Net's training: optimiser steps on random latents."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -16,8 +16,8 @@ TORCH = {"PyTorch, fp32": ("fp32", False), "PyTorch, fp32, channels last": ("fp3
 
 
 def measure(config: dict, repeats: int, torch_python: Path | None = None) -> dict:
-    """The report of `repeats` optimiser steps as the config's `training` says, after one that compiles. With
-    a Python that has PyTorch: then steps of every way, in turn."""
+    """The report of `repeats` optimiser steps with the config's `training`, after one that compiles. With a
+    Python that has PyTorch: steps of all ways, in turn."""
     runtime.check_precision(config["training"]["precision"], "training.precision")
     options = config["training"]
     taken = trial_run(config, 1 + repeats)

@@ -21,11 +21,11 @@ from ldm.documents import read_yaml
 from ldm.errors import UserError
 from ldm.labels import NAMES, colorize
 
-SPECK = 0.0005              # connected pieces below this share of the picture take what surrounds them
-INDOOR = 0.1                # share of a photograph in things of rooms above which it is no landscape
-DOUBTFUL = 0.3              # share of pixels below the least probability above which a label map is no use
+SPECK = 0.0005              # connected regions below this share of the picture are replaced
+INDOOR = 0.1                # largest share of indoor things in a landscape
+DOUBTFUL = 0.3              # largest share of doubtful pixels in a usable label map
 GREY = 3.0                  # mean difference of the colour channels (of 255) below which a photograph is grey
-ALIKE = 3                   # of the 64 bits of two photographs' hashes that differ between copies
+ALIKE = 3                   # copies of a photograph differ in at most so many bits of the hash
 LABELLED = "labelled"
 TABLE, CARD, OVERVIEW = "labels.csv", "dataset.yaml", "overview.jpg"
 COLUMNS = ("name", "decision", "why", "sha256", "hash", "mean_probability", "doubtful", "indoor", *NAMES)
@@ -47,8 +47,8 @@ class Refused(Exception):
 
 
 def without_specks(labels: np.ndarray, share: float = SPECK) -> np.ndarray:
-    """Label map H x W uint8 in which each connected piece below `share` of the picture has the commonest
-    label of its border: flags, lamp posts and birds are no landscape."""
+    """Label map H x W uint8 without small regions: a connected region below `share` of the picture gets the
+    most common label of its border. Such regions are flags, lamp posts and birds."""
     least, result = share * labels.size, labels.copy()
     for value in np.unique(labels):
         mask = (labels == value).astype(np.uint8)
@@ -75,7 +75,7 @@ def is_grey(picture: np.ndarray) -> bool:
 
 
 class Folder:
-    """The output folder: what was decided there already, and what made it."""
+    """The output folder: its table of decisions, and its record of settings."""
 
     def __init__(self, folder: files.Name, made_by: dict[str, Any]) -> None:
         self.root, self.made_by = Path(folder), made_by
@@ -97,7 +97,7 @@ class Folder:
                 if tuple(row) == COLUMNS and None not in row.values()}
 
     def start(self) -> None:
-        """Make the folders, write what makes it, and drop a line of the table that a kill cut off. Call it
+        """Create the folders, write the settings, and remove an unfinished last line of the table. Call it
         with the folder locked."""
         self.rows = self._read()
         for folder in (self.pictures, self.maps):
@@ -114,18 +114,18 @@ class Folder:
                 writer.writerows(rows)
 
     def places(self, path: Path) -> tuple[Path, Path]:
-        """Where a photograph and its label map go."""
+        """The paths of a photograph and of its label map."""
         return self.pictures / f"{path.stem}.jpg", self.maps / f"{path.stem}.png"
 
     def is_done(self, path: Path) -> bool:
-        """Whether this very photograph was dealt with: refused, or labelled and both files are there."""
+        """Whether this photograph, unchanged, was rejected, or was labelled and both files exist."""
         row = self.rows.get(path.name)
         if row is None or row["sha256"] != files.sha256(path):
             return False
         return row["decision"] != LABELLED or all(files.kind_of(p) == "file" for p in self.places(path))
 
     def add(self, row: dict[str, Any]) -> None:
-        """Append a line to the table, after the files that it tells of."""
+        """Append a line to the table. Call it after writing the files that the line names."""
         again = row["name"] in self.rows
         self.rows[row["name"]] = {key: str(row.get(key, "")) for key in COLUMNS}
         if again:                                       # its photograph has changed
@@ -170,9 +170,9 @@ def run(paths: Sequence[Path], folder: Folder, segmenter: Any, options: Options,
 
 def label_map(segmenter: Any, read: Callable[[Sequence[int], str], np.ndarray],
               options: Options) -> tuple[np.ndarray, np.ndarray, float]:
-    """A photograph's label map: (labels h x w uint8, their probabilities h x w, share in things of rooms).
+    """The label map of a photograph: (labels h x w uint8, their probabilities h x w, share of indoor things).
 
-    segmenter: see `run`. read(size, fit): gives the photograph, as images.read_image does.
+    segmenter: see `run`. read(size, fit): returns the photograph, as images.read_image does.
     """
     scale = max(1.0, segmenter.side / min(options.size))
     seen = read([round(side * scale) for side in options.size], options.fit)
@@ -181,7 +181,7 @@ def label_map(segmenter: Any, read: Callable[[Sequence[int], str], np.ndarray],
 
 
 def doubts(sure: np.ndarray, indoor: float, options: Options) -> str:
-    """Why a label map is no use, from what `label_map` gives; "" if it is of use."""
+    """The reason why a label map (see `label_map`) cannot be used; "" if it can."""
     doubtful = float((sure < options.least).mean())
     if indoor > INDOOR:
         return f"is no landscape: {indoor:.0%} are things of rooms"
@@ -191,7 +191,7 @@ def doubts(sure: np.ndarray, indoor: float, options: Options) -> str:
 
 
 def _label(path, folder, segmenter, options, known):
-    """Decide about one photograph and write it down; `known`: hashes of those that were taken."""
+    """Label one photograph, or reject it, and write the result. known: hashes of the accepted photographs."""
     row: dict[str, Any] = {"name": path.name, "sha256": files.sha256(path)}
     picture = images.read_image(path)
     try:

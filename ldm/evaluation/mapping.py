@@ -1,4 +1,4 @@
-"""From the 150 classes of ADE20K, which published segmenters know, to the contest's 29 (ade20k.json)."""
+"""Maps the 150 classes of ADE20K, which published segmenters have, to the contest's 29 (ade20k.json)."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -18,10 +18,10 @@ WANTED = 'JSON like {"palm": "plant"}, names of ADE20K and of the contest'
 
 
 class Mapping(NamedTuple):
-    """targets: the contest's class of each of the 150. indoor: whether each is a thing of rooms.
+    """targets: the contest's class of each of the 150. indoor: whether each is an indoor thing.
 
-    summed: whether the probabilities of all classes of one target are added before the largest is taken.
-    Otherwise the most probable of the 150 decides, as in the contest, probably.
+    summed: add the probabilities of all classes with the same target, then take the largest. Otherwise the
+    most probable of the 150 classes decides, as probably in the contest.
     """
     name: str
     targets: np.ndarray
@@ -29,8 +29,8 @@ class Mapping(NamedTuple):
     summed: bool
 
     def matrix(self) -> np.ndarray:
-        """30 x 150 float32: what sums probabilities over the 29 targets and, in the last row, over things of
-        rooms."""
+        """30 x 150 float32: a matrix that sums probabilities for each of the 29 targets and, in the last row,
+        for indoor things."""
         rows = np.zeros((NUM_CLASSES + 1, ADE_CLASSES), np.float32)
         rows[self.targets, np.arange(ADE_CLASSES)] = 1
         rows[NUM_CLASSES] = self.indoor

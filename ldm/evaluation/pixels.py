@@ -1,4 +1,4 @@
-"""Numbers of pictures against pictures, pixel by pixel: how near and how sharp. H x W x 3 uint8 each."""
+"""Compares pictures pixel by pixel: how close and how sharp they are. Pictures are H x W x 3 uint8."""
 from __future__ import annotations
 
 import cv2
@@ -18,6 +18,6 @@ def detail(image: np.ndarray) -> float:
 
 
 def sharpness(image: np.ndarray, truth: np.ndarray) -> float:
-    """`detail` of a picture over that of a true one of the same size: 1 is as sharp, below is softer. A true
-    picture of one colour counts as one of a grey level of detail."""
+    """`detail` of a picture divided by that of a real one of the same size: 1 is equally sharp, below 1 is
+    softer. A real picture of one colour counts as having a `detail` of one grey level."""
     return detail(image) / max(detail(truth), 1.0)

@@ -126,7 +126,7 @@ def batches(items: Iterable, read: Callable[[Any], Any], size: int, failures: li
 
 
 class Evaluation:
-    """Computes the metrics of pairs added in batches. Memory is constant but for five numbers per image."""
+    """Computes the metrics of pairs that are added in batches. It keeps only five numbers per image."""
 
     def __init__(self, networks: Networks, variant: str = "contest_overflow") -> None:
         self.networks, self.variant = networks, variant

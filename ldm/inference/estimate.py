@@ -1,4 +1,4 @@
-"""Memory and time that a job of inference will need, computed from the config alone. Needs no Jittor."""
+"""The memory and time that a job of inference will need, computed from the config only. Needs no Jittor."""
 from __future__ import annotations
 
 from ldm import sizes
@@ -28,7 +28,7 @@ def macs(config: dict, settings: Settings, schedule: Schedule) -> int:
 
 
 def modulations(config: dict) -> int:
-    """Bytes of the modulations that are kept of one image's label map."""
+    """Bytes of the cached modulations of one image's label map."""
     width, height = config["image_size"]
     options, factor = config["unet"], sizes.factor(config["autoencoder"])
     layers = [layer for layer in sizes.unet(options)
@@ -38,8 +38,8 @@ def modulations(config: dict) -> int:
 
 
 def memory(config: dict, batch: int, limit: int | None = None) -> float:
-    """About the most bytes that a process needs to make `batch` images at once. limit: MiB of modulations
-    that it keeps."""
+    """Estimated bytes that a process needs to make `batch` images at once. limit: MiB of modulations that it
+    caches."""
     weights = sizes.FLOAT * sum(sizes.parameters(config, name) for name in ("unet", "autoencoder"))
     kept = batch * modulations(config)
     kept = kept if limit is None else min(kept, limit * 2 ** 20)

@@ -1,4 +1,4 @@
-"""Pictures by GauGAN, CLADE, SCGAN or SEAN: one pass of the generator, behind the door of a pipeline."""
+"""Pictures of GauGAN, CLADE, SCGAN or SEAN: one pass of the generator, with the interface of a pipeline."""
 from __future__ import annotations
 
 import functools
@@ -72,7 +72,7 @@ class GANPipeline:
             if not device_memory.ended(e):
                 raise
             made = None
-        if made is None:                        # here the error is gone, and with it the Vars of its frames
+        if made is None:                        # here the error and the Vars of its frames are freed
             jt.gc()
             raise MemoryError(f"{len(batch.names)} images at a time")
         return [from_network(array) if np.isfinite(array).all() else None for array in made]

@@ -1,4 +1,4 @@
-"""What users of the Python API give: paths, Pillow images, arrays, lists of them. Needs no Jittor."""
+"""Inputs of the Python API: paths, Pillow images, arrays, and lists of them. Needs no Jittor."""
 from __future__ import annotations
 
 import operator
@@ -29,10 +29,10 @@ class Wish(NamedTuple):
 
 
 def wishes(mask: Any, style: Any, seed: Any, name: Any) -> tuple[list[Wish], bool]:
-    """(a Wish for each mask and seed, mask by mask; whether the caller gave lists and expects one).
+    """(a Wish for each mask and seed, mask by mask; whether the caller gave lists and expects a list).
 
-    A list of masks, of styles or of names has one for each picture of the same seed; what is no list is for
-    all. seed: a number or an iterable of numbers.
+    A list of masks, of styles or of names has one entry per picture of the same seed; a single value is used
+    for all. seed: a number or an iterable of numbers.
     """
     lists = {"mask": mask, "style": style, "name": name}
     given = {key: list(value) for key, value in lists.items() if isinstance(value, (list, tuple))}

@@ -1,4 +1,4 @@
-"""A folder of masks as a job: which results are missing, which are made, which failed. Needs no Jittor."""
+"""A job on a folder of masks: which results are missing, made, or failed. Needs no Jittor."""
 from __future__ import annotations
 
 import itertools
@@ -47,13 +47,13 @@ class Item(NamedTuple):
         return None if self.reference is None else images.read_image(self.reference, size, self.reading.fit)
 
     def reference_labels(self, size: Size) -> Optional[np.ndarray]:
-        """The label map of the reference, h x w uint8; None where no model reads it."""
+        """The label map of the reference, h x w uint8; None if the model does not read it."""
         return (None if self.reference_map is None
                 else images.read_labels(self.reference_map, size, self.reading))
 
 
 class Plan(NamedTuple):
-    """What a job has to do. changed: those of `todo` whose results exist, but were made from other inputs."""
+    """The work of a job. changed: those of `todo` whose results exist, but were made from other inputs."""
 
     todo: list[Item]
     done: list[Item]                    # their results exist; run() moves them here from `todo`
@@ -74,8 +74,8 @@ class Maker(Protocol):
 
 
 def refuse_inputs(output: Name, *inputs: Optional[Name]) -> None:
-    """UserError where `output` is one of the folders or files `inputs` or contains one of them, also by
-    links: results must never replace what they are made from."""
+    """UserError if `output` is one of the folders or files `inputs` or contains one of them, also through
+    links: results must never replace their inputs."""
     place = resolved(output)
     for path in [Path(name) for name in inputs if name]:
         if place in (resolved(path), *resolved(path).parents) or _same_file(output, path):
@@ -229,7 +229,7 @@ def run(plan: Plan, pipeline: Maker, batch_size: int, on_step: OnStep = lambda s
 
 
 class Counted:
-    """`on_step` that knows the sum of its calls."""
+    """A callback `on_step` that sums its calls."""
 
     def __init__(self, on_step: OnStep) -> None:
         self.on_step, self.steps = on_step, 0
@@ -240,8 +240,8 @@ class Counted:
 
 
 class BatchSplitter:
-    """`make(batch, on_step=...)` in parts: when the device's memory cannot hold so many images, in parts of
-    half as many, from then on."""
+    """Calls `make(batch, on_step=...)`. If the device's memory is not enough, it halves the size of the
+    parts, from then on."""
 
     def __init__(self, make: Callable[..., Any]) -> None:
         self.make = make
@@ -330,9 +330,9 @@ def pack(plan: Plan, output: Name) -> Path:
 
 
 def overview(plan: Plan, output: Name) -> Optional[Path]:
-    """Write about/overview.jpg -> path, or None if there is nothing to show.
+    """Write about/overview.jpg. Returns its path, or None if there is nothing to show.
 
-    It has a row for each of the first masks: the mask in colours, its reference, its result or results.
+    It has a row for each of the first masks: the mask in colours, its reference, its results.
     """
     done = sorted(plan.done, key=lambda item: (item.mask, item.seed))
     by_mask = itertools.groupby(done, key=lambda item: item.mask)
@@ -351,7 +351,7 @@ def overview(plan: Plan, output: Name) -> Optional[Path]:
 
 
 def _row(items):
-    """The pictures of one mask; [] if a mask or a reference was removed since, which harms no result."""
+    """The pictures of one mask; [] if the mask or its reference was deleted meanwhile."""
     try:
         results = [images.read_image(item.result) for item in items]
         size = results[0].shape[1::-1]

@@ -1,10 +1,11 @@
-"""Whether a U-Net and an autoencoder belong together: whether the U-Net was trained on such latents.
+"""Checks whether a U-Net and an autoencoder belong together: whether the U-Net was trained on such latents.
 
-Autoencoders of one layout load in each other's place without an error, and the pictures are garbage. So the
-U-Net is asked to find a little noise in the latents of a few pictures: as they are, and with channels in
-another order or with the other sign. In a right pair the error is much smaller on the latents as they are,
-and the slope of the true noise over the found one is 1, as for every network that minimises a squared error
-on its own data. Then the U-Net makes latents from noise: they spread as those that it was trained with.
+Autoencoders of one layout load in place of each other without an error, and the pictures are garbage. So the
+U-Net predicts a little noise in the latents of a few pictures: as they are, and with the channels in another
+order or with the other sign. For a matching pair, the error is much smaller on the unchanged latents, and the
+slope of the true noise over the predicted one is 1, as for every network that minimises a squared error on
+its own data. Then the U-Net makes latents from noise: they must have the standard deviation of its training
+latents.
 """
 from __future__ import annotations
 
@@ -34,9 +35,9 @@ APART = ("its autoencoder.safetensors and its unet.safetensors do not seem to be
 
 
 class Report(NamedTuple):
-    """error: mean squared error of the found noise. ratio: error, divided by the mean of those for changed
-    latents. slope: of the true noise over the found one. spread: deviation of latents from noise, divided by
-    that of the pictures'. mean, std: of each channel of the pictures' latents."""
+    """error: mean squared error of the predicted noise. ratio: error divided by the mean of those for changed
+    latents. slope: of the true noise over the predicted one. spread: standard deviation of latents made from
+    noise, divided by that of the pictures' latents. mean, std: of each channel of the pictures' latents."""
     error: float
     ratio: float
     slope: float
@@ -59,7 +60,8 @@ class Report(NamedTuple):
 
 
 def changes() -> list[Callable[[np.ndarray], np.ndarray]]:
-    """What another autoencoder could make of latents N x 3 x h x w: five orders of the channels, the sign."""
+    """Latents N x 3 x h x w changed as another autoencoder could: five orders of the channels, the other
+    sign."""
     def order(channels):
         return lambda z: z[:, channels]
     return [order(list(channels)) for channels in list(itertools.permutations(range(3)))[1:]] + [lambda z: -z]
@@ -111,8 +113,8 @@ def _from_noise(unet, empty, schedule, noise):
 
 
 def _find(unet, empty, noisy, t):
-    """The noise that the U-Net finds in latents of timestep t. At full size one picture at a time: a batch
-    would need much memory."""
+    """The noise that the U-Net predicts in latents of timestep t. At full size one picture at a time, to save
+    memory."""
     size, found = max(1, POSITIONS // (noisy.shape[2] * noisy.shape[3])), []
     for n in range(0, len(noisy), size):
         part = np.ascontiguousarray(noisy[n:n + size], np.float32)

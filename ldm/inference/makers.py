@@ -1,6 +1,7 @@
-"""How a model folder makes pictures, by the `kind` in its config. Needs no Jittor; processes can get one.
+"""How a model folder makes pictures, by the `kind` in its config. Needs no Jittor, so a maker can be sent to
+a process.
 
-A maker says what decides about its pictures, and loads a pipeline: `files(batch, suffix, on_step)`, `size`,
+A maker lists what decides about its pictures, and loads a pipeline: `files(batch, suffix, on_step)`, `size`,
 `latent_size`, `step_count`.
 """
 from __future__ import annotations
@@ -58,12 +59,13 @@ class Rounds:
 
     @property
     def operators(self) -> str:
-        """What is compiled at its first use."""
+        """A name for the operators that are compiled at first use."""
         return f"inference {self.config['unet']} {self.config['autoencoder']}"
 
     def made_by(self, seed: Optional[int], reading: Reading = AS_IS,
                 hashes: Optional[record.Hashes] = None) -> dict:
-        """What decides about its pictures besides their inputs. seed: None where each has its own."""
+        """Everything that decides about its pictures besides their inputs. seed: None if each picture has its
+        own."""
         return record.made_by(self.settings, self.folder, seed, self.precision, self.unet, reading, hashes,
                               self.size)
 
@@ -74,7 +76,7 @@ class Rounds:
                              unet=self.unet, memory_limit=self.memory_limit, hashes=hashes)
 
     def needs(self, batch_size: int) -> Needs:
-        """What making pictures needs. The files of weights are opened, by their headers."""
+        """The memory and the computation of making pictures. It opens the weights, to check their headers."""
         from ldm import weights
         from ldm.networks import Autoencoder, UNet
         for name, network in (("unet", UNet), ("autoencoder", Autoencoder)):
@@ -104,7 +106,7 @@ class GAN:
 
     @property
     def operators(self) -> str:
-        """What is compiled at its first use."""
+        """A name for the operators that are compiled at first use."""
         return f"inference {self.config['kind']} {self.config['gan']}"
 
     @property
@@ -115,7 +117,8 @@ class GAN:
 
     def made_by(self, seed: Optional[int], reading: Reading = AS_IS,
                 hashes: Optional[record.Hashes] = None) -> dict:
-        """What decides about its pictures besides their inputs. seed: None where each has its own."""
+        """Everything that decides about its pictures besides their inputs. seed: None if each picture has its
+        own."""
         sha256 = hashes.of if hashes else lambda path: files.sha256(path, 32)
         return json.loads(json.dumps({
             "version": record.VERSION, "seed": seed, **reading.tree(),
@@ -128,7 +131,7 @@ class GAN:
         return GANPipeline(self, hashes)
 
     def needs(self, batch_size: int) -> Needs:
-        """What making pictures needs. The files of weights are opened, by their headers."""
+        """The memory and the computation of making pictures. It opens the weights, to check their headers."""
         from ldm import weights
         from ldm.baselines.models import expected_shapes
         for name, path in self.paths.items():
@@ -143,10 +146,11 @@ Maker = Union[Rounds, GAN]
 def of_folder(folder: Path, rounds: Optional[Path] = None, overrides: Sequence[str] = (),
               precision: str = "fp32", memory_limit: Optional[int] = None,
               size: Optional[Size] = None) -> Maker:
-    """The maker of a model folder. All else is for IIDM. rounds: a file, by default the one that the config
-    names; overrides: assignments for it. size: of the pictures, if not the config's.
+    """The maker of a model folder. The other arguments are for IIDM.
 
-    UserError if the config is of an unknown kind, or an option is given that its kind does not have.
+    rounds: a file, by default the one that the config names; overrides: assignments for it. size: of the
+    pictures, if not the config's. UserError if the config has an unknown kind, or if an option does not apply
+    to its kind.
     """
     path = folder / "config.yaml"
     settings = rounds_of.load(rounds, overrides) if rounds else None

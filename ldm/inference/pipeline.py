@@ -35,7 +35,7 @@ Made = Union[Image.Image, List[Image.Image]]
 
 
 class Model:
-    """What a pipeline knows of its model's folder besides the networks."""
+    """What a pipeline keeps about its model's folder besides the networks."""
 
     def __init__(self, folder: Path, config: dict, precision: str = "fp32",
                  unet: Optional[Name] = None, hashes: Optional[Mapping[str, str]] = None) -> None:
@@ -84,7 +84,7 @@ def model_folder(name: Name) -> Path:
 
 
 class Step:
-    """A step of the making of one or more pictures. Rounds and steps count from 1."""
+    """One step in making one or more pictures. Rounds and steps count from 1."""
 
     def __init__(self, progress: Progress, pipeline: Pipeline, found: Sequence[Wish]) -> None:
         self.round, self.rounds = progress.round, progress.rounds
@@ -96,15 +96,15 @@ class Step:
 
     @property
     def image(self) -> Optional[Image.Image]:
-        """The first picture, after the very last step; before, None."""
+        """The first picture; None before the very last step."""
         return self.images[0] if self.images else None
 
     def preview(self) -> Image.Image:
-        """What the first picture looks like so far, of the latent's size."""
+        """The present state of the first picture, of the latent's size."""
         return self.previews()[0]
 
     def previews(self) -> list[Image.Image]:
-        """What each picture looks like so far, of the latent's size."""
+        """The present state of each picture, of the latent's size."""
         return [Image.fromarray(array) for array in self._pipeline.colors(self._clean())]
 
 
@@ -196,7 +196,7 @@ class Pipeline:
         return self._steps(found, images.reading(ignore, fit, mask_colors))
 
     def _steps(self, found: Sequence[Wish], reading: images.Reading) -> Iterator[Step]:
-        """Reads everything now; what it returns makes the pictures."""
+        """Read all inputs now, and return an iterator that makes the pictures."""
         batch = inputs.batch(found, self.size, self.latent_size, reading, self.settings.uses_reference)
         return self._made(found, batch)
 
@@ -232,12 +232,12 @@ class Pipeline:
 
     @functools.cached_property
     def about(self) -> dict[str, Any]:
-        """What made all pictures of this pipeline."""
+        """The part of the pictures' text that all pictures of this pipeline share."""
         return provenance.about(self.model.name, self.model.weights, self.settings, self.size,
                                 self.model.precision)
 
     def text(self, seed: int, name: str) -> str:
-        """What made a picture, as JSON."""
+        """The text about how a picture was made, as JSON."""
         return json.dumps({**self.about, "seed": seed, "name": name})
 
     @functools.cached_property

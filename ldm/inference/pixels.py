@@ -1,4 +1,4 @@
-"""From decoded arrays to bytes, and from one round to the next: exactly, or as the entry does it."""
+"""From decoded arrays to bytes, and from one round to the next: exactly, or as the entry did it."""
 from __future__ import annotations
 
 import numpy as np
@@ -9,7 +9,7 @@ from ldm.inference.color_transfer import color_transfer
 from ldm.inference.provenance import encoded
 from ldm.inference.rounds import Settings
 
-# What is wrong with an image whose latents are NaN or infinite: a picture of them would be noise or black.
+# The error of an image whose latents are NaN or infinite; a picture of them would be noise or black.
 NOT_FINITE = ("its numbers became NaN or infinite",
               "check the weights and the guidance, or use --precision fp32")
 ENTRY_QUALITY = 75              # Pillow's default, with which the entry writes every file
@@ -49,8 +49,8 @@ class Exact:
 
 
 class Entry(Exact):
-    """What the entry's programs do, bit for bit: pixels are truncated, and every picture is a JPEG file of
-    quality 75: that of each round, that after each colour transfer, and the last one, which is the result."""
+    """The entry's processing, bit for bit: pixels are truncated, and every picture is a JPEG file of quality
+    75: the result of each round, the picture after each colour transfer, and the final result."""
 
     suffixes = ("jpg",)
 

@@ -1,8 +1,8 @@
-"""Previews: colours of latents by a linear map, which costs nothing beside a step. Needs no Jittor.
+"""Previews: the colours of latents by a linear map, which costs almost nothing compared to a step. Needs no
+Jittor.
 
-A VQ-GAN's latent is nearly a linear function of the mean colours of the pixels that it stands for. The map
-back is fitted once for each autoencoder, by least squares on procedural landscapes, and kept in the model's
-folder.
+A VQ-GAN's latent is nearly a linear function of the mean colours of its pixels. The inverse map is fitted
+once per autoencoder, by least squares on procedural landscapes, and stored in the model's folder.
 """
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def of_model(folder: Path, autoencoder: str, size: Sequence[int],
     count = min(8, 1 + PIXELS // (size[0] * size[1]))
     pictures = np.stack([make_scene(SEED, i, (size[0], size[1]))[0] for i in range(count)])
     colors = fit(np.concatenate([encode(picture) for picture in pictures]), pictures)
-    with contextlib.suppress(UserError):                # a model that only others may write
+    with contextlib.suppress(UserError):                # no permission to write the model's folder
         configs.save(path, {"autoencoder": autoencoder, "matrix": np.round(colors.matrix, 6).tolist(),
                             "bias": np.round(colors.bias, 6).tolist()})
         return _read(path, autoencoder)

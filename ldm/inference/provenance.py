@@ -1,7 +1,7 @@
-"""What made a picture, as JSON text that its file carries: PNG's iTXt "iidm", JPEG's EXIF UserComment.
+"""Text about how a picture was made, as JSON in its file: PNG's iTXt "iidm", JPEG's EXIF UserComment.
 
-A tool that changes the picture and keeps the text makes it wrong: it is for people, not for the record of a
-job (ldm.inference.record), which knows files by their hashes.
+If another program changes the picture and keeps the text, the text becomes wrong. It informs people; jobs use
+their record (ldm.inference.record), which identifies files by hashes.
 """
 from __future__ import annotations
 
@@ -28,16 +28,14 @@ LONGEST = 2 ** 16                               # characters
 
 def about(model: str, weights: Mapping[str, str], settings: Settings, size: tuple[int, ...],
           precision: str) -> dict[str, Any]:
-    """What all pictures of a pipeline have in common; each has a seed and a name besides."""
+    """The part of the text that all pictures of a pipeline share; each also has a seed and a name."""
     return {"software": f"iidm-jittor {__version__}", "version": VERSION, "model": model,
             "weights": dict(weights), "size": list(size), "precision": precision, "settings": settings.tree()}
 
 
 def encoded(picture: Any, suffix: str, quality: int = QUALITY, text: str = "") -> bytes:
-    """The bytes of an image file, "jpg" or "png", of H x W x 3 uint8 or a Pillow image.
-
-    text: what it carries, ASCII; "" for nothing.
-    """
+    """The bytes of an image file, "jpg" or "png", of H x W x 3 uint8 or a Pillow image. text: ASCII text to
+    put into the file, or ""."""
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
     options: dict[str, Any] = {"quality": quality} if suffix == "jpg" else {}
     if text and suffix == "png":
@@ -53,7 +51,8 @@ def encoded(picture: Any, suffix: str, quality: int = QUALITY, text: str = "") -
 
 
 def save(image: Image.Image, path: Name) -> None:
-    """Write a picture as PNG or JPEG, by the suffix, with what made it. Raises UserError if it cannot."""
+    """Write a picture as PNG or JPEG, by the suffix, with the text about how it was made. UserError if it
+    cannot be written."""
     if not isinstance(image, Image.Image):
         raise UserError("picture", f"is a {type(image).__name__}", "give a Pillow image")
     suffix = FORMAT.get(Path(path).suffix.lower())
@@ -65,9 +64,9 @@ def save(image: Image.Image, path: Name) -> None:
 
 
 def read(path: Name) -> Optional[dict[str, Any]]:
-    """What a picture's file says about what made it; None if it says nothing. No pixel is decoded.
+    """The text in a picture's file, as a dict; None if there is none. Pixels are not decoded.
 
-    The text is anybody's: use it through checks such as `rounds.load`.
+    Anybody may have written the text: check it, for example with `rounds.load`.
     """
     with open_regular(path, "a picture") as file:
         return of_file(file)
@@ -82,6 +81,6 @@ def of_file(file: IO[bytes]) -> Optional[dict[str, Any]]:
             comment = image.getexif().get_ifd(EXIF).get(USER_COMMENT, b"")
             text = comment[len(ASCII):].decode("ascii") if comment.startswith(ASCII) else ""
         tree = json.loads(text) if len(text) < LONGEST else None
-    except Exception:                           # for damaged files decoders raise anything
+    except Exception:                           # decoders may raise any error for damaged files
         return None
     return tree if isinstance(tree, dict) else None

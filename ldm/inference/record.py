@@ -26,21 +26,21 @@ from ldm.inference.rounds import Settings
 from ldm.weights.agreement import SECTIONS, differing
 
 FOLDER, RESULTS, HASHES = "about", "results.jsonl", "hashes.jsonl"
-EARLIER = "inference.yaml"          # of version 0.1.0, which knew a folder's settings but no single result
-VERSION = 1                         # of what the same inputs give: to be raised when pixels change
-SETTLED = 50_000_000                # ns: a file changed less than that ago may change again unseen
+EARLIER = "inference.yaml"          # of version 0.1.0, which recorded settings but no results
+VERSION = 1                         # of the pixels; raise it if the same inputs give other pixels
+SETTLED = 50_000_000                # ns; a file changed later may change again with equal attributes
 
 STATES = NONE, SAME, INPUTS, OTHERWISE, UNKNOWN = "none", "same", "inputs", "otherwise", "unknown"
 
 
 def digest(tree: Any) -> str:
-    """Hash of a tree of plain values, whatever the order of its keys."""
+    """A hash of a tree of plain values; the order of its keys does not matter."""
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def read_lines(path: Path) -> list[dict]:
-    """The JSON objects in a file, a line each; [] without a file. What is no whole line, after a kill or a
-    full disk, is left out: the job finds out again what it said."""
+    """The JSON objects in a file, one per line; [] if there is no file. Incomplete lines, which a killed job
+    or a full disk leaves, are ignored: the job then makes those results again."""
     if files.kind_of(path) is None:
         return []
     with files.open_regular(path) as file:
@@ -55,7 +55,7 @@ def read_lines(path: Path) -> list[dict]:
 
 
 def append_lines(path: Path, lines: list[dict], through: bool = False) -> None:
-    """Write objects to the end of a file in one go; `through`: to the disk."""
+    """Append objects to a file, in one write; `through`: wait until they are on the disk."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.appending(path) as file:
@@ -69,33 +69,33 @@ def append_lines(path: Path, lines: list[dict], through: bool = False) -> None:
 
 
 class Inputs(NamedTuple):
-    """Hashes of what one result is made from."""
+    """Hashes of the inputs of one result."""
     mask: str
     reference: str
 
 
 class Hashes:
-    """Hashes of files, remembered with what the system says of each, so that only changed ones are read.
+    """Hashes of files, kept with the files' attributes, so that only changed files are read again.
 
-    Size, time of the last change (mtime), time of the last change of anything (ctime) and inode: a file put
-    back with its old size and mtime has another ctime or inode.
+    The attributes are size, time of the last change (mtime), time of the last change of anything (ctime) and
+    inode. A file that is restored with its old size and mtime has another ctime or inode.
     """
 
     def __init__(self, known: dict | None = None) -> None:
-        self.known = known or {}                        # {absolute path: (what `seen` says, hash)}
+        self.known = known or {}                        # {absolute path: (its attributes, see `seen`; hash)}
         self.fresh: list[dict] = []
 
     @classmethod
     def read(cls, output: files.Name) -> Hashes:
-        """Those remembered in a folder of results."""
+        """The hashes in the record of a folder of results."""
         lines = read_lines(Path(output) / FOLDER / HASHES)
         return cls({line["file"]: (line.get("seen"), line["sha256"]) for line in lines
                     if isinstance(line.get("file"), str) and isinstance(line.get("sha256"), str)})
 
     def inputs(self, item: Any) -> Inputs:
-        """Of what an item's result is made from; "" for a reference that there is not."""
+        """Hashes of an item's inputs; "" if it has no reference."""
         reference = "" if item.reference is None else self.of(item.reference)
-        if item.reference_map:                  # one hash of both, so that the file's lines stay as they are
+        if item.reference_map:                  # one hash of both, so that lines keep their form
             reference = digest([reference, self.of(item.reference_map)])
         return Inputs(self.of(item.mask), reference)
 
@@ -121,14 +121,14 @@ class Hashes:
         self.fresh.append({"file": name, "seen": at, "sha256": sha256})
 
     def save(self, output: files.Name) -> None:
-        """Write down what is new in a folder of results."""
+        """Append the new hashes to the record of a folder of results."""
         if self.fresh:
             append_lines(Path(output) / FOLDER / HASHES, self.fresh)
             self.fresh = []
 
 
 def seen(path: files.Name) -> list | None:
-    """What the system says of a file that changes with its bytes; None where it says nothing."""
+    """The attributes of a file that change with its bytes; None if they cannot be read."""
     try:
         s = os.stat(path)
     except (OSError, ValueError):
@@ -139,9 +139,9 @@ def seen(path: files.Name) -> list | None:
 def made_by(settings: Settings, model: files.Name, seed: int | None, precision: str = "fp32",
             unet: files.Name | None = None, reading: Reading = AS_IS, hashes: Hashes | None = None,
             size: Size | None = None) -> dict[str, Any]:
-    """All that decides about a job's results, except their names and inputs, as plain values.
+    """Everything that decides about a job's results, except their names and inputs, as plain values.
 
-    model: its folder. seed: None where each result's name says its own. unet, size: see Pipeline.load.
+    model: its folder. seed: None if each result's name contains its seed. unet, size: see Pipeline.load.
     reading: how inputs are read.
     """
     sha256 = hashes.of if hashes else lambda path: files.sha256(path, 32)
@@ -155,10 +155,11 @@ def made_by(settings: Settings, model: files.Name, seed: int | None, precision: 
 
 
 class Writer:
-    """Writes results and what made them. It can be pickled: each process of a job has its own.
+    """Writes results, and a line of the record for each. It can be pickled, so that each process of a job has
+    one.
 
-    name: of the record's file. Parts of a job on several machines have files of their own: on a network's
-    disk, lines that two machines append to one file can be lost.
+    name: of the record's file. Parts of a job on several machines use separate files: on a network disk,
+    lines that two machines append to one file can be lost.
     """
 
     def __init__(self, output: Path, made_by_id: str, name: str = RESULTS) -> None:
@@ -168,7 +169,7 @@ class Writer:
         return digest([self.id, result.name, *inputs])
 
     def write(self, result: Path, data: bytes, inputs: Inputs, hashes: Hashes) -> None:
-        """Write the picture `data` as `result`, its line before it."""
+        """Write the picture `data` as `result`; its line of the record is written first."""
         sha256 = hashlib.sha256(data).hexdigest()[:32]
         with files.replacing(result) as temporary:
             temporary.write_bytes(data)
@@ -181,7 +182,7 @@ class Writer:
 
 
 class Record:
-    """What a folder's record says, seen by a job that makes results by `made_by`.
+    """The record of a folder, used by a job whose results are made by `made_by`.
 
     part: (I, N) if the job makes the I-th of N parts only.
     """
@@ -207,10 +208,10 @@ class Record:
             yield from read_lines(path)
 
     def state(self, item: Any) -> tuple[str, str | None]:
-        """(what exists under the name of an item's result, the id of the settings that made it).
+        """(the state of an item's result, the id of the settings that made it).
 
-        none; same: what this job would make; inputs: the settings' picture from another mask or reference;
-        otherwise: a picture of other settings; unknown: one that is in no line.
+        States: none: no file; same: this job would make the same; inputs: made with these settings from
+        another mask or reference; otherwise: made with other settings; unknown: not in the record.
         """
         if files.kind_of(item.result) is None:
             return NONE, None
@@ -222,7 +223,7 @@ class Record:
             return OTHERWISE, settings
         try:
             inputs = self.hashes.inputs(item)
-        except UserError:                           # whoever reads them next says so
+        except UserError:                           # the error comes when they are read
             return INPUTS, settings
         return (SAME if identity == self.writer.identity(item.result, inputs) else INPUTS), settings
 
@@ -237,7 +238,7 @@ class Record:
         return found
 
     def refuse(self, unknown: int, others: set[str]) -> None:
-        """UserError, in one line, for pictures that this job would replace or be mixed with."""
+        """UserError if this job would replace pictures of other settings, or be mixed with them."""
         remedy = "choose another --output, or --overwrite to replace them"
         if unknown and not self.settings and files.kind_of(self.output / EARLIER) == "file":
             raise UserError(self.output, f"holds {unknown} results of an earlier version, which did not keep "
@@ -251,7 +252,7 @@ class Record:
             raise UserError(self.output, f"holds results made otherwise ({', '.join(keys)})", remedy)
 
     def start(self) -> None:
-        """Write down the settings, unless they are there, and the hashes that were found."""
+        """Write the settings, if they are new, and the new hashes to the record."""
         path = self.output / FOLDER / self.writer.name
         if path.parent.is_symlink():
             raise UserError(path.parent, "is a link, which could lead anywhere", "remove it")
@@ -263,7 +264,7 @@ class Record:
 
 
 def end_line(path: Path) -> None:
-    """End a last line that a kill cut off, so that the next one is a line of its own."""
+    """Complete a last line that a killed job left unfinished, so that the next one starts on a new line."""
     if files.kind_of(path) == "file" and path.stat().st_size:
         with files.open_regular(path) as file:
             file.seek(-1, os.SEEK_END)

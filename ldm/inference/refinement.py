@@ -24,7 +24,7 @@ Pictures = Sequence[Optional[np.ndarray]]       # H x W x 3 uint8 each; None: it
 
 @dataclass(frozen=True)
 class Progress:
-    """What is known after a step. Rounds and steps count from 1."""
+    """The state after a step. Rounds and steps count from 1."""
 
     round: int
     rounds: int
@@ -90,20 +90,20 @@ class Refinement:
     def steps(self, batch: Batch) -> Iterator[Progress]:
         """Make a batch, step by step; the last Progress has the pictures.
 
-        UserError: an array has another shape or type. MemoryError: the device's memory cannot hold so many
-        images; all that was taken of it is free again.
+        UserError: an array has another shape or type. MemoryError: the device's memory is not enough for so
+        many images; everything allocated has been freed again.
         """
         batch.check(self.size, self.latent_size, self.settings.uses_reference)
         run, full = self.run(batch), False
         while True:
             try:
-                with jt.no_grad():              # not around `yield`: there the caller's code runs
+                with jt.no_grad():              # not around `yield`, where the caller's code runs
                     step = next(run, None)
             except RuntimeError as e:
                 if not device_memory.ended(e):
                     raise
                 full = True
-            if full:                            # here the error is gone, and with it the Vars of its frames
+            if full:                            # here the error and the Vars of its frames are freed
                 del run
                 jt.gc()
                 raise MemoryError(f"{len(batch.names)} images at a time")
@@ -154,7 +154,8 @@ class Refinement:
         return guided, self.cached(lambda: self.unet.modulate_empty(*one_hot.shape[2:]))
 
     def cached(self, make: Callable[[], Any]) -> Callable[[], Any]:
-        """A function that returns what `make` returns: made once, unless it takes too much memory."""
+        """A function that returns the result of `make`. `make` is called once and its result kept, unless
+        that takes too much memory; then it is called each time."""
         made = make()
         if self.memory_limit is not None and mebibytes(made) > self.memory_limit:
             return make
@@ -174,7 +175,7 @@ class Refinement:
 
     def denoise(self, z: Var, r: Round, modulations: Sequence[Any],
                 noise: ImageNoise) -> Iterator[tuple[Var, Callable[[], np.ndarray]]]:
-        """Down the round's chain with the settings' sampler: the latent and `Progress.clean` of each step."""
+        """Sample a round with the settings' sampler; yields the latent and `Progress.clean` of each step."""
         model, shape = Guided(self.unet, r, modulations), tuple(z.shape[1:])
         sampler = SAMPLERS[self.settings.sampler]
         for step in sampler(model, r.chain, z, r.start, lambda i: jt.array(noise(shape)), self.settings.eta):
@@ -182,11 +183,11 @@ class Refinement:
             yield step.z, model.clean()
 
     def decode(self, z: Var) -> list[np.ndarray]:
-        """One image at a time: at full size the decoder's activations are what needs memory."""
+        """Decode one image at a time, since at full size the decoder's activations need much memory."""
         return [self.pixels.decoded(self.autoencoder.decode(z[n:n + 1]).numpy()[0])
                 for n in range(z.shape[0])]
 
 
 def mebibytes(tree: Any) -> float:
-    """Memory of all the Vars in nested sequences."""
+    """The memory of all Vars in nested sequences, in MiB."""
     return tree.nbytes / 2 ** 20 if isinstance(tree, jt.Var) else sum(map(mebibytes, tree))

@@ -1,4 +1,4 @@
-"""Rounds are data: what configs/infer/*.yaml may say, how it is checked, and what it means for a schedule.
+"""Rounds as data: the keys of configs/infer/*.yaml, their checks, and their meaning for a schedule.
 
 `read` gets the data from a file, `check` turns data into Settings, `load` does both.
 """
@@ -56,7 +56,7 @@ class Round(NamedTuple):
 
     @property
     def guides(self) -> list[bool]:
-        """Whether each step, by its index, has guidance's second pass."""
+        """For each step, by index: whether it has guidance's second pass."""
         return [int(t) in self.guided for t in self.chain.timesteps[:self.start]]
 
 
@@ -74,23 +74,23 @@ class Settings(NamedTuple):
         return sum(r.start for r in self.for_schedule(schedule))
 
     def for_schedule(self, schedule: Schedule) -> list[Round]:
-        """Raises UserError where a round asks for steps that the schedule does not have."""
+        """UserError if a round asks for steps that the schedule does not have."""
         return [_round(options, schedule, i) for i, options in enumerate(self.rounds)]
 
     @property
     def uses_reference(self) -> bool:
-        """Whether the reference has an effect: a result from pure noise has none but by colour transfer."""
+        """Whether the reference has an effect. A result from pure noise uses it only with colour transfer."""
         return self.rounds[0]["from"] != "noise" or any(r["color_transfer"] for r in self.rounds)
 
     def identity(self) -> dict[str, Any]:
-        """What decides about pictures, for their record: every value, but of LATER only those that are no
-        defaults, so that older results stay what they are."""
+        """The values that decide about pictures, for the record. Keys in LATER are left out if they have
+        their default, so that the identity of older results does not change."""
         return {**self._asdict(), "rounds": [{key: value for key, value in r.items()
                                               if key not in LATER or value != ROUND[key]}
                                              for r in self.rounds]}
 
     def tree(self) -> dict[str, Any]:
-        """Plain data for `check`, without what has its default value."""
+        """Plain data for `check`, without default values."""
         own = {key: value for key, value in self._asdict().items() if value != DEFAULTS[key]}
         return {**own, "rounds": [{key: value for key, value in r.items() if value != ROUND[key]}
                                   for r in self.rounds]}
@@ -117,7 +117,7 @@ def load(source: Source, assignments: Sequence[str] = ()) -> Settings:
 
 
 def find(name: Any) -> Path:
-    """The file of rounds at a path, or of a shipped one's name. Raises UserError if there is neither."""
+    """The file of rounds at a path, or a shipped file by its name. UserError if neither exists."""
     if not isinstance(name, (str, os.PathLike)):
         raise UserError("rounds", f"are {short(name)}",
                         f"give a file, a mapping or one of {', '.join(names())}")
@@ -142,8 +142,8 @@ def names() -> list[str]:
 
 
 def assignments(options: Mapping[str, Any]) -> list[str]:
-    """Options by name as assignments for `load`: `guidance=2.5` is for every round, `sampler="ddpm"` for all
-    rounds together; dotted names are taken as they are."""
+    """Turn keyword options into assignments for `load`: `guidance=2.5` applies to every round,
+    `sampler="ddpm"` to all rounds together; names with dots are kept."""
     texts = []
     for key, value in options.items():
         try:
@@ -204,7 +204,7 @@ def _overridden(rounds, assignments):
 
 
 def check_numbers(where: object, settings: Settings) -> None:
-    """Refuse numbers out of range, and what is no number. where: the subject of the UserError."""
+    """UserError for values out of range or not finite. where: the subject of the error."""
     if not 0 <= settings.eta <= (settings.sampler == "ddim"):
         raise UserError(where, f"'eta' is {settings.eta} and the sampler {short(settings.sampler)}",
                         "choose 0 to 1 with ddim, 0 with all others")
@@ -222,7 +222,7 @@ def check_numbers(where: object, settings: Settings) -> None:
 
 
 def _check_start(r, where):
-    """Refuse a round that does not say in exactly one way where it starts."""
+    """UserError if a round does not give its start in exactly one way."""
     respaced, windowed = (any(r[key] != ROUND[key] for key in keys) for keys in STARTS)
     remedy = "give either respacing and start, or strength and steps"
     if respaced == windowed:

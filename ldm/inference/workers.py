@@ -1,8 +1,8 @@
-"""A job in several processes: each has a device of its own or its share of the cores.
+"""Runs a job in several processes; each has its own device or its share of the cores.
 
-The parent loads no Jittor; it deals out the batches that one process would make, so that results do not
-depend on the number of processes, except for the last bits of sums, which depend on each one's threads. If a
-process dies, another one makes its batch, and a new process takes its place.
+The parent loads no Jittor. It hands out the same batches that one process would make. So results do not
+depend on the number of processes, except for the last bits of sums, which depend on the number of threads. If
+a process dies, another one makes its batch, and a new process replaces it.
 """
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ from ldm.inference.record import Writer
 from ldm.platform.devices import visible_devices
 
 MOST = 1000                         # processes, more than any computer has cores
-DEATHS = 10                         # of processes in a row, without an image made between them: the job ends
+DEATHS = 10                         # after so many deaths in a row without a finished image, the job ends
 PATIENCE = 10                       # seconds for a process to end
-ATTEMPTS = 2                        # at an image whose process dies; then the image is a failure
+ATTEMPTS = 2                        # per image whose process dies; then it is a failure
 
 Environment = dict                  # variables of a process
 Make = Callable[..., Any]           # make(batch, on_step) -> (items made, failures), as job.make
 
 
 def cores(processes: int) -> list[Environment]:
-    """The environments of so many processes, which share the cores (or $OMP_NUM_THREADS of them) evenly."""
+    """The environment variables of `count` processes that share the cores (or $OMP_NUM_THREADS of them)
+    evenly."""
     if processes > MOST:
         raise UserError("--processes", f"is {processes}", f"choose {MOST} or fewer")
     given = os.environ.get("OMP_NUM_THREADS", "")
@@ -54,7 +55,8 @@ def load(writer: Writer, maker: Maker, hashes: Mapping[str, str]) -> Make:
 
 
 def _work(pipe, load, environment):
-    """A worker: load, report it, then make the batches that come until there are no more."""
+    """The main function of a worker: load, report it, then make the batches that arrive until there are no
+    more."""
     os.environ.update(environment)
     try:
         make = load()
@@ -69,11 +71,11 @@ def _work(pipe, load, environment):
 
 @contextlib.contextmanager
 def interrupts_held() -> Iterator[None]:
-    """A process started inside ignores Ctrl-C, which reaches the whole group: its parent ends it. The parent
-    handles Ctrl-C after the block, because an interrupted start leaves a process without work.
+    """A context: a process started inside ignores Ctrl-C, which reaches the whole group; its parent ends it.
 
-    The process inherits the signal mask. In the parent the mask is not enough: Python's handler runs
-    whichever thread of a library gets the signal.
+    The parent handles Ctrl-C after the block, because an interrupted start would leave a process without
+    work. The process inherits the signal mask. In the parent the mask is not enough: Python's handler runs if
+    any thread of a library gets the signal.
     """
     held = []
     handler = signal.signal(signal.SIGINT, lambda *arguments: held.append(arguments))
@@ -88,14 +90,14 @@ def interrupts_held() -> Iterator[None]:
 
 
 class Portion(NamedTuple):
-    """A batch of items that one worker makes, for the `attempt`-th time."""
+    """A batch of items that one worker makes; `attempt` counts its tries from 1."""
 
     items: Sequence[Item]
     attempt: int
 
 
 class Worker:
-    """A process, its end of the pipe, and the portion that it makes now."""
+    """A process, its end of the pipe, and the portion that it is making."""
 
     def __init__(self, load: Callable[[], Make], environment: Environment) -> None:
         context = multiprocessing.get_context("spawn")      # a fork would share open devices and threads
@@ -115,7 +117,7 @@ class Worker:
             self.pipe.send(portion and portion.items)
 
     def stop(self) -> str:
-        """End the process, whatever it does. -> how it ended, in words."""
+        """End the process at once. Returns how it ended, in words."""
         self.process.terminate()
         self.process.join(PATIENCE)
         if self.process.is_alive():                         # it hangs, perhaps in a driver
@@ -127,18 +129,18 @@ class Worker:
 
 
 class Pool:
-    """The workers of one job and the portions that nobody makes yet."""
+    """The workers of one job, and the portions that are waiting."""
 
     def __init__(self, plan: Plan, load: Callable[[], Make], batch_size: int,
                  environments: Sequence[Environment], steps: int, on_step: OnStep) -> None:
         self.plan, self.load, self.steps, self.on_step = plan, load, steps, on_step
         self.waiting = collections.deque(Portion(items, 1) for items in job.batches(plan.todo, batch_size))
-        self.spare = len(environments)                      # replacements for those that die before they work
-        self.deaths = 0                                     # since an image was made
+        self.spare = len(environments)              # replacements left for processes that die before working
+        self.deaths = 0                             # deaths since the last finished image
         self.workers = [Worker(load, environment) for environment in environments[:len(self.waiting)]]
 
     def run(self) -> Iterator[int]:
-        """Yields the number of items that are finished, each time that some are."""
+        """Yields the number of finished items, each time that some are finished."""
         try:
             while self.workers:
                 ready = connection.wait([worker.pipe for worker in self.workers])
@@ -150,7 +152,7 @@ class Pool:
                 worker.stop()
 
     def receive(self, worker: Worker) -> int:
-        """Take one message of a worker, or its end. -> the number of items that are finished by it."""
+        """Handle one message of a worker, or its end. Returns the number of items that this finished."""
         try:
             kind, content = worker.pipe.recv()
         except (EOFError, ConnectionError):
@@ -173,8 +175,8 @@ class Pool:
         return finished
 
     def remove(self, worker: Worker) -> int:
-        """A worker has ended: its portion waits again, image by image, or is a failure, and a new worker
-        takes its place. -> the number of items that are finished by that."""
+        """Handle the end of a worker: its portion is tried again image by image, or is a failure, and a new
+        worker replaces it. Returns the number of items that this finished."""
         self.workers.remove(worker)
         worker.process.join(PATIENCE)
         how, finished = worker.stop(), 0

@@ -1,4 +1,4 @@
-"""Networks, which know no schedule: `UNet` predicts noise, `Autoencoder` maps images to latents and back."""
+"""Networks: `UNet` predicts noise, `Autoencoder` maps images to latents and back. They use no schedule."""
 from ldm.networks.autoencoder import Autoencoder
 from ldm.networks.unet import UNet
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 from ldm.backend import Var, jt, nn
 from ldm.networks.blocks import GroupNorm, zero
 
-MAX_POSITIONS = 4096        # more are attended in chunks of rows: 12,288 would need a 604 MB matrix
+MAX_POSITIONS = 4096        # more are computed in chunks of rows: 12,288 would need a matrix of 604 MB
 LARGE_PRODUCT = 200_000     # multiplications
 
 
 def bmm(a: Var, b: Var) -> Var:
-    """B x n x m times B x m x k. On a CPU Jittor's own is a plain loop of 1 GMAC/s. Where an item is large
-    enough to pay for the call, oneDNN computes each by itself."""
+    """B x n x m times B x m x k. Jittor's own product on a CPU is a plain loop of 1 GMAC/s; if an item is
+    large enough, oneDNN computes each item instead."""
     if jt.flags.use_cuda or a.shape[1] * a.shape[2] * b.shape[2] < LARGE_PRODUCT:
         return nn.bmm(a, b)
     return jt.stack([nn.matmul(a[i], b[i]) for i in range(a.shape[0])])
@@ -26,7 +26,7 @@ def attend(q: Var, k: Var, v: Var) -> Var:
         weights = nn.softmax(bmm(q[:, start:start + rows], k).float32(), dim=-1).cast(v.dtype)
         chunk = bmm(weights, v.transpose(0, 2, 1))
         if rows < L:
-            chunk.sync()            # or every chunk's weights would be alive at once
+            chunk.sync()            # else the weights of all chunks would be in memory at once
         chunks.append(chunk)
     return jt.concat(chunks, dim=1).transpose(0, 2, 1)
 

@@ -133,7 +133,7 @@ class Decoder(nn.Module):
 
 
 class Quantizer(nn.Module):
-    """The codebook: each latent vector to its nearest entry."""
+    """The codebook: replaces each latent vector by its nearest entry."""
 
     def __init__(self, size: int, dim: int) -> None:
         self.embedding = nn.Embedding(size, dim)
@@ -156,7 +156,8 @@ class Quantizer(nn.Module):
         return z + (z_q - z).detach(), loss, codes
 
     def _nearest(self, vectors):
-        """M x dim -> M indices. Synced, or the M x size distances of every chunk would be alive at once."""
+        """M x dim -> M indices. Synced, else the M x size distances of all chunks would be in memory at
+        once."""
         book = self.embedding.weight
         distance = (book * book).sum(1) - 2 * nn.matmul_transpose(vectors, book)  # + |z|^2, the same for each
         codes, _ = distance.argmin(1)

@@ -1,4 +1,4 @@
-"""Pieces that both networks are made of."""
+"""Layers that both networks use."""
 from __future__ import annotations
 
 from typing import Optional, Sequence
@@ -33,7 +33,7 @@ def normalize(x: Var, groups: int, eps: float) -> Var:
 
 def modulated(x: Var, groups: int, eps: float, gain: Var, offset: Var, emb: Optional[Var] = None,
               silu: bool = False) -> Var:
-    """act((norm(x) gain + offset) (1 + scale) + shift): what is between two convolutions, in fp32.
+    """act((norm(x) gain + offset) (1 + scale) + shift), everything between two convolutions, in fp32.
 
     gain and offset are maps of x's shape, or of size 1 along axes where they are constant. emb is N x 2C, the
     timestep's scale and shift of each channel. act is SiLU, or nothing.

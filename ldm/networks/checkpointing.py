@@ -1,6 +1,6 @@
 """Gradient checkpointing: blocks keep only their inputs, and are computed again in the backward pass.
 
-It costs one more forward pass. A training step then keeps one activation a block, not a dozen.
+This costs one more forward pass. A training step then keeps one activation per block instead of a dozen.
 """
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Recomputed(jt.Function):
             return self.block(*self.inputs)
 
     def grad(self, above: Var) -> Var:
-        """Without retain_graph=False and the detached results every recomputed graph would stay alive."""
+        """Without retain_graph=False and the detached results every recomputed graph would stay in memory."""
         with jt.enable_grad(), dropout.using(self.dropouts, self.keys):
             inputs = [x.clone() for x in self.inputs]
             moving = [x.start_grad() for x, fixed in zip(inputs, self.fixed) if not fixed]
@@ -45,7 +45,7 @@ class Recomputed(jt.Function):
 
 
 def recomputing(module: Module, block: Callable[..., Var]) -> Callable[..., Var]:
-    """`block`, a pass of `module`, as a function that saves memory where gradients are wanted."""
+    """`block`, a pass of `module`, as a function that saves memory if gradients are needed."""
     parameters, dropouts = module.parameters(), dropout.layers(module)
 
     def run(*inputs):

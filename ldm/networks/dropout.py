@@ -1,7 +1,7 @@
-"""Dropout whose masks are a function of an item's key: the same in every pass, process and micro-batch.
+"""Dropout whose masks are a function of an item's key: equal in every pass, process and micro-batch.
 
-Jittor's own draws from one global stream when the graph is executed. So two computations of a block see two
-masks, and a continued run does not continue the stream.
+Jittor's own dropout draws from one global stream when the graph is executed. So two computations of a block
+would get different masks, and a continued run would not continue the stream.
 """
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Dropout(nn.Module):
 
 
 def layers(network: Module) -> list[Dropout]:
-    """The layers of `network` that can drop anything."""
+    """The Dropout layers of `network` with p above 0."""
     return [m for m in network.modules() if isinstance(m, Dropout) and m.p > 0]
 
 

@@ -1,4 +1,4 @@
-"""LPIPS: the distance of two images as the eye judges it, by the features of VGG16 (Zhang et al. 2018)."""
+"""LPIPS: the perceptual distance of two images, by the features of VGG16 (Zhang et al. 2018)."""
 from __future__ import annotations
 
 from typing import Iterator

@@ -1,4 +1,4 @@
-"""What a config's network holds, by name, to compare files of weights with."""
+"""The names and shapes of a config's network, to compare files of weights with."""
 from __future__ import annotations
 
 from ldm.networks import Autoencoder, UNet

@@ -1,4 +1,4 @@
-"""What Jittor compiles with: the C++ compiler and its library, the Python headers, Open MPI."""
+"""What Jittor needs to compile: the C++ compiler and its library, the Python headers, Open MPI."""
 from __future__ import annotations
 
 import os
@@ -23,7 +23,7 @@ print(next(line.split()[-1] for line in open("/proc/self/maps") if "libstdc++" i
 
 
 def run(command: Sequence) -> subprocess.CompletedProcess:
-    """Run a short command; both its channels are in `stdout`."""
+    """Run a short command; `stdout` has the output and the errors."""
     return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           text=True, errors="replace")
 
@@ -36,7 +36,7 @@ def compiler() -> str | None:
 
 
 def _check_compiler() -> None:
-    """UserError where the compiler cannot make a small shared library."""
+    """UserError if the compiler cannot make a small shared library."""
     name = os.environ.get("cc_path", "g++")
     if compiler() is None:
         raise UserError(name, "is not on the PATH",
@@ -73,7 +73,7 @@ def libstdcxx() -> tuple[Path, bool]:
 
 
 def check_libstdcxx() -> None:
-    """UserError where Python loads a libstdc++ that lacks what the compiler's programs need."""
+    """UserError if Python loads a libstdc++ that is too old for the compiler's programs."""
     library, new_enough = libstdcxx()
     if not new_enough:
         variables = [name for name in ("LD_PRELOAD", "LD_LIBRARY_PATH") if os.environ.get(name)]
@@ -85,7 +85,8 @@ def check_libstdcxx() -> None:
 # ---- the Python headers ------------------------------------------------------------------------------------
 
 def python_config() -> Path | None:
-    """The script that tells Jittor where the Python headers are; Jittor omits the last place."""
+    """The script that tells Jittor where the Python headers are; Jittor itself does not look in the last
+    folder."""
     folder, name = Path(sys.executable).parent, f"python3.{sys.version_info.minor}-config"
     places = [folder / name, Path(sys.executable + "-config"), Path("/usr/bin", name),
               Path("/usr/local/bin", name), folder / "python3-config", Path(sys.base_prefix, "bin", name)]
@@ -95,7 +96,7 @@ def python_config() -> Path | None:
 
 
 def python_headers() -> Path | None:
-    """The folder with Python.h as Jittor will be told."""
+    """The folder with Python.h that Jittor will use."""
     config = python_config()
     if config is None:
         return None
@@ -104,7 +105,8 @@ def python_headers() -> Path | None:
 
 
 def check_compilers() -> None:
-    """UserError for what Jittor needs to compile and would miss with a page of traceback."""
+    """UserError if something that Jittor needs to compile is missing; Jittor itself would end with a long
+    traceback."""
     _check_compiler()
     check_libstdcxx()
     if python_headers() is None:
@@ -115,7 +117,7 @@ def check_compilers() -> None:
 # ---- Open MPI ----------------------------------------------------------------------------------------------
 
 def in_mpi_run() -> bool:
-    """True in a process that Open MPI's mpirun started."""
+    """Whether Open MPI's mpirun started this process."""
     return "OMPI_COMM_WORLD_SIZE" in os.environ
 
 
@@ -130,7 +132,7 @@ def mpi() -> tuple[str, str | None] | None:
 
 
 def check_mpi() -> None:
-    """UserError where a run of several processes cannot be compiled for."""
+    """UserError if Jittor cannot compile for a run of several processes."""
     found = mpi()
     if found is None or found[1] is None:
         raise UserError(found[0] if found else "mpicc",

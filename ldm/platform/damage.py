@@ -1,7 +1,8 @@
-"""Compiled files that were cut off or changed, as a full disk, an interrupted copy or a bad disk leaves them.
+"""Finds compiled files that are incomplete or changed, after a full disk, an interrupted copy or a disk
+error.
 
-Loading one ends the process by a signal, which no program can turn into a message. So they are looked for
-before, and removed: Jittor then compiles them again.
+Loading one ends the process with a signal, which cannot be turned into a message. So they are found before
+and removed; Jittor then compiles them again.
 """
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ HEADER = 64                                 # bytes of an ELF header; the table 
 
 
 def is_damaged(path: Path) -> bool:
-    """Is `path` not a whole ELF file, or was it written after its key? Jittor writes the key when the file is
-    complete; whatever wrote the file after that was not Jittor."""
+    """Whether `path` is not a whole ELF file, or was written after its key. Jittor writes the key when the
+    file is complete, so a later change is not Jittor's."""
     with contextlib.suppress(FileNotFoundError):
         if path.stat().st_mtime_ns > path.with_name(path.name + ".key").stat().st_mtime_ns:
             return True
@@ -29,8 +30,8 @@ def is_damaged(path: Path) -> bool:
 
 
 def remove_damaged(folder: Path) -> list[Path]:
-    """Remove what is damaged of the libraries and objects below Jittor's folder, and their keys, so that they
-    are compiled again. -> what was removed."""
+    """Remove damaged libraries and objects below Jittor's folder, and their keys, so that Jittor compiles
+    them again. Returns the removed files."""
     removed = []
     for path in sorted(p for pattern in ("*.so", "*.o") for p in folder.rglob(pattern)):
         with contextlib.suppress(FileNotFoundError):         # another process was quicker

@@ -15,8 +15,8 @@ ON_CPU = "set CUDA_VISIBLE_DEVICES= to use the CPU"
 
 
 def present_devices() -> list[str]:
-    """The devices that the kernel's driver shows, by number. Linux inside Windows (WSL 2) shows one node for
-    all of them, so they count as one there."""
+    """The numbers of the devices that the kernel's driver shows. Linux inside Windows (WSL 2) shows one node
+    for all devices, so they count as one there."""
     nodes = list(NODES.glob("nvidia[0-9]*"))
     if not nodes and all(path.exists() for path in WSL):
         return ["0"]
@@ -44,7 +44,7 @@ def visible_devices() -> list[str]:
 
 
 def hidden_by() -> str | None:
-    """What hides the devices that are there, as a user would write it; None if nothing does."""
+    """The setting that hides the present devices, as a user would write it; None if none does."""
     if not present_devices() or visible_devices():
         return None
     if os.environ.get("nvcc_path") == "":
@@ -66,7 +66,7 @@ def driver_version() -> tuple[int, int] | None:
 
 
 def check_driver(cuda: tuple[int, ...]) -> None:
-    """UserError where the driver is missing or too old for CUDA of version `cuda`."""
+    """UserError if the driver is missing, or too old for the CUDA version `cuda`."""
     found = driver_version()
     if found is None:
         raise UserError("NVIDIA driver", "libcuda.so.1 is missing although there is a device",
@@ -77,7 +77,7 @@ def check_driver(cuda: tuple[int, ...]) -> None:
 
 
 def check_ranks() -> None:
-    """UserError where an MPI run with `--gpus` has more processes on this machine than devices."""
+    """UserError if an MPI run with `--gpus` has more processes on this machine than devices."""
     ranks = int(os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE", 1))
     found = len(visible_devices())
     if os.environ.get(ON_GPUS) and found < ranks:
@@ -86,8 +86,8 @@ def check_ranks() -> None:
 
 
 def take_device() -> None:
-    """Let this rank of an MPI run see only the device of its number on this machine. Without NCCL, by which
-    Jittor chooses it, all ranks would take the first."""
+    """Show this rank of an MPI run only the device with its number on this machine. Jittor chooses it with
+    NCCL; without NCCL all ranks would take the first device."""
     if found := visible_devices():
         local = int(os.environ.get("OMPI_COMM_WORLD_LOCAL_RANK", 0))
         os.environ["CUDA_VISIBLE_DEVICES"] = found[local % len(found)]

@@ -33,8 +33,8 @@ REINSTALL = f"run `pip install --force-reinstall --no-deps jittor=={VERSION}`"
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """The Jittor to use: `folder` holds its packages, `patches` are what this copy has; () of the installed
-    one, which may then lack what `warning` says."""
+    """The Jittor to use. folder: holds its packages. patches: those of this copy; () for the installed one.
+    warning: what the installed one lacks, or ""."""
     folder: Path
     patches: tuple[Patch, ...] = ()
     warning: str = ""
@@ -44,7 +44,7 @@ class Choice:
 
 def installed() -> Path:
     """The folder that holds this Python's installed packages jittor and jittor_utils; imports nothing."""
-    # Not importlib.util.find_spec: once jittor is imported that gives the copy.
+    # Not importlib.util.find_spec: after `import jittor` that returns the copy.
     spec = importlib.machinery.PathFinder.find_spec("jittor")
     if spec is None and "jittor" not in sys.modules:
         spec = importlib.util.find_spec("jittor")
@@ -76,7 +76,7 @@ def _files(folder: Path, below: str) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def _listing(folder: Path) -> dict[str, tuple[int, int]]:
-    """{path: (size, time of the last change)} of the files of both packages; {} if one is missing."""
+    """{path: (size, time of last change)} of the files of both packages; {} if a package is missing."""
     try:
         return {name: (stat.st_size, stat.st_mtime_ns)
                 for package in PACKAGES for name, stat in _files(folder, package)}
@@ -89,7 +89,7 @@ def _digest(value: object) -> str:
 
 
 def _read_json(path: Path) -> dict:
-    """What the JSON file `path` holds; {} if it is missing or damaged."""
+    """The content of the JSON file `path`; {} if it is missing or damaged."""
     try:
         value = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -113,8 +113,8 @@ def _content(root: Path) -> str:
 # ---- the copy ----------------------------------------------------------------------------------------------
 
 def _patched(root: Path, patches: Sequence[Patch]) -> dict[str, bytes]:
-    """{path: content} of the files that differ from the installed ones. UserError: a file that is neither
-    Jittor's own nor one that an earlier version of tools/setup_cuda.py changed."""
+    """{path: content} of the files that differ from the installed ones. UserError for a file that is neither
+    Jittor's own nor written by an earlier version of tools/setup_cuda.py."""
     changed = {}
     for name in in_place.PATHS:
         original = in_place.original(root, name)
@@ -131,7 +131,7 @@ def _patched(root: Path, patches: Sequence[Patch]) -> dict[str, bytes]:
 
 
 def _write(root: Path, patches: Sequence[Patch], place: Path) -> None:
-    """Make the copy in `place`, under another name first."""
+    """Write the copy under a temporary name, then rename it to `place`."""
     try:
         changed = _patched(root, patches)
     except OSError as e:
@@ -154,12 +154,12 @@ def _write(root: Path, patches: Sequence[Patch], place: Path) -> None:
 
 
 def _is_whole(place: Path) -> bool:
-    """Is the copy there with every file as it was written? Cut off, edited or half deleted ones are not."""
+    """Whether the copy exists and every file is as it was written."""
     return _read_json(place / RECORD).get("files") == _digest(_listing(place))
 
 
 def _make(root: Path, patches: Sequence[Patch], place: Path) -> None:
-    """Make the copy if it is not there. Of several processes one makes it and the others wait."""
+    """Make the copy if it does not exist. Of several processes one makes it and the others wait."""
     if _is_whole(place):
         return
     with locked("copy.lock", "Another process copies Jittor; waiting for it ..."), writing_cache():
@@ -173,9 +173,9 @@ def _make(root: Path, patches: Sequence[Patch], place: Path) -> None:
 
 
 def choose(facts: Facts, make: bool = True) -> Choice:
-    """The Jittor to use for `facts`; a copy that is not there is made unless `make` is False.
+    """The Jittor to use for `facts`; a missing copy is made unless `make` is False.
 
-    UserError: no Jittor, a file to be patched that is not Jittor's own, a cache that cannot be written.
+    UserError: no Jittor is installed, a file to be patched was changed, or the cache cannot be written.
     """
     root = installed()
     patches = tuple(chosen(facts))
@@ -205,10 +205,10 @@ def _variables(choice: Choice) -> dict[str, str]:
 
 
 def home_variables() -> dict[str, str]:
-    """The environment in which jittor_utils takes its folder from `cache_home` and saves that nowhere.
+    """Environment variables with which jittor_utils uses the folder of `cache_home` and saves nothing.
 
-    It would write a JITTOR_HOME into ~/.cache/jittor/config.json, for all later starts, or end where it
-    cannot. So it gets a home of its own, where that choice is saved already.
+    It would save a JITTOR_HOME in ~/.cache/jittor/config.json, for all later starts, or fail if it cannot. So
+    it gets its own home folder, in which that choice is saved already.
     """
     chosen_home, home = str(cache_home()), own_folder() / "home"
     saved = home / ".cache/jittor/config.json"
@@ -219,7 +219,7 @@ def home_variables() -> dict[str, str]:
 
 @contextlib.contextmanager
 def environment(variables: dict[str, str]) -> Iterator[None]:
-    """Inside, os.environ has these variables too."""
+    """A context in which os.environ has these variables too."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -234,7 +234,8 @@ def environment(variables: dict[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def importable(choice: Choice) -> Iterator[dict[str, str]]:
-    """Inside, `import jittor` finds the chosen one, here and in child processes. -> variables for those."""
+    """A context in which `import jittor` finds the chosen one, here and in child processes. Yields variables
+    for these."""
     variables = _variables(choice)
     prefix, still = sys.pycache_prefix, sys.dont_write_bytecode
     sys.path.insert(0, str(choice.folder))

@@ -1,4 +1,4 @@
-"""oneDNN for Jittor's convolutions on the CPU: the installed package is linked where Jittor looks for it."""
+"""oneDNN for Jittor's convolutions on the CPU: links to the installed package, where Jittor looks for it."""
 from __future__ import annotations
 
 import contextlib
@@ -24,7 +24,8 @@ def package() -> tuple[Path, Path] | None:
 
 
 def in_cache() -> str | None:
-    """What Jittor's cache holds: "download", Jittor's own oneDNN; "linked", one by `link`; or None."""
+    """The oneDNN in Jittor's cache: "download" for Jittor's own, "linked" for links made by `link`, or
+    None."""
     place = folder()
     if not (place / "lib/libmkldnn.so").is_file() or not (place / "include/dnnl.hpp").is_file():
         return None
@@ -32,10 +33,11 @@ def in_cache() -> str | None:
 
 
 def link() -> bool:
-    """Put the installed oneDNN where Jittor would unpack its download. True if Jittor will find one there.
+    """Link the installed oneDNN to the place of Jittor's download. Returns whether Jittor will find one
+    there.
 
-    What is there and whole stays, be it Jittor's download or the links of another environment: both have what
-    the operators need, and a running process may use them.
+    An intact one stays, whether Jittor's download or links of another environment: both work, and a running
+    process may use them.
     """
     if in_cache():
         return True
@@ -50,9 +52,9 @@ def link() -> bool:
         (fresh / "include").symlink_to(include)
         for name in ("libmkldnn.so", "libdnnl.so.2"):
             (fresh / "lib" / name).symlink_to(library)
-        with contextlib.suppress(OSError):       # where another process was quicker its links are as good
+        with contextlib.suppress(OSError):       # another process may have made the same links meanwhile
             if target.exists() and not in_cache():
-                target.rename(old)               # a download cut off, links into a deleted environment
+                target.rename(old)               # an incomplete download, or links to a deleted environment
             fresh.rename(target)
         for rest in (fresh, old):
             shutil.rmtree(rest, ignore_errors=True)

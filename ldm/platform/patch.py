@@ -49,7 +49,7 @@ class Patch:
         return hashlib.sha256(content).hexdigest() == self.sha256
 
     def forth(self, content: bytes) -> bytes:
-        """The patched content; ValueError where a text to be replaced is missing."""
+        """The patched content; ValueError if a text to replace is missing."""
         for before, after in self.edits:
             if before.encode() not in content:
                 raise ValueError(f"{self.path}: {before!r} is not there")
@@ -57,7 +57,7 @@ class Patch:
         return content
 
     def back(self, content: bytes) -> bytes:
-        """What `forth` made, as it was before."""
+        """The content before `forth`."""
         for before, after in self.edits:
             content = content.replace(after.encode(), before.encode())
         return content

@@ -90,7 +90,7 @@ def needed(facts: Facts, patches: Iterable[Patch] = PATCHES) -> list[Patch]:
 
 
 def chosen(facts: Facts, patches: Iterable[Patch] = PATCHES) -> list[Patch]:
-    """The patches that a copy made for `facts` holds; none where the installed Jittor works as it is."""
+    """The patches of a copy made for `facts`; none if the installed Jittor works without them."""
     if not needed(facts, patches):
         return []
     return [patch for patch in patches if patch.everywhere or patch.needed(facts)]

@@ -1,4 +1,4 @@
-"""Environment variables that other programs set and numbers are read from."""
+"""Checks environment variables that other programs set and that are read as numbers."""
 from __future__ import annotations
 
 import os
@@ -25,10 +25,8 @@ def share_cores() -> None:
 
 
 def refuse_srun() -> None:
-    """UserError in a process that Slurm's srun started as one of several: they would be so many single runs.
-
-    Jittor's processes find each other by Open MPI's mpirun only, and Open MPI 5 does not notice srun.
-    """
+    """UserError if Slurm's srun started several of this process: they would be separate runs. Jittor's
+    processes find each other by Open MPI's mpirun only, and Open MPI 5 does not notice srun."""
     variables = os.environ
     tasks = variables.get("SLURM_STEP_NUM_TASKS") or variables.get("SLURM_NTASKS", "1")
     if ("OMPI_COMM_WORLD_SIZE" not in variables and tasks.isdecimal() and int(tasks) > 1
@@ -38,8 +36,8 @@ def refuse_srun() -> None:
 
 
 def check_variables() -> None:
-    """UserError where a variable that must be a number is something else; an empty OMP_NUM_THREADS, of which
-    the C++ compiler's threads would complain, is removed."""
+    """UserError if a variable that must be a number is something else. An empty OMP_NUM_THREADS is removed,
+    since the OpenMP library would print a warning about it."""
     if not os.environ.get("OMP_NUM_THREADS", "1").strip():
         del os.environ["OMP_NUM_THREADS"]
     for name in MPI:

@@ -1,7 +1,7 @@
-"""The parts of a run of the U-Net that has `training.sizes`: each with pictures of one size.
+"""The parts of a U-Net's run with `training.sizes`: each part has pictures of one size.
 
-A network that is convolutional, with attention at coarse levels alone, learns most of what it needs from
-small pictures, where a step costs a fraction: a quarter of the sides is a sixteenth of the time.
+The network is convolutional, with attention at coarse levels only, so it learns most from small pictures. A
+step on them is cheaper: with a quarter of the sides it takes a sixteenth of the time.
 """
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from ldm.training.run import checkpoints, jsonl, recovery, state
 from ldm.training.step import count, optimize
 from ldm.training.task import Measure, Task
 
-BETAS = (0.9, 0.999)            # of Adam, where the options name no others
+BETAS = (0.9, 0.999)            # of Adam, if the options have no `betas`
 
 
 class Trainer:
@@ -35,7 +35,7 @@ class Trainer:
                  validation: Optional[Measure] = None, more_rates: Sequence[float] = ()) -> None:
         self.task, self.run, self.config, self.options = task, Path(run), config, options
         self.validation = validation
-        self.batch: Callable[[int], Any] = task.batch               # in `run` the one that reads ahead
+        self.batch: Callable[[int], Any] = task.batch               # `train` replaces it by one that reads ahead
         whole = task.network.state_dict()
         parallel.broadcast(list(whole.values()))       # Jittor gives each process its own seed
         self.parameters = {name: p for name, p in whole.items() if not p.is_stop_grad()}
@@ -130,7 +130,7 @@ class Trainer:
 
     def log(self) -> None:
         """Write one line of train.jsonl: means since the last line."""
-        seconds = max(sum(self.unlogged_seconds) / len(self.unlogged_seconds), 1e-9)  # a clock may stop
+        seconds = max(sum(self.unlogged_seconds) / len(self.unlogged_seconds), 1e-9)  # the clock may not advance
         means = {name: float(np.mean([terms[name] for terms in self.unlogged_terms]))
                  for name in self.unlogged_terms[0]}
         jsonl.append(self.run / checkpoints.LOG, {

@@ -1,8 +1,8 @@
 """Downloads a file over unreliable networks, and continues where an earlier attempt ended.
 
-The bytes go to PART; beside it PART.json says which address, version (ETag) and length they are of. The
-caller gets the file only if its size, its hash, as far as it is known, and its first bytes are right: a page
-about a quota or a captive portal never passes as weights.
+The bytes go to PART. Beside it, PART.json notes their address, version (ETag) and length. The caller gets the
+file only if its size, its hash (as far as it is known) and its first bytes are right, so a page about a quota
+or a login is never taken for weights.
 """
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ PAUSES = (1, 2, 4, 8)               # seconds before the second to the fifth att
 STEP = 1 << 20                      # bytes that an attempt must add to count as progress
 BLOCK = 1 << 16
 RESERVE = 1 << 26                   # bytes of disk to leave free
-AGAIN = (408, 425, 429, 500, 502, 503, 504)         # answers that may differ a moment later
+AGAIN = (408, 425, 429, 500, 502, 503, 504)         # statuses that another attempt may change
 NOBODY = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ECONNREFUSED)
 AGENT = "iidm-jittor (tools/get_weights.py)"
 Progress = Callable[[int, Optional[int]], Any]      # (bytes here, bytes in all or None)
 
 
 class Refused(Exception):
-    """This address does not give the file; the text says why."""
+    """This address does not provide the file; the text says why."""
 
 
 class Interrupted(Exception):
@@ -45,12 +45,12 @@ class Interrupted(Exception):
 
 
 class Expected(NamedTuple):
-    """What is known of a file. sha256: its hash, the first digits of it, or "". bytes: 0 if unknown."""
+    """The known facts about a file. sha256: its hash, the first digits of it, or "". bytes: 0 if unknown."""
     sha256: str = ""
     bytes: int = 0
 
     def fault(self, path: Path) -> str:
-        """What is wrong with the file at `path`; "" if nothing that is known is."""
+        """The fault of the file at `path`; "" if none is known."""
         size = path.stat().st_size
         if self.bytes and size != self.bytes:
             return f"has {size:,} bytes instead of {self.bytes:,}"
@@ -104,13 +104,13 @@ class _Download:
     def __init__(self, url: str, part: Path, expected: Expected, progress: Progress) -> None:
         self.url, self.part, self.expected, self.progress = url, part, expected, progress
         self.opener = urllib.request.build_opener(_Redirects)
-        self.pieces = 0                     # answers that the file is put together from
+        self.pieces = 0                     # statuses of responses with the file or a part of it
 
     def run(self) -> None:
         """Refused if the address does not give what is expected."""
         self.attempts()
         fault = self.expected.fault(self.part)
-        if fault and self.pieces > 1:       # perhaps pieces of two versions: once more, in one piece
+        if fault and self.pieces > 1:       # these may be parts of two versions: download it again as a whole
             forget(self.part)
             self.attempts()
             fault = self.expected.fault(self.part)
@@ -157,17 +157,16 @@ class _Download:
             self.receive(response, have if response.status == 206 else 0)
 
     def validator(self, notes: dict[str, Any]) -> Optional[str]:
-        """What says that the server still has the file that the bytes here are of.
-
-        An ETag or a date; "" where the hash at the end will tell; None: the bytes here are of no use.
-        """
+        """The ETag or date that proves that the server still has the file whose first bytes are here. "" if
+        the final hash check is enough; None if these bytes cannot be used."""
         if self.expected.sha256:
             return notes.get("validator", "") if notes.get("url") == self.url else ""
         return (notes.get("validator") or None) if notes.get("url") == self.url else None
 
     @contextlib.contextmanager
     def opened(self, headers: dict[str, str]):
-        """The answer to a request; None for 416, where the server has less than what is here already."""
+        """The response to a request; None for status 416: the server's file is shorter than the bytes
+        here."""
         request = urllib.request.Request(self.url, headers=headers)
         try:
             response = self.opener.open(request, timeout=TIMEOUT)
@@ -189,7 +188,7 @@ class _Download:
             yield response
 
     def continues(self, response, have: int, notes: dict[str, Any]) -> bool:
-        """Whether the answer is the whole file, or what follows the `have` bytes of the same file."""
+        """Whether the response contains the whole file, or the rest after the `have` bytes that are here."""
         if response.status == 200:
             return True
         found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
@@ -198,7 +197,7 @@ class _Download:
                     and (found[2] in ("*", str(notes.get("length"))) or notes.get("length") is None))
 
     def receive(self, response, have: int) -> None:
-        """Write the answer's bytes behind the first `have` ones."""
+        """Append the response's bytes to the first `have` bytes."""
         headers = response.headers
         if headers.get("Content-Encoding", "identity") != "identity":
             raise Refused("gives the file packed in a way that was not asked for")
@@ -207,7 +206,7 @@ class _Download:
         if self.expected.bytes and total and total != self.expected.bytes:
             raise Refused(f"gives a file of {total:,} bytes instead of {self.expected.bytes:,}")
         piece = _read(response, BLOCK, at_least=512)
-        if total is not None and len(piece) < min(512, total - have):       # too little to tell what it is
+        if total is not None and len(piece) < min(512, total - have):       # too short to detect the format
             raise Interrupted(f"ended after {have + len(piece):,} of {total:,} bytes")
         if have == 0:
             _refuse_page(self.url, piece)
@@ -227,7 +226,8 @@ class _Download:
             raise Interrupted(f"ended after {have:,} of {total:,} bytes")
 
     def begin(self, headers, total: Optional[int]) -> None:
-        """Forget what is here, and note what comes. The bytes go first: notes never fit to older bytes."""
+        """Delete the bytes that are here, and note the new response. Deleting comes first, so that notes
+        never belong to older bytes."""
         with self.writing():
             self.part.parent.mkdir(parents=True, exist_ok=True)
             open(self.part, "wb").close()
@@ -243,7 +243,7 @@ class _Download:
 
     @contextlib.contextmanager
     def writing(self):
-        """Errors of the disk are the user's, not the network's."""
+        """Turn errors of the disk into UserErrors; errors of the network are handled elsewhere."""
         try:
             yield
         except OSError as e:
@@ -306,8 +306,7 @@ PAGES = ((r"quota|too many users", "a page that says that its download quota is 
 
 
 def _refuse_page(url: str, head: bytes) -> None:
-    """Refused unless `head`, the first bytes, are those of weights or of a zip file, whatever the server
-    calls them."""
+    """Refused unless `head`, the first bytes, belong to weights or to a zip file."""
     if not head:
         raise Refused("gives an empty file")
     try:

@@ -72,7 +72,7 @@ def read_state(path: Name, container: str | None = None) -> tuple[dict[str, np.n
     for NaN or infinite numbers too.
     """
     with opened(path, container) as (entries, config):
-        # Popped, so that what a tensor was read from can be freed.
+        # Popped, so that the source of each tensor can be freed.
         return {name: entries.pop(name).read() for name in list(entries)}, config
 
 
@@ -94,7 +94,7 @@ def save(path: Name, state: dict[str, Any], config: dict | None = None, dtype: s
         file.write(header)
         for name in order:
             array = tensors[name].read() if hasattr(tensors[name], "read") else tensors[name]
-            with np.errstate(over="ignore"):                            # told by _refuse_unless_finite
+            with np.errstate(over="ignore"):                            # _refuse_unless_finite reports it
                 array = np.ascontiguousarray(array, kinds[name])
             _refuse_unless_finite(path, name, array)
             file.write(array.data if array.size else b"")
@@ -137,10 +137,10 @@ def load(path: Name, network: Any, container: str | None = None) -> dict | None:
 
 
 def fill(network: Any, state: dict[str, np.ndarray], subject: Name) -> None:
-    """Load `state` (name -> array) into `network`, strictly. subject: what an error names.
+    """Load `state` (name -> array) into `network`, strictly. subject: the file or option that errors name.
 
     network: an object with `state_dict()` and `load_state_dict(name -> array)`. Names are matched by
-    names.fit. Missing, extra and misshapen tensors are a UserError, and then the network is unchanged.
+    names.fit. UserError if tensors are missing, extra or have another shape; the network is then unchanged.
     """
     fitted, _ = fit(state, _shapes(network), subject)
     network.load_state_dict(fitted)

@@ -21,7 +21,7 @@ JITTOR_END = b"HCAJSLHD"                                        # jt.save's last
 TORCH_LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."    # a pickle of torch's magic number
 ZIP = b"PK\x03\x04"
 KINDS = "own .safetensors, Jittor .pkl, torch .ckpt/.pt/.pth and .safetensors are read"
-OTHERS = (                                  # how other files begin, what they are, what helps
+OTHERS = (                                  # first bytes of other files, what they are, what to do
     (b"version https://git-lfs", "a Git LFS pointer and not the file itself", "`git lfs pull` gets that"),
     (b"\x1f\x8b", "packed by gzip", "unpack it: `gunzip` or `tar xzf`"),
     (b"BZh", "packed by bzip2", "unpack it"), (b"\xfd7zXZ", "packed by xz", "unpack it"),
@@ -35,12 +35,13 @@ SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".pkl", ".safetensors")
 DIRECTORY_LIMIT = 16 << 20                  # bytes of a zip file's list of members: some 200,000 of them
 SHARED = 4                                  # tensors may share memory, up to so many times the file's size
 SLACK = 1 << 20                             # bytes more than that in small files
-DEPTH = 5                                   # of dicts in which weights are looked for
+DEPTH = 5                                   # depth of nested dicts that are searched for weights
 
 
 @contextlib.contextmanager
 def readable(path: Name, kind: str) -> Iterator[None]:
-    """Turn what damaged files make of a reader into a UserError; `kind` is what the file set out to be."""
+    """A context that turns errors of a reader into a UserError about `path`. kind: the format that was
+    detected."""
     try:
         yield
     except UserError:
@@ -50,7 +51,7 @@ def readable(path: Name, kind: str) -> Iterator[None]:
                         "a readable file of weights is needed") from e
     except MemoryError as e:
         raise UserError(path, "does not fit into memory", "a machine with more is needed") from e
-    except Exception as e:              # the bytes are anybody's: parsers may fail on them in any way
+    except Exception as e:              # parsers may fail in any way on damaged or malicious bytes
         reason = names.short(" ".join(str(e).split()) or type(e).__name__, 160)
         raise UserError(path, f"is truncated or damaged, or no {kind} of weights ({reason})", KINDS) from e
 
@@ -85,7 +86,7 @@ def tensors(file: BinaryIO, path: Name, container: str | None = None) -> tuple[s
 def refuse_other_beginning(path: Name, head: bytes) -> None:
     """UserError unless `head`, the first bytes of a file, are those of published weights or of a zip file.
 
-    It is the first look at what a server sends: a web page, an archive, a text about an error. Pickles of
+    This is the first check of a download, which may be a web page, an archive or an error text. Pickles of
     protocols 0 and 1, which are plain text, are not accepted here.
     """
     pickled = head[:1] == b"\x80" and b"\x02" <= head[1:2] <= b"\x05"
@@ -95,7 +96,7 @@ def refuse_other_beginning(path: Name, head: bytes) -> None:
 
 
 def _refuse_by_name(path, head):
-    """UserError that says what `path` is, where its first bytes tell."""
+    """UserError that names the format of `path`, if its first bytes are those of another known format."""
     for start, what, remedy in OTHERS:
         if head.startswith(start):
             raise UserError(path, f"is {what}", remedy)
@@ -107,7 +108,7 @@ def _refuse_by_name(path, head):
 
 
 def _is_pickle(file, head):
-    """Whether the file begins and, where that tells too little, before protocol 2, ends as a pickle does."""
+    """Whether the file is a pickle by its first byte or, before protocol 2, by its last bytes."""
     if head[:1] == b"\x80":
         return head[1:2] <= b"\x05"
     file.seek(max(0, file.seek(0, 2) - len(JITTOR_END)))
@@ -140,15 +141,13 @@ def _read_pickle(file, path):
 
 
 def _storages(read_bytes):
-    """A maker of storages, one a key, as pickles.load wants it; `read_bytes(storage)` fetches their bytes.
-
-    The last result is remembered, for tensors that share a storage.
-    """
+    """A function that makes one storage per key, for pickles.load; `read_bytes(storage)` reads its bytes. The
+    last result is kept, for tensors that share a storage."""
     made, last = {}, [None, b""]
 
     def read(storage):
         if last[0] is not storage:
-            last[:] = None, b""                                 # lets go of it before the next is read
+            last[:] = None, b""                                 # frees the last one before the next is read
             last[:] = storage, read_bytes(storage)
             if len(last[1]) != storage.size:
                 raise ValueError(f"storage {storage.key} has {len(last[1])} bytes instead of {storage.size}")
@@ -165,7 +164,7 @@ def _storages(read_bytes):
 
 
 class _Members(io.BufferedReader):
-    """A file for zipfile, which reads the list of members in one go: it may not be longer than the limit."""
+    """A file for zipfile that limits the size of the list of members, which zipfile reads at once."""
     limit = DIRECTORY_LIMIT
 
     def read(self, size=-1):
@@ -184,14 +183,14 @@ def _read_zip(file, path):
     if len(found) != 1:
         _refuse_zip(path, listed)
     root = found[0][:-len("data.pkl")]
-    whole = os.fstat(file.fileno()).st_size         # `file` itself is left alone: both have one position
+    whole = os.fstat(file.fileno()).st_size         # `file` is not moved: both share one position
     spent = [0]
 
     def member(name):
         info = archive.getinfo(name)
         if info.compress_type != zipfile.ZIP_STORED:            # so that nothing is larger than the file
             raise ValueError(f"{names.short(name)} is compressed, which torch does not do")
-        spent[0] += info.file_size                      # members may lie on each other, or be read again
+        spent[0] += info.file_size                      # members may overlap, or be read several times
         if info.file_size > whole or spent[0] > SHARED * whole + SLACK:
             raise ValueError(f"{names.short(name)} is longer than the file")
         return archive.read(info)
@@ -212,7 +211,7 @@ def _read_zip(file, path):
 
 
 def _refuse_zip(path, listed):
-    """UserError that says what a zip file without torch's tree holds."""
+    """UserError that describes the content of a zip file that torch did not write."""
     packed = [name for name in listed if name.lower().endswith(SUFFIXES)]
     if listed and all(name.endswith(".npy") for name in listed):
         raise UserError(path, "is an .npz file of numpy", KINDS)
@@ -261,14 +260,15 @@ def _read_legacy(file, path):
 
 
 def _tensors_of(tree):
-    """The tensors under a dict's own keys, without lone numbers, as in a log, which do not make weights."""
+    """The tensors under a dict's own keys, except single numbers, as logs contain them: those are not
+    weights."""
     return [value for value in tree.values() if isinstance(value, (Array, Tensor)) and value.shape]
 
 
 def _sets(tree):
-    """{dotted place: dict} of the dicts of tensors in `tree`, "" for itself. What optimizers keep is left
-    out, and, beside others, what has a vector alone or only integers: a generator's state, a list of
-    losses."""
+    """{dotted key: dict} of the dicts of tensors in `tree`; "" is the key of the tree itself. Left out are
+    states of optimizers and, if there are other sets, dicts of one vector or of integers only, such as the
+    state of a random generator or a list of losses."""
     found, seen, level = {}, set(), [("", tree)]
     for _ in range(DEPTH):
         deeper = []
@@ -311,9 +311,9 @@ def _keys(tree):
 
 
 def select(tree: Any, path: Name, container: str | None = None) -> dict[str, Any]:
-    """The named tensors of `tree`, name -> Array or Tensor, without plain values beside them (an epoch).
+    """The named tensors of `tree`, name -> Array or Tensor, without plain values such as an epoch.
 
-    No weights, or several sets of which `container` chooses none, are a UserError.
+    UserError if there are no weights, or several sets and `container` chooses none of them.
     """
     sets = {container: _at(tree, container, path)} if container else _sets(tree)
     if len(sets) > 1:

@@ -6,7 +6,7 @@ from typing import Any, Mapping, Sequence
 from ldm.errors import UserError
 from ldm.files import Name
 
-# Under keys that begin so a checkpoint keeps other tensors than weights, such as those of its optimizer.
+# Keys with these beginnings hold other tensors than weights, such as those of an optimizer.
 NO_WEIGHTS = ("optim", "sched", "scaler", "callback")
 
 # Prefixes that a wrapping module puts before *every* name: DataParallel, a Lightning module's `self.model`,
@@ -56,7 +56,7 @@ def short(text: object, limit: int = 80) -> str:
 
 
 def _prefix(state, expected):
-    """The prefix to take off: the only one under which expected names are found, "" if none or several."""
+    """The prefix to remove: the only one with which expected names are found; "" if none or several."""
     possible = wrappers(state) + list(PARTS)
     covering = [p for p in possible if any(p + name in state for name in expected)]
     return covering[0] if len(covering) == 1 else ""

@@ -1,7 +1,7 @@
-"""From the list of published weights to a file in models/: download, check, convert, and note its origin.
+"""Turns an entry of the list of published weights into a file in models/: download, check, convert, note.
 
-`origin.yaml` in each folder says what was taken: hash, size, address and date. Where nobody published a hash,
-a later download is compared with that note.
+`origin.yaml` in each folder notes hash, size, address and date of each file. If nobody published a hash, a
+later download is compared with that note.
 """
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from ldm.weights.files import check, convert, opened
 from ldm.weights.published import TOOL, Published
 
 ORIGIN = "origin.yaml"
-PACKED = 20                             # a file in a zip file may be so many times the zip file's size
+PACKED = 20                             # largest ratio of a member's size to the zip file's size
 
 
 def obtain(item: Published, models: files.Name, config_folder: files.Name,
            source: Optional[files.Name] = None, keep: bool = False,
            progress: download.Progress = lambda have, total: None) -> Path:
-    """Put the weights `item` into the models folder, and return their place. Weights that are there stay.
+    """Put the weights `item` into the models folder, and return their path. Existing weights are kept.
 
-    config_folder: holds the configs that `item.convert` names. source: a file that a browser fetched, in
-    place of a download; it stays. keep: keep what was downloaded when it has been converted. Raises UserError
-    if the file cannot be had or is not what it should be; then nothing has its name.
+    config_folder: holds the configs that `item.convert` names. source: a file that the user downloaded, used
+    in place of a download; it is not moved. keep: keep the downloaded file after its conversion. Raises
+    UserError if the file cannot be obtained or is another one; then nothing has been written under its name.
     """
     place = item.place(models)
     with files.locked(place.parent):
@@ -54,7 +54,7 @@ def obtain(item: Published, models: files.Name, config_folder: files.Name,
             try:
                 _take(item, part, url, place, config, shapes, keep)
             except _Unusable:
-                download.forget(part)                               # or the next call would take it again
+                download.forget(part)                               # else the next call would use it again
                 raise
             download.forget(part)
         if config is not None:
@@ -63,12 +63,12 @@ def obtain(item: Published, models: files.Name, config_folder: files.Name,
 
 
 def by_hand(item: Published) -> str:
-    """What to do where a download does not work."""
+    """Instructions for the user if the download does not work."""
     return f"open {item.page} in a browser, save the file, and run `{TOOL} {item.name} --file FILE`"
 
 
 class _Unusable(UserError):
-    """The file is not what it should be."""
+    """The file is not the expected one."""
 
 
 def _expected(item):
@@ -86,7 +86,7 @@ def _wanted(item, config_folder):
 
 
 def _take(item, path, where, place, config, shapes, keep=False):
-    """Check the file `path`, which came from `where`, and put it, or what it is converted to, at `place`."""
+    """Check the file `path`, which came from `where`, and move it, or its conversion, to `place`."""
     own = path.parent == place.parent and path.name.startswith(".")        # a download
     what = f"the file from {urlsplit(where).hostname}" if own else str(path)
     files.open_regular(path, "a file of weights").close()
@@ -109,7 +109,7 @@ def _take(item, path, where, place, config, shapes, keep=False):
             raise
     if shapes is not None:
         facts["weights_sha256"] = files.sha256(place, 64)
-    _note(place.parent, item.file, facts)               # before the file has its name
+    _note(place.parent, item.file, facts)               # before the file gets its final name
     if shapes is None or keep and own:
         _put(path, place.with_name(item.file), move=own)
 
@@ -124,8 +124,8 @@ def _put(path, place, move):
 
 @contextlib.contextmanager
 def _unpacked(item: Published, path: Path, folder: Path, what: str) -> Iterator[Path]:
-    """The file of weights: `path`, or its member if it is a zip file that holds `item.member`. what: `path`
-    for a message."""
+    """The file of weights: `path` itself or, if it is a zip file with the member `item.member`, that member.
+    what: `path`, for messages."""
     if not item.member or not zipfile.is_zipfile(path):
         yield path
         return
@@ -172,7 +172,8 @@ def _note(folder, name, facts):
 
 
 def _compare(item, folder, facts):
-    """UserError if an earlier file of this name was another one. A full hash in the list decides alone."""
+    """UserError if an earlier file of this name had other content. A full hash in the list makes this
+    unnecessary."""
     earlier = origin(folder).get(item.file)
     if isinstance(earlier, dict) and len(item.sha256) < 64 and earlier.get("sha256") != facts["sha256"]:
         raise _Unusable(item.name, f"differs from the file that was taken on {earlier.get('date')} "
@@ -198,5 +199,5 @@ def verify(item: Published, models: files.Name) -> bool:
 
 
 def host(facts: dict[str, Any]) -> str:
-    """Where a file came from, for people."""
+    """The source of a file, for messages."""
     return urlsplit(str(facts.get("from"))).hostname or str(facts.get("from"))

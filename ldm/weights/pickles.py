@@ -1,18 +1,18 @@
-"""Reading pickles without running anything in them: every name that a pickle may use stands in a list here.
+"""Reads pickles without running anything in them: every name that a pickle may use is in a list here.
 
 A pickle is a program for a small machine with a stack: it makes containers, names functions and calls them.
-This is such a machine that can do no more than weights need. A name outside of the list ends the reading;
-what a name in the list stands for is a function here, which makes an object of `tensors` or a plain value.
-Python's own reader is not used, since it takes whatever time and memory a small file asks for: a dict whose
-key is a tuple of tuples of tuples, a copy of a copy. Here each operation has a price, and all of them
-together may cost little more than the file is long.
+This module is such a machine that can do only what weights need. A name outside the list ends the reading.
+For each name in the list there is a function here, which makes an object of `tensors` or a plain value.
 
-One class that is neither a tensor nor a container has a place in the list: Lightning's `ModelCheckpoint`,
-which the published CompVis checkpoints name as the key of a dict. It is inert here. Other checkpoints
-that hold more than weights, such as a pickled module, are refused at the first such name. Where the source is
-trusted, the program that wrote the file, run elsewhere, can save the state dict alone:
-`torch.save({"state_dict": torch.load(F, weights_only=False)["state_dict"]}, G)`. That runs what F says; G
-is readable here.
+Python's own reader is not used, since a small file can make it use any amount of time and memory: a dict
+whose key is a tuple of tuples of tuples, a copy of a copy. Here each operation has a price, and the total may
+be little more than the length of the file.
+
+One class in the list is neither a tensor nor a container: Lightning's `ModelCheckpoint`, which the published
+CompVis checkpoints use as the key of a dict. Here it does nothing. Other checkpoints with more than weights,
+such as a pickled module, are refused at the first such name. If you trust the source, you can save only the
+state dict, in a Python with torch: `torch.save({"state_dict": torch.load(F,
+weights_only=False)["state_dict"]}, G)`. That runs the code in F; G can be read here.
 """
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LEFT_IN_FILE = 1024             # bytes from which on a bytes object is not read
 
 
 class Inert:
-    """What a pickle sees in the place of a name: to be called, at most, and never changed."""
+    """What a pickle gets in place of a name: an object that it can call at most, never change."""
     __slots__ = ("value", "call")
 
     def __init__(self, value: str, call: Callable | None = None) -> None:
@@ -72,7 +72,7 @@ ENCODE = Inert("_codecs.encode")
 
 
 def _allowed():
-    """(module, name) -> what a pickle gets for it."""
+    """{(module, name): what a pickle gets for it}."""
     table = {
         ("collections", "OrderedDict"): ORDERED_DICT,
         ("builtins", "set"): SET, ("__builtin__", "set"): SET,
@@ -114,7 +114,7 @@ def load(file: BinaryIO, subject: Name,
 
 
 class _Bounded:
-    """A file that is never asked for more bytes than it has left, however many a pickle claims."""
+    """A file that returns at most the bytes that it has left, whatever length a pickle asks for."""
 
     def __init__(self, file):
         self._file, self.readline = file, file.readline         # no `tell`: genops would ask all the time
@@ -129,8 +129,8 @@ class _Bounded:
 
 
 def _key(value):
-    """`value`, if it may be the key of a dict or a member of a set. Only what is compared in no time may:
-    tuples can nest, and long numbers can be chosen so that all are looked for in one place."""
+    """`value`, if it may be the key of a dict or a member of a set. Only types with fast comparison are
+    allowed: tuples can be nested, and long numbers can be chosen so that all have the same hash."""
     if isinstance(value, (str, bytes)):
         if len(value) > KEY_LENGTH:
             raise ValueError(f"a key of {len(value)} letters")
@@ -143,8 +143,8 @@ def _key(value):
 
 
 class _Machine:
-    """One pickle at work. `_PLAIN`, `_SPECIAL`: operation -> its price and, unless it only pushes its
-    argument, its method."""
+    """The reader of one pickle. `_PLAIN`, `_SPECIAL`: operation -> its price and its method, or None if it
+    only pushes its argument."""
 
     def __init__(self, file, subject, storage):
         self._file, self._subject, self._storage = file, subject, storage
@@ -265,7 +265,7 @@ class _Machine:
     # ---- names, calls, references
 
     def _find(self, module, name):
-        """What `module.name` stands for here; a name outside the list is a UserError that gives it."""
+        """The object for `module.name`; a name outside the list is a UserError with that name."""
         if not (type(module) is type(name) is str) or (module, name) not in ALLOWED:
             text = names.short(f"{module}.{name}" if type(module) is type(name) is str else "no text")
             raise UserError(self._subject, f"names {text if text.isprintable() else ascii(text)}",

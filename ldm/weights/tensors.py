@@ -1,6 +1,6 @@
-"""Tensors of foreign files before their numbers are read: where these lie and how to walk over them.
+"""Tensors of foreign files before their numbers are read: the position of the numbers, and how to read them.
 
-Whatever stands in a file is anybody's: every number is checked where an object is made.
+The content of a file may be malicious, so each number is checked when an object is made from it.
 """
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, Callable, Sequence
 
 import numpy as np
 
-MOST = 1 << 62                                  # elements or bytes; more would not be a number of 64 bits
+MOST = 1 << 62                                  # elements or bytes; more do not fit into 64 bits
 
 
 def checked_sizes(values: Any, what: str = "shape") -> tuple[int, ...]:
@@ -24,7 +24,7 @@ def checked_sizes(values: Any, what: str = "shape") -> tuple[int, ...]:
 
 
 class Blob:
-    """Bytes that are left in the file until they are wanted."""
+    """Bytes that stay in the file until `read`."""
     __slots__ = ("_file", "_begin", "size")
 
     def __init__(self, file: BinaryIO, begin: int, size: int) -> None:
@@ -37,7 +37,7 @@ class Blob:
 
 
 class DType:
-    """A numpy dtype as pickled: its letters, then, as state, its byte order."""
+    """A numpy dtype of a pickle: its letters, then, as its state, its byte order."""
     __slots__ = ("letters", "order")
 
     def __init__(self, letters: str) -> None:
@@ -46,7 +46,7 @@ class DType:
         self.letters, self.order = letters, "<"
 
     def set_state(self, state: Sequence) -> None:
-        """What a pickle gives it afterwards."""
+        """Set the state that a pickle contains after the object."""
         self.order = state[1]
 
     def numpy(self) -> np.dtype:
@@ -58,20 +58,21 @@ class DType:
 
 
 class Array:
-    """A numpy array as pickled: empty first, then its state (version, shape, dtype, Fortran order, bytes)."""
+    """A numpy array of a pickle: empty at first; its state (version, shape, dtype, Fortran order, bytes)
+    follows."""
     __slots__ = ("shape", "_dtype", "_fortran", "_raw")
 
     def __init__(self, shape: Any = (), dtype: Any = None, fortran: bool = False, raw: Any = b"") -> None:
         self.set_state((shape, dtype, fortran, raw))
 
     def set_state(self, state: Sequence) -> None:
-        """What a pickle gives it afterwards."""
+        """Set the state that a pickle contains after the object."""
         shape, self._dtype, self._fortran, self._raw = state[-4:]
         self.shape = checked_sizes(shape)
 
     @property
     def dtype(self) -> np.dtype:
-        """The numpy dtype; ValueError where the pickle gave none."""
+        """The numpy dtype; ValueError if the pickle contains none."""
         if not isinstance(self._dtype, DType):
             raise ValueError("an array without a dtype")
         return self._dtype.numpy()
@@ -99,7 +100,7 @@ class Storage:
 
 
 class Tensor:
-    """A torch tensor: a storage and how to walk over it; nothing is read from the file before `read`."""
+    """A torch tensor: a storage, an offset and strides. Its numbers are read by `read` only."""
     __slots__ = ("storage", "kind", "offset", "shape", "strides")
 
     def __init__(self, storage: Storage, kind: str, offset: int, shape: Sequence[int],
@@ -129,7 +130,7 @@ class Tensor:
         strides = [step * self.dtype.itemsize for step in self.strides]
         array = np.lib.stride_tricks.as_strided(memory, self.shape, strides, writeable=False)
         if array.nbytes != self.storage.size:
-            array = array.copy()                               # lets go of the rest of the storage
+            array = array.copy()                               # a copy, so that the storage can be freed
         return array
 
 

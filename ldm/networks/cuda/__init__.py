@@ -1,4 +1,4 @@
-"""An operator of our own for inference on a GPU: what is between two convolutions, in three kernels."""
+"""An operator for inference on a GPU: everything between two convolutions, in three kernels."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -8,8 +8,8 @@ from ldm.backend import Var, jt
 
 HEADER = '#include <type_traits>\n#include "helper_cuda.h"\n' \
     + Path(__file__).with_name("normalization.h").read_text()
-PART = 8192                 # numbers of a group that a block of threads takes the moments of
-# Only cudaGetLastError tells of a launch that failed, and Jittor does not call it.
+PART = 8192                 # numbers of a group per block of threads, for its moments
+# Only cudaGetLastError reports a failed launch, and Jittor does not call it.
 LAUNCH = """
 auto launch = [](auto kernel, int x, int y, int z, int threads, auto... arguments) {
     kernel<<<dim3(x, y, z), threads>>>(arguments...);
@@ -23,7 +23,7 @@ iidm::normalize(launch, iidm::THREADS, in0_p, in1_p, in2_p, in3_p, out0_p, out1_
 
 
 def usable() -> bool:
-    """Is this a pass without gradients on a GPU? The operator has none."""
+    """Whether this is a pass without gradients on a GPU; the operator has no gradient."""
     return jt.flags.use_cuda and jt.flags.no_grad
 
 

@@ -11,8 +11,8 @@ __all__ = ["BlockedAutoencoder", "BlockedUNet", "for_inference"]
 
 
 def for_inference(network: Module, height: int, width: int, winograd: bool = True) -> Module:
-    """A UNet or Autoencoder in blocks, for inputs of this size, where the machine and the widths allow it;
-    else the network itself, which has the same methods. `winograd` as in operators.Convolution."""
+    """A UNet or Autoencoder that computes in blocks, for inputs of this size, if the machine and the widths
+    allow it; else the network itself. Both have the same methods. `winograd`: see operators.Convolution."""
     if getattr(network, "_in_blocks", False) or not translatable(network):
         return network
     blocked = BlockedUNet if isinstance(network, UNet) else BlockedAutoencoder

@@ -1,4 +1,4 @@
-"""The networks' layers as functions on blocks, translated one by one from plain ones."""
+"""Translates the networks' layers, one by one, into functions on blocks."""
 from __future__ import annotations
 
 from typing import Any, Callable, Optional
@@ -11,7 +11,8 @@ from ldm.networks.spade import SPADENorm, SPADEResBlock
 
 
 def translatable(network: Module) -> bool:
-    """Does Jittor compute with oneDNN here, and do all norms' and attention heads' channels fill blocks?"""
+    """Whether Jittor uses oneDNN here, and the channels of all norms and attention heads fill whole
+    blocks."""
     if not available():
         return False
     widths = []
@@ -38,7 +39,7 @@ def downsample(x: Var) -> Var:
 
 
 class Translator:
-    """Makes functions on blocks of plain layers, for maps whose size it follows through the network."""
+    """Makes functions on blocks from plain layers; it tracks the size of the maps through the network."""
 
     def __init__(self, height: int, width: int, winograd: bool) -> None:
         self.height, self.width, self.winograd, self.block = height, width, winograd, block_size()
@@ -70,7 +71,7 @@ class Translator:
         return norm.weight.reshape(shape), norm.bias.reshape(shape)
 
     def embedding(self, linear: Module) -> int:
-        """-> where a block's projection of the timestep begins in the product of them all."""
+        """The offset of a block's projection of the timestep in the product of all of them."""
         first = self.emb_size
         self.linears.append(linear)
         self.emb_size += linear.weight.shape[0]
@@ -142,7 +143,7 @@ class SPADE:
 
 
 class Norm:
-    """A GroupNorm, with the SiLU after it unless `silu` says that there is none."""
+    """A GroupNorm, followed by SiLU if `silu`."""
 
     def __init__(self, plain: Module, translator: Translator, silu: bool = True) -> None:
         self.affine, self.silu = translator.affine(plain), silu

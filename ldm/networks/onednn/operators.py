@@ -1,4 +1,5 @@
-"""The operators. Activations are 1 x C/B x H x W x B, in blocks of B channels, as oneDNN's kernels want."""
+"""The operators. Activations are 1 x C/B x H x W x B, in blocks of B channels, as oneDNN's kernels need
+them."""
 from __future__ import annotations
 
 import ctypes
@@ -19,7 +20,7 @@ def _folder():
 
 
 def available() -> bool:
-    """True where Jittor computes on the CPU with oneDNN."""
+    """Whether Jittor computes on the CPU with oneDNN."""
     return not jt.flags.use_cuda and jt.compile_extern.use_mkl and onednn.in_cache() is not None
 
 
@@ -29,18 +30,18 @@ def _isa():
 
 
 def block_size() -> int:
-    """Channels in a block: as many fp32 numbers as a vector register of this processor holds."""
+    """Channels in a block: the number of fp32 numbers in a vector register of this processor."""
     return 16 if _isa() & AVX512 else 8
 
 
 def has_bf16() -> bool:
-    """Does this processor multiply bf16 numbers (AVX512_BF16, AMX)?"""
+    """Whether this processor multiplies bf16 numbers (AVX512_BF16, AMX)."""
     return available() and bool(_isa() & BF16)
 
 
 @functools.lru_cache(None)
 def _flags():
-    """What the compiler needs to find oneDNN, as Jittor's options are written."""
+    """The compiler's options to find oneDNN, as Jittor expects them."""
     lib = _folder() / "lib"
     return {f"FLAGS: -I{_folder() / 'include'} -L{lib} -lmkldnn -Wl,-rpath,{lib} ": 1}
 
@@ -90,7 +91,7 @@ def from_blocks(x: Var, channels: int) -> Var:
 def pack(weight: Var, data: dict[str, Any]) -> Var:
     """Weights O x I x k x k in the layout that oneDNN wants for a convolution of `data` (iidm::Geometry)."""
     size = 1
-    for _ in range(2):                      # first how much it takes, then the weights
+    for _ in range(2):                      # the first call returns the size, the second the weights
         packed = code([size], [weight], "convolution.h", "iidm::pack(data, in0_p, out0_p, out0->num);",
                       data).sync()
         size = int(packed[0].item()) if size == 1 else size

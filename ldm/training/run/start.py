@@ -19,7 +19,7 @@ MAPS = "mlp_shared.0.weight"            # tensors that read label maps: hidden x
 
 
 def weights_file(init: files.Name, part: str) -> Path:
-    """The file of weights that `init`, a file or a model folder, stands for. part: "unet", "autoencoder"."""
+    """The file of weights of `init`, a file or a model folder. part: "unet" or "autoencoder"."""
     return Path(init) / f"{part}.safetensors" if files.kind_of(init) == "folder" else Path(init)
 
 

@@ -1,4 +1,4 @@
-"""The networks whose features a GAN's pictures are compared by: VGG19, or a segmenter where there is none."""
+"""The networks whose features the perceptual loss of a GAN compares: VGG19, or a segmenter without it."""
 from __future__ import annotations
 
 from typing import Optional
@@ -17,10 +17,8 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)      # of ImageNe
 
 def open_comparison(options: dict, vgg_file: Optional[Name],
                     segmenter_file: Optional[Name]) -> Optional[Comparison]:
-    """The perceptual loss that `perceptual` of the options asks for; None for "none".
-
-    UserError if the file of its network is not given, or is another network's.
-    """
+    """The perceptual loss of the option `perceptual`; None for "none". UserError if the file of its network
+    is not given, or belongs to another network."""
     kind = options["perceptual"]
     if kind == "none" or not options["perceptual_weight"]:
         return None

@@ -76,7 +76,7 @@ class GANTask:
 
     def __init__(self, network: Synthesis, discriminator: Any, pictures: Sequence[np.ndarray],
                  maps: Sequence[np.ndarray], config: dict, comparison: Optional[Comparison] = None) -> None:
-        jt.sync_all()               # new weights are drawn now, not in the order in which they are used
+        jt.sync_all()               # draws the new weights now, in a fixed order
         self.network, self.pictures, self.maps, self.config = network, pictures, maps, config
         self.options, self.comparison = config["gan_training"], comparison
         self.items, self.held_out = split(len(maps), self.options["held_out"], self.options["seed"])
@@ -138,8 +138,8 @@ class GANTask:
 
 
 class Previews:
-    """Pictures of the items `indices`, each in the style of the next one's picture, with the same noise every
-    time."""
+    """Pictures of the items `indices`, each in the style of the next item's picture, always with the same
+    noise."""
 
     def __init__(self, task: GANTask, indices: np.ndarray) -> None:
         self.task, self.indices = task, [int(i) for i in indices]
@@ -169,7 +169,7 @@ class GANValidation:
         self.previews, self.metrics = Previews(task, task.held_out), metrics
 
     def measure(self, network: Synthesis, thorough: bool) -> dict[str, Optional[float]]:
-        """{name: number}; empty unless `thorough`, as there is no cheaper number to know a GAN by."""
+        """{name: number}; empty unless `thorough`: no cheap number tells the quality of a GAN."""
         if not thorough:
             return {}
         numbers = self.metrics(*self.previews(network))
