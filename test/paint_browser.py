@@ -1,12 +1,17 @@
 """The page in a real browser: fixtures of the tests of ldm/paint/static, which are skipped without one."""
 from __future__ import annotations
 
+import io
 import shutil
 import time
 from pathlib import Path
 from typing import Any, Iterator
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from ldm.labels import NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
 STATIC = ROOT / "ldm/paint/static"
@@ -102,3 +107,40 @@ def point(page: Any, x: float, y: float) -> tuple[float, float]:
         return [box.x + box.width / 2 + (x - view.viewport.x) * scale,
                 box.y + box.height / 2 + (y - view.viewport.y) * scale];
     }""", [x, y]))
+
+
+# ---- what a user does --------------------------------------------------------------------------------------
+
+SKY, LAKE, TREE = NAMES.index("sky"), NAMES.index("lake"), NAMES.index("tree")
+SIZE = (128, 96)
+
+
+def png(array, palette=None):
+    image = Image.fromarray(array)
+    if palette is not None:
+        image = image.convert("P") if image.mode == "P" else image
+        image.putpalette(palette)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def give(page, name, data):
+    """Open a file as by the dialog."""
+    kind = {"png": "image/png", "jpg": "image/jpeg", "zip": "application/zip"}[name.rsplit(".")[-1]]
+    page.set_input_files("#file", {"name": name, "mimeType": kind, "buffer": data})
+
+
+def stripes(*classes):
+    """A map of columns of classes."""
+    return np.repeat(np.repeat(np.array(classes, np.uint8)[None], SIZE[0] // len(classes), 1), SIZE[1], 0)
+
+
+def generate(page):
+    before = page.evaluate("() => page.app.result?.results[0].id ?? ''")
+    page.click("#generate")
+    until(page, f"!page.runner.active && page.app.result && page.app.result.results[0].id !== '{before}'")
+
+
+def ink(page, name):
+    page.click(f"#palette [data-id='{NAMES.index(name)}']")

@@ -70,7 +70,7 @@ def test_all_rows_and_the_report_and_nothing_made_twice(place):
 
 def test_bad_input(place):
     one_error(ablation(place, count=9), "holds 4 usable pairs", "--count 9")
-    one_error(ablation(place, "--checkpoint", place / "none.safetensors"), "none.safetensors: is no file")
+    one_error(ablation(place, "--checkpoint", place / "none.safetensors"), "none.safetensors: is not a file")
     one_error(ablation(place, "--rounds", place / "data/absent.yaml"), "absent.yaml")
     one_error(ablation(place, "--seed", 1), "holds results made otherwise (seed)")
     one_error(ablation(place, "--train-images", place / "empty"), "empty: is not a folder")

@@ -103,7 +103,7 @@ def test_what_a_network_does_is_survived(server, data, tmp_path, faults, known):
 @pytest.mark.parametrize("faults, words", [
     ({"page": QUOTA}, ["quota is used up", "https://example.org/page", "--file"]),
     ({"page": LOGIN}, ["asks for a sign-in"]),
-    ({"page": b'{"error": "gone"}'}, ["no file of weights"]),
+    ({"page": b'{"error": "gone"}'}, ["not a file of weights"]),
     ({"page": b""}, ["empty"]),
     ({"page": b"version https://git-lfs.github.com/spec/v1\n"}, ["Git LFS pointer"]),
     ({"status": 404}, ["404"]), ({"status": 403}, ["403"]), ({"status": 503}, ["503", "5 attempts"]),

@@ -185,7 +185,7 @@ def test_several_sets_of_weights_need_a_choice(tmp_path):
     assert_same(read_state(tmp_path / "w.pkl", "ema")[0], STATE)
     assert_same(read_state(tmp_path / "w.pkl", "model")[0], other)
     assert_same(read_state(tmp_path / "w.pkl", "mine.a")[0], {"w": np.ones(2, np.float32)})
-    with pytest.raises(UserError, match="has no 'mine.b'; keys are a"):
+    with pytest.raises(UserError, match="has no 'mine.b'; choose one of its keys: a"):
         read_state(tmp_path / "w.pkl", "mine.b")
     save(tmp_path / "own", STATE)
     with pytest.raises(UserError, match="has no 'ema'"):

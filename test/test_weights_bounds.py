@@ -141,7 +141,7 @@ BOMBS = {
     "overlapping": (safetensors(one_place(8000, 1 << 20), bytes(1 << 20)), "begin"),
     "a_hole": (safetensors({"w": {"dtype": "U8", "shape": [4], "data_offsets": [4, 8]}}, bytes(8)), "begin"),
     "a_tail": (safetensors(U8, bytes(8)), "no tensor"),
-    "a_long_header": (struct.pack("<Q", 1 << 30) + b"{" + bytes(100), "no file of weights"),
+    "a_long_header": (struct.pack("<Q", 1 << 30) + b"{" + bytes(100), "not a file of weights"),
     "a_deep_header": (safetensors(b'{"w":' + b"[" * 1_000_000), "damaged"),
     "a_wide_header": (safetensors(b'{"w":[' + b"[]," * 1_000_000 + b"[]]}"), "damaged"),
     "a_name_twice": (safetensors(b'{"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},'

@@ -57,7 +57,7 @@ def add_solvers(commands: Any) -> None:
 def run_solvers(args: argparse.Namespace) -> Any:
     for option, least in (("count", 1), ("seed", 0)):
         if not least <= (given := getattr(args, option)) <= values.LARGEST_SEED:
-            raise UserError(f"--{option}", f"is {given}", f"{least} to {values.LARGEST_SEED} is needed")
+            raise UserError(f"--{option}", f"is {given}", f"give {least} to {values.LARGEST_SEED}")
     if args.plot:
         solvers.plotting()
         files.check_writable(args.plot.parent)
@@ -135,7 +135,7 @@ def in_room(name: str, args: argparse.Namespace) -> Any:
     """The report of ldm.benchmark.<name>.measure for the config of `args`."""
     options = {key: value for key, value in vars(args).items() if key in ("repeats", "torch_python")}
     if options.get("repeats", 1) < 1:
-        raise UserError("--repeats", f"is {args.repeats}", "1 or more is possible")
+        raise UserError("--repeats", f"is {args.repeats}", "give 1 or more")
     config = configs.load(args.config, args.overrides, ("unet", "autoencoder"))
     compiled = runtime.notice_compile(f"{name} {config['unet']} {config['autoencoder']}",
                                       "First use here: operators are compiled now, some minutes, once ...")

@@ -103,7 +103,7 @@ def machine() -> dict[str, str]:
 def main(argv: Optional[Sequence[str]] = None) -> None:
     args = parse(argv)
     if not present_devices():
-        raise UserError("GPU", "no NVIDIA device is here", "run it on a machine with one: see docs/gpu.md")
+        raise UserError("GPU", "this machine has no NVIDIA device", "use one that has: see docs/gpu.md")
     check_writable(args.output)
     todo = [step._replace(limit=min(step.limit, args.limit)) for step in steps(args)]
     told = partial(print, flush=True)

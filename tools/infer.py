@@ -112,7 +112,7 @@ def check(parser: cli.Parser, args: argparse.Namespace) -> argparse.Namespace:
     args.output = args.output_path or args.output
     if args.no_reference:
         if args.img_path or args.pairs:
-            parser.error("--no-reference: has no use for --img_path and --pairs; leave them out")
+            parser.error("--no-reference: does not go with --img_path or --pairs; leave them out")
         args.references = None
     return args
 

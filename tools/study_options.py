@@ -29,5 +29,5 @@ def parsed(parser: argparse.ArgumentParser, argv: Optional[Sequence[str]], tool:
             parser.error(f"--{option.replace('_', '-')}: is {getattr(args, option)}; give {least} or more")
     args.checkpoint = args.checkpoint or args.model / "checkpoint.safetensors"
     if not args.checkpoint.is_file():
-        raise UserError(args.checkpoint, "is no file", "give --checkpoint, the weights of one checkpoint")
+        raise UserError(args.checkpoint, "is not a file", "give --checkpoint, the weights of one checkpoint")
     return args

@@ -184,7 +184,7 @@ def doubts(sure: np.ndarray, indoor: float, options: Options) -> str:
     """The reason why a label map (see `label_map`) cannot be used; "" if it can."""
     doubtful = float((sure < options.least).mean())
     if indoor > INDOOR:
-        return f"is no landscape: {indoor:.0%} are things of rooms"
+        return f"is not a landscape: {indoor:.0%} of it are indoor things"
     if doubtful > DOUBTFUL:
         return f"cannot be labelled with certainty: {doubtful:.0%} of it are doubtful"
     return ""

@@ -35,7 +35,7 @@ class Trainer:
                  validation: Optional[Measure] = None, more_rates: Sequence[float] = ()) -> None:
         self.task, self.run, self.config, self.options = task, Path(run), config, options
         self.validation = validation
-        self.batch: Callable[[int], Any] = task.batch               # `train` replaces it by one that reads ahead
+        self.batch: Callable[[int], Any] = task.batch       # `train` replaces it by one that reads ahead
         whole = task.network.state_dict()
         parallel.broadcast(list(whole.values()))       # Jittor gives each process its own seed
         self.parameters = {name: p for name, p in whole.items() if not p.is_stop_grad()}
@@ -130,7 +130,7 @@ class Trainer:
 
     def log(self) -> None:
         """Write one line of train.jsonl: means since the last line."""
-        seconds = max(sum(self.unlogged_seconds) / len(self.unlogged_seconds), 1e-9)  # the clock may not advance
+        seconds = max(sum(self.unlogged_seconds) / len(self.unlogged_seconds), 1e-9)  # no division by 0
         means = {name: float(np.mean([terms[name] for terms in self.unlogged_terms]))
                  for name in self.unlogged_terms[0]}
         jsonl.append(self.run / checkpoints.LOG, {

@@ -200,7 +200,7 @@ class _Download:
         """Append the response's bytes to the first `have` bytes."""
         headers = response.headers
         if headers.get("Content-Encoding", "identity") != "identity":
-            raise Refused("gives the file packed in a way that was not asked for")
+            raise Refused("sends the file compressed, which was not requested")
         length = headers.get("Content-Length", "")
         total = have + int(length) if length.isdecimal() else None
         if self.expected.bytes and total and total != self.expected.bytes:

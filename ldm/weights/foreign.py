@@ -20,7 +20,7 @@ from ldm.weights.tensors import Array, Storage, Tensor, checked_sizes, element, 
 JITTOR_END = b"HCAJSLHD"                                        # jt.save's last words, after a SHA-1
 TORCH_LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."    # a pickle of torch's magic number
 ZIP = b"PK\x03\x04"
-KINDS = "own .safetensors, Jittor .pkl, torch .ckpt/.pt/.pth and .safetensors are read"
+KINDS = "give a .safetensors file, a Jittor .pkl, or a torch .ckpt, .pt or .pth"
 OTHERS = (                                  # first bytes of other files, what they are, what to do
     (b"version https://git-lfs", "a Git LFS pointer and not the file itself", "`git lfs pull` gets that"),
     (b"\x1f\x8b", "packed by gzip", "unpack it: `gunzip` or `tar xzf`"),
@@ -48,12 +48,12 @@ def readable(path: Name, kind: str) -> Iterator[None]:
         raise
     except OSError as e:
         raise UserError(path, f"cannot be read ({e.strerror or e})",
-                        "a readable file of weights is needed") from e
+                        "give a readable file of weights") from e
     except MemoryError as e:
-        raise UserError(path, "does not fit into memory", "a machine with more is needed") from e
+        raise UserError(path, "does not fit into memory", "use a machine with more memory") from e
     except Exception as e:              # parsers may fail in any way on damaged or malicious bytes
         reason = names.short(" ".join(str(e).split()) or type(e).__name__, 160)
-        raise UserError(path, f"is truncated or damaged, or no {kind} of weights ({reason})", KINDS) from e
+        raise UserError(path, f"is truncated or damaged, or not a {kind} of weights ({reason})", KINDS) from e
 
 
 def tensors(file: BinaryIO, path: Name, container: str | None = None) -> tuple[str, dict[str, Any]]:
@@ -72,14 +72,14 @@ def tensors(file: BinaryIO, path: Name, container: str | None = None) -> tuple[s
         kind, reader = "pickle", _read_pickle
     else:
         _refuse_by_name(path, head)
-        raise UserError(path, "is no file of weights", KINDS)
+        raise UserError(path, "is not a file of weights", KINDS)
     with readable(path, kind):
         found = select(reader(file, path), path, container)
         size = os.fstat(file.fileno()).st_size
         total = sum(map(stored_bytes, found.values()))
         if total > SHARED * size + SLACK:
             raise UserError(path, f"holds {len(found)} tensors of {total / 1e9:.3g} GB in a file of "
-                            f"{size / 1e9:.3g} GB", "a file whose tensors share little memory is needed")
+                            f"{size / 1e9:.3g} GB", "give a file whose tensors share less memory")
     return kind, found
 
 
@@ -92,7 +92,7 @@ def refuse_other_beginning(path: Name, head: bytes) -> None:
     pickled = head[:1] == b"\x80" and b"\x02" <= head[1:2] <= b"\x05"
     if not (pickled or head.startswith(ZIP) or safetensors_file.is_one(head)):
         _refuse_by_name(path, head)
-        raise UserError(path, "is no file of weights", KINDS)
+        raise UserError(path, "is not a file of weights", KINDS)
 
 
 def _refuse_by_name(path, head):
@@ -296,7 +296,8 @@ def _at(tree, container, path):
     """The value under the dotted keys `container`."""
     for key in container.split("."):
         if not isinstance(tree, dict) or key not in tree:
-            raise UserError(path, f"has no '{names.short(container)}'", f"keys are {_keys(tree)}")
+            raise UserError(path, f"has no '{names.short(container)}'",
+                            f"choose one of its keys: {_keys(tree)}")
         tree = tree[key]
     return tree
 
@@ -325,8 +326,9 @@ def select(tree: Any, path: Name, container: str | None = None) -> dict[str, Any
     weights = next(iter(sets.values()), None)
     if not isinstance(weights, dict) or not _tensors_of(weights):
         raise UserError(path, f"holds no named tensors (keys are {_keys(tree)})",
-                        "a dict of tensors is needed, alone or in other dicts")
+                        "give a file with a dict of tensors, which may be inside other dicts")
     weights = {name: value for name, value in weights.items() if isinstance(value, (Array, Tensor))}
     if not all(isinstance(name, str) for name in weights):
-        raise UserError(path, "holds tensors under keys that are no names", "names of parameters are needed")
+        raise UserError(path, "holds tensors under keys that are not texts",
+                        "give a file with names of parameters as keys")
     return weights

@@ -63,7 +63,7 @@ def _from_buffer(raw, dtype, shape, order):
 
 def _size(shape=()):
     if not isinstance(shape, (tuple, list)) or len(shape) > 64:
-        raise ValueError("a torch.Size that is none")
+        raise ValueError("an invalid torch.Size")
     return tuple(shape)
 
 
@@ -269,9 +269,8 @@ class _Machine:
         if not (type(module) is type(name) is str) or (module, name) not in ALLOWED:
             text = names.short(f"{module}.{name}" if type(module) is type(name) is str else "no text")
             raise UserError(self._subject, f"names {text if text.isprintable() else ascii(text)}",
-                            "only tensors and containers are read, no other names, since they could run code "
-                            "(the program that wrote the file can save the tensors alone, see --help of "
-                            "convert.py)")
+                            "give a file with tensors and containers only, since other names could run code "
+                            "(`convert.py --help` shows how to save only the tensors)")
         return ALLOWED[module, name]
 
     def _global(self, text):
@@ -294,7 +293,7 @@ class _Machine:
 
     def _called(self, function, arguments):
         if type(arguments) is not tuple or len(arguments) > 16 or not isinstance(function, Inert):
-            raise ValueError("a call of what is no function")
+            raise ValueError("a call of something that is not a function")
         if function in (ORDERED_DICT, SET):
             return self._collected(function, *arguments)
         if function is ENCODE:
@@ -324,7 +323,7 @@ class _Machine:
         state, target = self._stack.pop(), self._stack[-1]
         if isinstance(target, (Array, DType)):
             if type(state) is not tuple or len(state) > 16:
-                raise ValueError("a state that is none")
+                raise ValueError("an invalid state")
             target.set_state(state)
         elif not isinstance(target, collections.OrderedDict):   # torch gives state dicts their `_metadata`
             raise ValueError(f"{target.value if isinstance(target, Inert) else 'a value'} is changed")

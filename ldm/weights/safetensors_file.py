@@ -65,7 +65,7 @@ def tensors(file: BinaryIO, path: Name) -> tuple[dict[str, Stored], dict | None]
     for name, entry in header.items():
         if type(entry["dtype"]) is not str or entry["dtype"] not in DTYPES:
             raise UserError(path, f"'{short(name)}' is of type {short(entry['dtype'])}",
-                            f"one of {', '.join(DTYPES)} is needed")
+                            f"give tensors of {', '.join(DTYPES)}")
         kind, shape = DTYPES[entry["dtype"]], checked_sizes(entry["shape"])
         begin, end = checked_sizes(entry["data_offsets"], "place")
         inside = begin <= end <= size - 8 - length
@@ -75,14 +75,14 @@ def tensors(file: BinaryIO, path: Name) -> tuple[dict[str, Stored], dict | None]
         found[name] = Stored(file, 8 + length + begin, kind, shape)
     _refuse_overlaps(sorted(places), size - 8 - length)
     if not found:
-        raise UserError(path, "holds no tensors", "a file of weights is needed")
+        raise UserError(path, "holds no tensors", "give a file of weights")
     return found, config
 
 
 def _without_repetition(pairs):
     tree = dict(pairs)
     if len(tree) != len(pairs):
-        raise ValueError("a name that is there twice")
+        raise ValueError("a name that occurs twice")
     return tree
 
 
@@ -93,7 +93,7 @@ def _refuse_overlaps(places, size):
             raise ValueError(f"'{short(name)}' does not begin where the one before it ends")
         last = end
     if places and last != size:
-        raise ValueError(f"{size - last} bytes that no tensor has")
+        raise ValueError(f"{size - last} bytes that belong to no tensor")
 
 
 def _config(metadata, path):
@@ -102,10 +102,10 @@ def _config(metadata, path):
         return None
     if int(metadata["version"]) > VERSION:
         raise UserError(path, f"is of version {short(metadata['version'])} of the format",
-                        f"up to {VERSION} is read here")
+                        f"update this program; it reads versions up to {VERSION}")
     config = json.loads(metadata["config"]) if "config" in metadata else None
     if not isinstance(config, (dict, type(None))):
-        raise ValueError("a config that is no mapping")
+        raise ValueError("a config that is not a mapping")
     return config
 
 

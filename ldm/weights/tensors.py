@@ -15,7 +15,7 @@ MOST = 1 << 62                                  # elements or bytes; more do not
 def checked_sizes(values: Any, what: str = "shape") -> tuple[int, ...]:
     """`values` as a tuple, if it is a sequence of few whole numbers >= 0, else a ValueError."""
     if not isinstance(values, (tuple, list)) or len(values) > 64:
-        raise ValueError(f"a {what} that is none")
+        raise ValueError(f"an invalid {what}")
     if any(type(n) is not int or not 0 <= n < MOST for n in values):
         raise ValueError(f"an impossible {what}")
     if what == "shape" and math.prod(values) >= MOST:
@@ -42,7 +42,7 @@ class DType:
 
     def __init__(self, letters: str) -> None:
         if type(letters) is not str or len(letters) > 16:
-            raise ValueError("a dtype that is none")
+            raise ValueError("an invalid dtype")
         self.letters, self.order = letters, "<"
 
     def set_state(self, state: Sequence) -> None:
