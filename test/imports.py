@@ -1,4 +1,7 @@
-"""Which test files need Jittor: found in their imports, so that `-m "not jittor"` needs no list."""
+"""Which test files need Jittor: found in their imports, so that `-m "not jittor"` needs no list.
+
+A test that starts a process with Jittor has the marker `jittor` itself.
+"""
 from __future__ import annotations
 
 import ast
@@ -7,7 +10,7 @@ from pathlib import Path
 from typing import Iterator
 
 ROOT = Path(__file__).resolve().parents[1]
-TOOLS = {"tiny.run_tool", "tiny.start_tool"}             # they run a tool, and most tools need Jittor
+LOADING = {"tiny.run_tool", "tiny.start_tool", "tiny.make_model", "tiny.make_training"}     # load Jittor
 FOLDERS = (ROOT, ROOT / "test", ROOT / "tools")         # where a module's name is looked up
 
 
@@ -30,7 +33,7 @@ def _imports(path: Path, everywhere: bool) -> frozenset[Path]:
     """The files of this repository that the file imports; everywhere: in its functions too."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     names = {name for node in (ast.walk(tree) if everywhere else tree.body) for name in _names(node)}
-    if names & TOOLS:
+    if names & LOADING:
         names.add("ldm.backend")
     names |= {name[:i] for name in names for i, letter in enumerate(name) if letter == "."}
     return frozenset(file for file in map(_file, names) if file)

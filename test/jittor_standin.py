@@ -81,9 +81,3 @@ def run(home, code="from ldm.backend import jt", **variables):
 
 def imports(home):
     return len(list(home.glob("import_*")))
-
-
-def program(path, body):
-    path.write_text(f"#!/bin/sh\n{body}\n")
-    path.chmod(0o755)
-    return path

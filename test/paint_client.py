@@ -21,6 +21,8 @@ from ldm.paint import server
 
 SIZE = (128, 96)  # of the demo model
 OURS = {"X-IIDM": "1"}
+# The files of a result called "lake", in its bundle and in the folder of --keep.
+BUNDLE = {"masks/lake.png", "references/lake.png", "picture.png", "settings.yaml", "job.json", "README.txt"}
 RAMP = (np.arange(SIZE[0] * SIZE[1]) % 29).astype(np.uint8).reshape(SIZE[::-1])
 
 

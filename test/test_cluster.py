@@ -1,22 +1,17 @@
-"""Several machines: how train.sh starts, what each process sets for itself, and that two "machines" are one.
-
-The second machine is this one: Open MPI's launch agent runs here what it should run there, without this
-process' environment.
-"""
+"""Runs of several processes or machines: how train.sh starts them, what it refuses, what a process sets."""
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 
-import numpy as np
 import pytest
 from conftest import ROOT
-from test_parallel import OPEN, alone, folder, furthest, needs_mpi, program  # noqa: F401  (fixtures)
+from tiny import program
 
 from ldm.errors import UserError
 from ldm.platform import devices, variables
 
+OPEN = "echo 'mpirun (Open MPI) 4.1.4'"
 BASH = shutil.which("bash")
 SLURM = ("SLURM_STEP_ID", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS", "SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID",
          "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE")
@@ -137,21 +132,36 @@ def test_a_wrong_hostfile_is_one_line(arguments, word):
     assert done.returncode == 2 and done.stderr.startswith(f"error: {word}") and done.stderr.count("\n") == 1
 
 
-@needs_mpi
-def test_two_machines_are_one_process(folder, alone, tmp_path):  # noqa: F811
-    agent, hosts, output = tmp_path / "agent", tmp_path / "hosts", tmp_path / "both"
-    short = tempfile.mkdtemp(dir="/tmp")                    # Open MPI's sockets have short names
-    program(agent, f'echo "$1" >>{tmp_path}/agent.log\nmkdir -p {short}/$1\nmachine={short}/$1\nshift\n'
-                   f'cd /; exec env -i HOME="$HOME" TMPDIR=$machine PATH=/usr/bin:/bin sh -c "$*"')
-    hosts.write_text("machine-a slots=1\nmachine-b slots=1\n")
-    done = subprocess.run(
-        [BASH, ROOT / "tools/train.sh", "--processes", "2", "--hostfile", hosts, "--config",
-         folder / "config.yaml", "--data", folder / "data", "--output", output, "--autoencoder",
-         folder / "model/autoencoder.safetensors"], capture_output=True, text=True, stdin=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "OMPI_MCA_plm_rsh_agent": str(agent),
-             "VIRTUAL_ENV": sys.prefix})
-    shutil.rmtree(short)
-    assert done.returncode == 0, done.stderr
-    assert sorted((tmp_path / "agent.log").read_text().split()) == ["machine-a", "machine-b"]
-    assert furthest(output, alone) < 1e-5
-    assert np.isfinite(furthest(output, alone))
+# ---- what it refuses --------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("mpirun, mpicc, message", [
+    (None, None, "mpirun: is not on the PATH; run `apt-get install openmpi-bin libopenmpi-dev`"),
+    ("echo HYDRA build details:", None, "mpirun: belongs to another MPI, and Jittor works with Open MPI "
+                                        "only; run `apt-get install openmpi-bin libopenmpi-dev`"),
+    (OPEN, None, "mpicc: is not on the PATH; run `apt-get install openmpi-bin libopenmpi-dev`"),
+    (OPEN, "echo 'unknown option'; exit 1", "mpicc: belongs to another MPI, and Jittor works with Open "
+                                            "MPI only; run `apt-get install openmpi-bin libopenmpi-dev`")])
+def test_another_mpi_is_one_line(tmp_path, mpirun, mpicc, message):
+    for name, body in (("mpirun", mpirun), ("mpicc", mpicc)):
+        if body:
+            program(tmp_path / name, body)
+    done = refused(tmp_path, "--processes", "2")
+    assert (done.returncode, done.stderr) == (2, f"error: {message}\n")
+
+
+def refused(path, *arguments, **variables):
+    """Run train.sh with nothing but `path` on the PATH."""
+    return subprocess.run([shutil.which("bash"), ROOT / "tools/train.sh", *arguments], capture_output=True,
+                          text=True, env={"PATH": str(path), "HOME": str(path), **variables})
+
+
+def test_numbers_of_processes_and_devices_are_checked(tmp_path):
+    for value in ("0", "two", ""):
+        done = refused(tmp_path, "--processes", value)
+        assert (done.returncode, done.stderr) == (2, f"error: --processes: is '{value}'; give a number "
+                                                     "above 0\n")
+    for name, body in (("mpirun", OPEN), ("mpicc", OPEN)):
+        program(tmp_path / name, body)
+    done = refused(tmp_path, "--gpus", "3", CUDA_VISIBLE_DEVICES="", VIRTUAL_ENV=sys.prefix)
+    assert (done.returncode, done.stderr) == (2, "error: --gpus: is 3, but there are 0 NVIDIA devices; "
+                                                 "give a number up to that\n")

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 from conftest import ROOT
-from tiny import CONFIG, make_model, make_pairs, one_error, run_tool
+from tiny import CONFIG, make_training, one_error, run_tool
 
 from ldm import config as configs
 from ldm import files, weights
@@ -14,16 +14,9 @@ from ldm.weights import opened
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """config.yaml, data/ in the contest's form, and model/."""
-    folder = tmp_path_factory.mktemp("tuning")
-    pairs = make_pairs(folder / "in", count=4)
-    (folder / "data").mkdir()
-    (pairs / "masks").rename(folder / "data/labels")
-    (pairs / "references").rename(folder / "data/imgs")
-    (folder / "model").mkdir()
-    make_model(folder / "model")
     training = {"batch_size": 2, "steps": 1, "save_every": 1, "log_every": 1, "sample_every": 9}
-    configs.save(folder / "config.yaml", configs.merge(CONFIG, {"training": training}, "test"))
-    return folder
+    config = configs.merge(CONFIG, {"training": training}, "test")
+    return make_training(tmp_path_factory.mktemp("tuning"), config, count=4)
 
 
 def train(folder, output, *more, tool="train"):

@@ -3,6 +3,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.jittor         # the process has Jittor
+
 
 def test_sixty_bad_inputs():
     command = [sys.executable, Path(__file__).with_name("fuzz.py"), "--cases", "60", "--seed", "1"]

@@ -169,29 +169,18 @@ def test_who_may_start_a_job(api, headers, status):
         api.request("DELETE", f"/api/jobs/{reply.json['id']}")
 
 
+def other_site(mode, destination):
+    """The headers of a browser's request that another site caused."""
+    return {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": mode, "Sec-Fetch-Dest": destination}
+
+
 @pytest.mark.parametrize(
     "path, headers, allowed",
     [
-        (
-            "/",
-            {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
-            True,
-        ),
-        (
-            "/",
-            {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"},
-            False,
-        ),
-        (
-            "/",
-            {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"},
-            False,
-        ),
-        (
-            "/api/state",
-            {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
-            False,
-        ),
+        ("/", other_site("navigate", "document"), True),
+        ("/", other_site("navigate", "iframe"), False),
+        ("/", other_site("no-cors", "image"), False),
+        ("/api/state", other_site("navigate", "document"), False),
         ("/api/state", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"}, False),
         ("/api/state", {"Sec-Fetch-Site": "same-site"}, False),
         ("/api/state", {"Origin": "null"}, False),

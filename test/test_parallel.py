@@ -4,12 +4,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
 import pytest
 from conftest import ROOT
-from tiny import CONFIG, make_model, make_pairs, one_error
+from tiny import CONFIG, make_training, one_error, program
 
 from ldm import config as configs
 from ldm import weights
@@ -23,16 +24,9 @@ needs_mpi = pytest.mark.skipif(not (found and found[1] and shutil.which("mpirun"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """config.yaml, data/ in the contest's form, and model/ with an autoencoder."""
-    folder = tmp_path_factory.mktemp("parallel")
-    pairs = make_pairs(folder / "in", count=5)
-    (folder / "data").mkdir()
-    (pairs / "masks").rename(folder / "data/labels")
-    (pairs / "references").rename(folder / "data/imgs")
-    (folder / "model").mkdir()
-    make_model(folder / "model")
     training = {"batch_size": 4, "steps": 4, "save_every": 2, "log_every": 1, "sample_every": 4}
-    configs.save(folder / "config.yaml", configs.merge(CONFIG, {"training": training}, "test"))
-    return folder
+    config = configs.merge(CONFIG, {"training": training}, "test")
+    return make_training(tmp_path_factory.mktemp("parallel"), config)
 
 
 def command(folder, output, processes, *more):
@@ -107,42 +101,23 @@ def test_an_error_of_one_rank_ends_all(folder, tmp_path):
     assert done.returncode == 2 and "train.jsonl" in done.stderr, done.stderr
 
 
-def program(path, body):
-    path.write_text(f"#!/bin/sh\n{body}\n")
-    path.chmod(0o755)
-
-
-OPEN = "echo 'mpirun (Open MPI) 4.1.4'"
-
-
-@pytest.mark.parametrize("mpirun, mpicc, message", [
-    (None, None, "mpirun: is not on the PATH; run `apt-get install openmpi-bin libopenmpi-dev`"),
-    ("echo HYDRA build details:", None, "mpirun: belongs to another MPI, and Jittor works with Open MPI "
-                                        "only; run `apt-get install openmpi-bin libopenmpi-dev`"),
-    (OPEN, None, "mpicc: is not on the PATH; run `apt-get install openmpi-bin libopenmpi-dev`"),
-    (OPEN, "echo 'unknown option'; exit 1", "mpicc: belongs to another MPI, and Jittor works with Open "
-                                            "MPI only; run `apt-get install openmpi-bin libopenmpi-dev`")])
-def test_another_mpi_is_one_line(tmp_path, mpirun, mpicc, message):
-    for name, body in (("mpirun", mpirun), ("mpicc", mpicc)):
-        if body:
-            program(tmp_path / name, body)
-    done = refused(tmp_path, "--processes", "2")
-    assert (done.returncode, done.stderr) == (2, f"error: {message}\n")
-
-
-def refused(path, *arguments, **variables):
-    """Run train.sh with nothing but `path` on the PATH."""
-    return subprocess.run([shutil.which("bash"), ROOT / "tools/train.sh", *arguments], capture_output=True,
-                          text=True, env={"PATH": str(path), "HOME": str(path), **variables})
-
-
-def test_numbers_of_processes_and_devices_are_checked(tmp_path):
-    for value in ("0", "two", ""):
-        done = refused(tmp_path, "--processes", value)
-        assert (done.returncode, done.stderr) == (2, f"error: --processes: is '{value}'; give a number "
-                                                     "above 0\n")
-    for name, body in (("mpirun", OPEN), ("mpicc", OPEN)):
-        program(tmp_path / name, body)
-    done = refused(tmp_path, "--gpus", "3", CUDA_VISIBLE_DEVICES="", VIRTUAL_ENV=sys.prefix)
-    assert (done.returncode, done.stderr) == (2, "error: --gpus: is 3, but there are 0 NVIDIA devices; "
-                                                 "give a number up to that\n")
+@needs_mpi
+def test_two_machines_are_one_process(folder, alone, tmp_path):
+    """The second machine is this one: Open MPI's agent runs here what it should run there, without this
+    process' environment."""
+    agent, hosts, output = tmp_path / "agent", tmp_path / "hosts", tmp_path / "both"
+    short = tempfile.mkdtemp(dir="/tmp")                    # Open MPI's sockets have short names
+    program(agent, f'echo "$1" >>{tmp_path}/agent.log\nmkdir -p {short}/$1\nmachine={short}/$1\nshift\n'
+                   f'cd /; exec env -i HOME="$HOME" TMPDIR=$machine PATH=/usr/bin:/bin sh -c "$*"')
+    hosts.write_text("machine-a slots=1\nmachine-b slots=1\n")
+    done = subprocess.run(
+        ["bash", ROOT / "tools/train.sh", "--processes", "2", "--hostfile", hosts, "--config",
+         folder / "config.yaml", "--data", folder / "data", "--output", output, "--autoencoder",
+         folder / "model/autoencoder.safetensors"], capture_output=True, text=True, stdin=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OMPI_MCA_plm_rsh_agent": str(agent),
+             "VIRTUAL_ENV": sys.prefix})
+    shutil.rmtree(short)
+    assert done.returncode == 0, done.stderr
+    assert sorted((tmp_path / "agent.log").read_text().split()) == ["machine-a", "machine-b"]
+    assert furthest(output, alone) < 1e-5
+    assert np.isfinite(furthest(output, alone))

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import jittor_standin
 import pytest
-from jittor_standin import program
+from tiny import program
 
 from ldm.errors import UserError
 from ldm.platform import cache, compilers, devices, onednn, runtime

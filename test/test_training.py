@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 from tiny import CONFIG as TINY
-from tiny import make_model, make_pairs, one_error, run_tool
+from tiny import make_training, one_error, run_tool
 
 from ldm import config as configs
 from ldm import weights
@@ -23,15 +23,7 @@ CONFIG = configs.override(TINY, ["training.held_out=2", "training.metrics_every=
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """config.yaml, a data folder in the contest's form, and model/ with an autoencoder."""
-    folder = tmp_path_factory.mktemp("training")
-    pairs = make_pairs(folder / "in", count=5)
-    (folder / "data").mkdir()
-    (pairs / "masks").rename(folder / "data/labels")
-    (pairs / "references").rename(folder / "data/imgs")
-    configs.save(folder / "config.yaml", CONFIG)
-    (folder / "model").mkdir()
-    make_model(folder / "model")
-    return folder
+    return make_training(tmp_path_factory.mktemp("training"), CONFIG)
 
 
 def train(folder, output, *more):

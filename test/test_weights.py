@@ -3,13 +3,10 @@ import json
 import os
 import pickle
 import struct
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import safetensors.numpy
-from conftest import ROOT
 from weight_samples import SAMPLES, Network, assert_same
 
 from ldm.errors import UserError
@@ -276,25 +273,3 @@ def test_convert(tmp_path):
     with pytest.raises(UserError, match="missing 1 .more"):
         convert(tmp_path / "w.pkl", tmp_path / "not", SHAPES | {"more": (1,)})
     assert not (tmp_path / "not").exists()
-
-
-def run_tool(*arguments):
-    command = [sys.executable, ROOT / "tools" / "convert.py", *arguments]
-    return subprocess.run(command, capture_output=True, text=True)
-
-
-def test_convert_tool(tmp_path):
-    done = run_tool(SAMPLES[2], "--output", tmp_path / "w.safetensors")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"{tmp_path}/w.safetensors: 6 tensors, 19 parameters, not compared with a network\n"
-    assert len(safetensors.numpy.load_file(tmp_path / "w.safetensors")) == 6
-    (tmp_path / "evil.pkl").write_bytes(pickle.dumps({"w": os.system}))
-    output = tmp_path / "x"
-    for source, *options in ((tmp_path / "evil.pkl", output), (tmp_path, output), (SAMPLES[2], "/proc/x"),
-                             (SAMPLES[2], output, "--part", "unet"),
-                             (SAMPLES[2], output, "--container", "a"),
-                             (SAMPLES[2], output, "--config", tmp_path / "none.yaml", "--part", "unet")):
-        done = run_tool(source, "--output", *options)
-        assert done.returncode == 2 and done.stdout == ""
-        assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
-    assert not (tmp_path / "x").exists()

@@ -63,7 +63,8 @@ def test_flipped_bytes_raise_nothing_but_user_errors(tmp_path, sample, checksum)
     (b"\x93NUMPY\1\0" + bytes(40), "one array"), (bytes(257) + b"ustar" + bytes(250), "tar archive"),
     (b"\x80\x04", "truncated or damaged"), (pickle.dumps([1, 2]), "no named tensors"),
     (pickle.dumps({"epoch": 1, "log": {}}), r"no named tensors \(keys are epoch, log\)"),
-    (pickle.dumps(np.ones(2)), "no named tensors"), (pickle.dumps({3: np.ones(2)}), "keys that are not texts"),
+    (pickle.dumps(np.ones(2)), "no named tensors"),
+    (pickle.dumps({3: np.ones(2)}), "keys that are not texts"),
     (pickle.dumps({"a": np.array(["text"])}), "instead of numbers"),
     (pickle.dumps({"a": np.array([1j])}), "instead of numbers"),
 ])
@@ -123,7 +124,7 @@ def test_a_pickle_that_would_run_code_is_refused_by_name(tmp_path, wrap, protoco
     mark = tmp_path / "ran"
     tree = {"w": np.ones(2), "x": Call(os.system, f"touch {mark}")}
     (tmp_path / "evil").write_bytes(wrap(pickle.dumps(tree, protocol)))
-    with pytest.raises(UserError, match=f"evil: names {os.system.__module__}.system; give a file with tensors and conta"):
+    with pytest.raises(UserError, match=f"evil: names {os.system.__module__}.system; give a file with"):
         read_state(tmp_path / "evil")
     assert not mark.exists()
 
@@ -141,7 +142,8 @@ def test_a_pickle_that_would_run_code_is_refused_by_name(tmp_path, wrap, protoco
     (b"(ibuiltins\nexec\n(S'1'\ntR.", "names builtins.exec"),
     (b"\x80\x02cos\n\x1b[31m\n.", r"names 'os.\\x1b\[31m'"),
     (b"\x80\x02\x82\x01.", "truncated or damaged"),                      # a code of the extension registry
-    (b"Pmodule\n.", "not a file of weights"), (b"\x80\x02X\x01\x00\x00\x00aQ.", "a reference out of the file"),
+    (b"Pmodule\n.", "not a file of weights"),
+    (b"\x80\x02X\x01\x00\x00\x00aQ.", "a reference out of the file"),
     (b"\x80\x02cnumpy\nndarray\n)R.", "numpy.ndarray is called"),
     (b"\x80\x02cnumpy\nndarray\n)\x81.", "truncated or damaged"),                       # ndarray.__new__
     (b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\nN}X\x05\x00\x00\x00_callK\x01s\x86b.", "is changed"),

@@ -60,6 +60,18 @@ def make_pairs(folder, count=4, size=(64, 48)):
     return folder
 
 
+def make_training(folder, config, count=5):
+    """config.yaml, data/ in the contest's form, and model/: all that a training needs."""
+    pairs = make_pairs(folder / "in", count)
+    (folder / "data").mkdir()
+    (pairs / "masks").rename(folder / "data/labels")
+    (pairs / "references").rename(folder / "data/imgs")
+    configs.save(folder / "config.yaml", config)
+    (folder / "model").mkdir()
+    make_model(folder / "model")
+    return folder
+
+
 def run_tool(tool, *arguments):
     """Call tools/TOOL.py in this process, where Jittor is loaded already. -> as `start_tool`."""
     sys.path.insert(0, str(ROOT / "tools"))
@@ -86,6 +98,13 @@ def one_error(process, *words):
     assert len(errors) == 1 and lines[-1] == errors[0] and "Traceback" not in process.stderr, process.stderr
     for word in words:
         assert str(word) in errors[0], errors[0]
+
+
+def program(path, body):
+    """An executable shell script."""
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return path
 
 
 def write_json(path, tree):

@@ -19,25 +19,14 @@ from ldm.training.stages import stages
 
 
 def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
-    parser = cli.Parser(description=__doc__)
-    parser.add_argument("--config", default=train_common.DEMO,
-                        help="config file of the model and its training")
-    parser.add_argument("--data", required=True,
-                        help="folder of the data in the contest's form (train_resized/imgs and /labels)")
+    parser = train_common.parser_of(__doc__, "training", train_common.DEMO)
     parser.add_argument("--autoencoder", required=True, help="weights of the autoencoder")
-    parser.add_argument("--output", required=True,
-                        help="folder of the run, for its latents, states, averages, samples and logs")
     parser.add_argument("--latents", help="latent cache made by tools/encode_latents.py (default: "
                         "OUTPUT/latents, made when it is needed); those of training.sizes are beside it, "
                         "with -WIDTHxHEIGHT after its name")
     parser.add_argument("--segformer",
                         help="weights of the segmenter for validation (default: those in models/)")
     train_common.add_init(parser)
-    train_common.add_dry_run(parser)
-    reading.add_options(parser)
-    train_common.add_from_step(parser)
-    parser.add_argument("overrides", nargs="*",
-                        help="options of the config to change, as training.key=value")
     return parser.parse_args(argv)
 
 

@@ -17,22 +17,11 @@ from ldm.platform.variables import refuse_srun
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
     refuse_srun()
-    parser = cli.Parser(description=__doc__)
-    parser.add_argument("--config", default=train_common.DEMO,
-                        help="config file of the model and its training")
-    parser.add_argument("--data", required=True,
-                        help="folder of the data in the contest's form (train_resized/imgs and /labels)")
+    parser = train_common.parser_of(__doc__, "autoencoder_training", train_common.DEMO)
     parser.add_argument("--pictures",
                         help="folder of more training images, without label maps, such as those of "
                              "make_landscapes.py --kind photo")
-    parser.add_argument("--output", required=True,
-                        help="folder of the run, for its states, averages, samples and log")
-    reading.add_options(parser)
     train_common.add_init(parser)
-    train_common.add_from_step(parser)
-    train_common.add_dry_run(parser)
-    parser.add_argument("overrides", nargs="*",
-                        help="options of the config to change, as autoencoder_training.key=value")
     args = parser.parse_args(argv)
     config = configs.load(args.config, args.overrides, ("autoencoder",))
     how = reading.of(args)

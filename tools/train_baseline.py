@@ -17,30 +17,22 @@ import train_common
 from ldm import config as configs
 from ldm import weights
 from ldm.datasets import landscape
+from ldm.platform.variables import refuse_srun
 from ldm.training import batch_order
 
 
 def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
-    parser = cli.Parser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--config", required=True,
-                        help="config file of the model and its training, one of configs/baselines")
-    parser.add_argument("--data", required=True,
-                        help="folder of the data in the contest's form (train_resized/imgs and /labels)")
-    parser.add_argument("--output", required=True,
-                        help="folder of the run, for its states, averages, samples and logs")
+    parser = train_common.parser_of(__doc__.split("\n\n")[0] + " Configs are in configs/baselines.",
+                                    "gan_training", None)
     parser.add_argument("--vgg", metavar="FILE", help="weights of VGG19 with torchvision's names, for the "
                         "perceptual loss (gan_training.perceptual: vgg)")
     parser.add_argument("--segformer", metavar="FILE", help="weights of the segmenter for validation and "
                         "gan_training.perceptual: segmenter (default: those in models/)")
-    reading.add_options(parser)
-    train_common.add_from_step(parser)
-    train_common.add_dry_run(parser)
-    parser.add_argument("overrides", nargs="*",
-                        help="options of the config to change, as gan_training.key=value")
     return parser.parse_args(argv)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
+    refuse_srun()
     args = parse(argv)
     config = configs.load(args.config, args.overrides, ("gan",))
     options, size, how = config["gan_training"], config["image_size"], reading.of(args)

@@ -1,4 +1,4 @@
-"""Shared by the training tools: progress bars, latent cache, estimate, metrics of validation, a run."""
+"""Shared by the training tools: options, progress bars, latent cache, estimate, metrics, a run."""
 from __future__ import annotations
 
 import argparse
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterable, Optional, Sequence
 
 import cli
+import reading
 
 from ldm import files
 from ldm.datasets.landscape import PathPair
@@ -92,11 +93,25 @@ def metrics(segformer: Optional[files.Name] = None) -> Callable[..., dict[str, O
     return measure
 
 
-def add_from_step(parser: argparse.ArgumentParser) -> None:
-    """Add the option --from-step of the training tools."""
+def parser_of(description: str, section: str, config: Optional[Path]) -> cli.Parser:
+    """A parser with the options that all training tools have. section: of the config, for --help. config: the
+    default of --config; None if it must be given."""
+    parser = cli.Parser(description=description)
+    parser.add_argument("--config", default=config, required=config is None,
+                        help="config file of the model and its training")
+    parser.add_argument("--data", required=True,
+                        help="folder of the data in the contest's form (train_resized/imgs and /labels)")
+    parser.add_argument("--output", required=True,
+                        help="folder of the run, for its states, averages, samples and logs")
+    reading.add_options(parser)
     parser.add_argument("--from-step", type=int, metavar="N", help="go back to the saved state of step N, "
                         "for example if the loss became NaN; later states are moved to OUTPUT/abandoned. The "
                         "same command again continues from where it is")
+    parser.add_argument("--dry-run", action="store_true",
+                        help="check all inputs, print the memory, disk and time it needs, and stop")
+    parser.add_argument("overrides", nargs="*",
+                        help=f"options of the config to change, as {section}.key=value")
+    return parser
 
 
 def add_init(parser: argparse.ArgumentParser) -> None:
@@ -111,12 +126,6 @@ def begin_with(args: argparse.Namespace, network: Any, config: dict[str, Any], p
     note = not args.dry_run and not cli.RANK
     if line := start.begin_with(args.init, network, config, part, args.output, note):
         cli.warn(line)
-
-
-def add_dry_run(parser: argparse.ArgumentParser) -> None:
-    """Add the option --dry-run of the training tools."""
-    parser.add_argument("--dry-run", action="store_true",
-                        help="check all inputs, print the memory, disk and time it needs, and stop")
 
 
 def report_resume(found: Any) -> None:

@@ -19,21 +19,11 @@ from ldm.platform.variables import refuse_srun
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
     refuse_srun()
-    parser = cli.Parser(description=__doc__)
-    parser.add_argument("--config", default=train_common.ROOT / "configs/segmenter.yaml",
-                        help="config file of the model and its training")
-    parser.add_argument("--data", required=True,
-                        help="folder of the data in the contest's form (train_resized/imgs and /labels)")
+    parser = train_common.parser_of(__doc__, "segmenter_training",
+                                    train_common.ROOT / "configs/segmenter.yaml")
     parser.add_argument("--autoencoder",
                         help="weights of an autoencoder; half of the pictures are replaced by its "
                              "reconstructions, which are as soft as generated ones")
-    parser.add_argument("--output", required=True,
-                        help="folder of the run, for its states, averages, samples and log")
-    reading.add_options(parser)
-    train_common.add_from_step(parser)
-    train_common.add_dry_run(parser)
-    parser.add_argument("overrides", nargs="*",
-                        help="options of the config to change, as segmenter_training.key=value")
     args = parser.parse_args(argv)
     config = configs.load(args.config, args.overrides,
                           ("segmenter", "autoencoder") if args.autoencoder else ("segmenter",))
