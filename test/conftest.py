@@ -11,6 +11,7 @@ from imports import needs_jittor
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "test" / "golden"
+HAD_JITTOR = pytest.StashKey[bool]()        # whether a test began with Jittor loaded
 sys.path.insert(0, str(ROOT))
 
 
@@ -36,6 +37,16 @@ def pytest_collection_modifyitems(config, items):
         for item in items:
             if "slow" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="takes minutes or many GB: run with --slow"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    item.stash[HAD_JITTOR] = "jittor_core" in sys.modules
+
+
+def pytest_runtest_teardown(item):
+    if "jittor_core" in sys.modules and not item.stash[HAD_JITTOR] and "jittor" not in item.keywords:
+        pytest.fail("this test loads Jittor: it needs the marker `jittor`, see imports.py")
 
 
 def golden(name):

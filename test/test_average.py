@@ -75,19 +75,14 @@ def test_configs_may_differ_in_training_only(tmp_path):
 def test_tool(tmp_path):
     for i in range(2):
         save(tmp_path / f"{i}", part(f"ckpt{i}/"))
-
-    def run(*arguments):
-        return subprocess.run([sys.executable, ROOT / "tools" / "average.py", *arguments],
-                              capture_output=True, text=True)
-    done = run(tmp_path / "0", tmp_path / "1", "--output", tmp_path / "mean")
+    done = run_tool("average", tmp_path / "0", tmp_path / "1", "--output", tmp_path / "mean")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"{tmp_path}/mean: 4 tensors, 139 parameters, the mean of 2 checkpoints\n"
     state, _ = read_state(tmp_path / "mean")
     for name, expected in part("avg2_f32/").items():
         np.testing.assert_array_equal(state[name], expected, strict=True)
     for bad in (["--weights", "1,x"], ["--weights", "1"], ["--weights", "0,0"]):
-        done = run(tmp_path / "0", tmp_path / "1", "--output", tmp_path / "no", *bad)
-        assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+        one_error(run_tool("average", tmp_path / "0", tmp_path / "1", "--output", tmp_path / "no", *bad))
     assert not (tmp_path / "no").exists()
 
 

@@ -2,8 +2,6 @@
 once."""
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -41,8 +39,7 @@ def tool(folders, *more):
     arguments = [f"--{name}={folders / folder}" for name, folder in (
         ("results", "results"), ("masks", "masks"), ("references", "references"), ("train-images", "train"),
         ("cache", "cache"), ("models", "models"))]
-    done = subprocess.run([sys.executable, ROOT / "tools" / "evaluate.py", *arguments, *map(str, more)],
-                          capture_output=True, text=True)
+    done = run_tool("evaluate", *arguments, *more)
     return done.returncode, done.stdout, done.stderr
 
 

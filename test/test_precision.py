@@ -4,7 +4,7 @@ import pytest
 from conftest import golden, one_hot
 from test_networks import small_autoencoder, small_unet
 from test_step import trainer
-from tiny import one_error, start_tool
+from tiny import one_error, run_tool
 
 from ldm.backend import jt, nn
 from ldm.errors import UserError
@@ -96,14 +96,14 @@ def test_without_a_gpu_it_is_refused(monkeypatch):
     assert tuple(precision.DTYPES) == tuple(precision.BYTES) == runtime.PRECISIONS
 
 
-def test_the_tools_refuse_it(tmp_path):
-    cpu = {"nvcc_path": ""}
-    one_error(start_tool("infer", "--precision", "tf32", "--output", tmp_path, env=cpu),
+def test_the_tools_refuse_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("nvcc_path", "")
+    one_error(run_tool("infer", "--precision", "tf32", "--output", tmp_path),
               "--precision: is tf32 without a GPU; choose fp32")
-    one_error(start_tool("infer", "--precision", "half", env=cpu), "invalid choice: 'half'")
+    one_error(run_tool("infer", "--precision", "half"), "invalid choice: 'half'")
     arguments = "--data", tmp_path, "--autoencoder", tmp_path, "--output", tmp_path
     for value, message in (("fp16", "training.precision: is fp16 without a GPU"), ("fp8", "'fp8'")):
-        one_error(start_tool("train", *arguments, f"training.precision={value}", env=cpu), message)
+        one_error(run_tool("train", *arguments, f"training.precision={value}"), message)
     assert not list(tmp_path.iterdir())
 
 

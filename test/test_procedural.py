@@ -1,13 +1,13 @@
 """Procedural landscapes: the same from (seed, index) anywhere, all classes, palettes that show, the tool."""
 import hashlib
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny import run_tool, start_tool
 
 from ldm.datasets.procedural import PALETTES, SIZE, make_photo, make_scene, palette_name
 from ldm.datasets.procedural.terrain import LABEL, View
@@ -16,7 +16,6 @@ from ldm.images import read_image, read_labels
 from ldm.labels import NAMES, NUM_CLASSES
 
 ROOT = Path(__file__).resolve().parents[1]
-TOOL = ROOT / "tools" / "make_landscapes.py"
 SMALL = 128, 96
 
 
@@ -25,8 +24,8 @@ def digest(seed, index):
     return hashlib.sha256(image.tobytes() + labels.tobytes()).hexdigest()
 
 
-def run_tool(*arguments):
-    return subprocess.run([sys.executable, str(TOOL), *map(str, arguments)], capture_output=True, text=True)
+def landscapes(*arguments):
+    return run_tool("make_landscapes", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +165,7 @@ def test_water_mirrors_what_stands_over_it():
 
 
 def test_tool_writes_the_training_form_and_resumes(tmp_path):
-    assert run_tool("--count", 2, "--seed", 9, "--start", 4, "--output", tmp_path).returncode == 0
+    assert landscapes("--count", 2, "--seed", 9, "--start", 4, "--output", tmp_path).returncode == 0
     imgs, masks = tmp_path / "train_resized" / "imgs", tmp_path / "train_resized" / "labels"
     assert sorted(p.name for p in imgs.iterdir()) == ["00004.jpg", "00005.jpg"]
     assert sorted(p.name for p in masks.iterdir()) == ["00004.png", "00005.png"]
@@ -175,14 +174,15 @@ def test_tool_writes_the_training_form_and_resumes(tmp_path):
     assert np.abs(read_image(imgs / "00005.jpg").astype(int) - image).mean() < 4
     (masks / "00004.png").unlink()
     kept = (imgs / "00004.jpg").stat().st_mtime_ns
-    again = run_tool("--count", 3, "--seed", 9, "--start", 4, "--output", tmp_path, "--processes", 2)
+    again = start_tool("make_landscapes", "--count", 3, "--seed", 9, "--start", 4, "--output", tmp_path,
+                       "--processes", 2)
     assert again.returncode == 0
     assert (imgs / "00004.jpg").stat().st_mtime_ns == kept and len(list(masks.iterdir())) == 3
     np.testing.assert_array_equal(read_labels(masks / "00004.png"), make_scene(9, 4)[1])
 
 
 def test_tool_writes_the_test_form(tmp_path):
-    assert run_tool("--count", 2, "--seed", 1, "--output", tmp_path, "--split", "test").returncode == 0
+    assert landscapes("--count", 2, "--seed", 1, "--output", tmp_path, "--split", "test").returncode == 0
     pairs = json.loads((tmp_path / "label_to_img.json").read_text())
     assert pairs == {"00000.png": "00001.jpg", "00001.png": "00002.jpg"}
     assert all((tmp_path / "imgs" / name).exists() for name in pairs.values())
@@ -195,40 +195,41 @@ def test_tool_writes_the_test_form(tmp_path):
                                    ("--start", 5, "--seed", 2)])
 def test_scenes_of_another_kind_are_not_mixed(tmp_path, recorded, other):
     options = ("--count", 1, "--seed", 1, "--size", 32, 32, "--output", tmp_path)
-    assert run_tool(*options).returncode == 0
+    assert landscapes(*options).returncode == 0
     if not recorded:
         (tmp_path / "scenes.json").unlink()                     # a folder of before there was such a file
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    refused = run_tool(*options, *other)
+    refused = landscapes(*options, *other)
     assert refused.returncode == 2 and refused.stderr.count("\n") == 1
     assert "another --output" in refused.stderr
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
-    assert run_tool(*options).returncode == 0
+    assert landscapes(*options).returncode == 0
 
 
 def test_more_scenes_keep_the_pairs_of_the_first(tmp_path):
     options = ("--count", 1, "--size", 32, 32, "--split", "test", "--output", tmp_path)
-    assert run_tool(*options).returncode == 0 and run_tool(*options, "--start", 1).returncode == 0
+    assert landscapes(*options).returncode == 0 and landscapes(*options, "--start", 1).returncode == 0
     pairs = json.loads((tmp_path / "label_to_img.json").read_text())
     assert pairs == {"00000.png": "00001.jpg", "00001.png": "00002.jpg"}
 
 
 def test_tool_writes_photos(tmp_path):
-    assert run_tool("--count", 2, "--kind", "photo", "--size", 128, 96, "--output", tmp_path).returncode == 0
+    made = landscapes("--count", 2, "--kind", "photo", "--size", 128, 96, "--output", tmp_path)
+    assert made.returncode == 0
     assert [p.name for p in sorted(tmp_path.rglob("*.jpg"))] == ["00000.jpg", "00001.jpg"]
     image = read_image(tmp_path / "imgs" / "00001.jpg")
     assert np.abs(image.astype(int) - make_photo(0, 1, (128, 96))).mean() < 6
     assert not list(tmp_path.rglob("*.png"))
-    mixed = run_tool("--count", 2, "--size", 128, 96, "--output", tmp_path)
+    mixed = landscapes("--count", 2, "--size", 128, 96, "--output", tmp_path)
     assert mixed.returncode == 2 and "another --output" in mixed.stderr
 
 
 def test_scenes_of_an_older_drawing_are_not_mixed(tmp_path):
     options = ("--count", 1, "--size", 32, 32, "--output", tmp_path)
-    assert run_tool(*options).returncode == 0
+    assert landscapes(*options).returncode == 0
     record = json.loads((tmp_path / "scenes.json").read_text())
     (tmp_path / "scenes.json").write_text(json.dumps({k: v for k, v in record.items() if k != "drawing"}))
-    assert run_tool(*options).returncode == 2
+    assert landscapes(*options).returncode == 2
 
 
 @pytest.mark.parametrize("arguments, culprit", [
@@ -241,7 +242,7 @@ def test_scenes_of_an_older_drawing_are_not_mixed(tmp_path):
 ])
 def test_tool_errors_are_one_line(tmp_path, arguments, culprit):
     (tmp_path / "file").write_text("no folder")
-    result = run_tool(*(str(a).format(tmp_path) for a in arguments))
+    result = landscapes(*(str(a).format(tmp_path) for a in arguments))
     assert result.returncode == 2 and result.stdout == ""
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: ") and culprit in lines[0]
@@ -251,10 +252,9 @@ def test_tool_errors_are_one_line(tmp_path, arguments, culprit):
 @pytest.mark.skipif(np.lib.NumpyVersion(np.__version__) >= "2.0.0", reason="numpy 1 can say where 2 differs")
 def test_scenes_do_not_depend_on_numpys_promotion_rules(tmp_path):
     """numpy 2 lets its own numbers widen float32 arrays, which numpy 1 did not."""
-    environment = {**os.environ, "NPY_PROMOTION_STATE": "weak_and_warn",
+    environment = {"NPY_PROMOTION_STATE": "weak_and_warn",
                    "PYTHONWARNINGS": "always:result dtype changed:UserWarning"}
-    done = subprocess.run([sys.executable, ROOT / "tools/make_landscapes.py", "--count", "4", "--seed", "3",
-                           "--size", "64", "48", "--processes", "1", "--output", tmp_path / "scenes"],
-                          env=environment, capture_output=True, text=True, check=True)
+    done = start_tool("make_landscapes", "--count", 4, "--seed", 3, "--size", 64, 48, "--output",
+                      tmp_path / "scenes", env=environment, check=True)
     said = [line for line in done.stderr.splitlines() if "result dtype changed" in line and "/ldm/" in line]
     assert "result dtype changed" in done.stderr and not said, "\n".join(said)      # numpy's own are there
