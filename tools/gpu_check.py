@@ -106,8 +106,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         raise UserError("GPU", "this machine has no NVIDIA device", "use one that has: see docs/gpu.md")
     check_writable(args.output)
     todo = [step._replace(limit=min(step.limit, args.limit)) for step in steps(args)]
-    told = partial(print, flush=True)
-    outcomes = run_steps.run(todo, args.output, 60 * args.minutes, told)
+    log = partial(print, flush=True)
+    outcomes = run_steps.run(todo, args.output, 60 * args.minutes, log)
     pairs = {"the same command twice": "images-again", "the GPU and the CPU, fp32": "images-cpu",
              "fp32 and bf16": "images-bf16"}
     compared = {name: run_steps.compared(args.output / "images", args.output / other)

@@ -170,12 +170,12 @@ def steps_table(ways: dict[str, Any], z: Var, multiplications: int, repeats: int
             "way": name, "maps, processor s": kept[name].cpu, "step, s": time.wall, "processor s": time.cpu,
             "ratio": time.wall / base.wall, "processor ratio": time.cpu / base.cpu,
             "share of the peak": way.kind in peaks and peaks[way.kind].share(multiplications, time) or None,
-            "passes differ by": apart(passes[name], passes[first]),
-            "the step by": apart(results[name], results[first])})
+            "passes differ by": difference(passes[name], passes[first]),
+            "the step by": difference(results[name], results[first])})
     return rows
 
 
-def apart(result: Var, exact: Var) -> float:
+def difference(result: Var, exact: Var) -> float:
     """The largest difference of two Vars, relative to the second's largest value."""
     return float(((result - exact).abs().max() / exact.abs().max()).item())
 

@@ -142,12 +142,12 @@ def compared(a: Path, b: Path) -> str:
     if not names:
         return "nothing to compare"
     pairs = [[images.read_image(folder / name).astype(np.int16) for folder in (a, b)] for name in names]
-    apart = np.stack([np.abs(x - y) for x, y in pairs])
+    differences = np.stack([np.abs(x - y) for x, y in pairs])
     equal = sum((a / name).read_bytes() == (b / name).read_bytes() for name in names)
-    error = np.square(apart, dtype=np.float64).mean()
+    error = np.square(differences, dtype=np.float64).mean()
     psnr = f", PSNR {10 * np.log10(255 ** 2 / error):.1f} dB" if error else ""
-    return (f"{equal} of {len(names)} files equal byte by byte; {np.mean(apart > 0):.3%} of the values "
-            f"differ, by {apart.max()} of 255 at most{psnr}")
+    return (f"{equal} of {len(names)} files equal byte by byte; {np.mean(differences > 0):.3%} of the values "
+            f"differ, by {differences.max()} of 255 at most{psnr}")
 
 
 def report(title: str, machine: dict, steps: list[Step], outcomes: list[Outcome], comparisons: dict,

@@ -123,11 +123,11 @@ def measure(pipeline: Any, pairs: Pairs, settings: Sequence[rounds.Settings], se
         latents, pictures, seconds = make(pipeline, one, pairs, seed, on_step)
         quality = quick_metrics(pictures, pairs.masks, pairs.references, segmenter, moments)
         steps = one.rounds[0]["steps"]
-        apart = {"distance": 0.0, "PSNR": None} if exact is None else {
+        closeness = {"distance": 0.0, "PSNR": None} if exact is None else {
             "distance": distance(latents, exact[0]), "PSNR": psnr(pictures, exact[1])}
         return (latents, pictures), {
             "solver": one.sampler, "spacing": one.rounds[0]["spacing"], "steps": steps,
-            "passes": steps * (2 if guidance > 1 else 1), "seconds": seconds / len(pairs.names), **apart,
+            "passes": steps * (2 if guidance > 1 else 1), "seconds": seconds / len(pairs.names), **closeness,
             **{name: value for name, value in quality.items() if value is not None}}
 
     exact, first = row(one_round(Solver("ddim", "time"), all_steps(strength), strength, guidance))

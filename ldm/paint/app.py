@@ -169,7 +169,7 @@ class Page:
             raise wrong_type(content_type(request))
         name = file_name(request, "the photograph")
         data = await self.decoded(request, partial(uploads.readable, name=name))
-        found = await self.asked(LABEL, picture=data, name=name)
+        found = await self.ask_segmenter(LABEL, picture=data, name=name)
         mask = Mask(identity(found["ids"]), found["ids"])
         self.store.add(mask)
         return JSONResponse({"id": mask.id, "size": list(self.size), "shares": uploads.shares(mask),
@@ -178,10 +178,10 @@ class Page:
 
     async def check(self, request: Request) -> Response:
         result = self.found(Result, "the picture", request.path_params["id"])
-        found = await self.asked(CHECK, picture=result.png, mask=result.mask.ids)
+        found = await self.ask_segmenter(CHECK, picture=result.png, mask=result.mask.ids)
         return JSONResponse(found, headers={"Cache-Control": "no-store"})
 
-    async def asked(self, kind: str, **question: Any) -> dict[str, Any]:
+    async def ask_segmenter(self, kind: str, **question: Any) -> dict[str, Any]:
         """The model process's answer. Raises Refusal, 501 without a segmenter."""
         if not self.able[kind]:
             raise Refusal(501, "this", "needs a segmenter",
@@ -212,12 +212,12 @@ class Page:
         if request.method == "DELETE":
             self.queue.cancel(job)
             return JSONResponse({"id": job.id, "state": job.state}, 202)
-        told = {kind: data for _, kind, data in job.events(0)}
+        newest = {kind: data for _, kind, data in job.events(0)}
         return JSONResponse({
             "id": job.id, "state": job.state, "position": self.queue.position(job),
-            "seconds": self.queue.seconds(job), "compiling": job.compiling, "progress": told.get("step"),
-            "preview": told.get("preview", {}).get("png"),
-            "results": told.get("done", {}).get("results"), "error": told.get("failed")},
+            "seconds": self.queue.seconds(job), "compiling": job.compiling, "progress": newest.get("step"),
+            "preview": newest.get("preview", {}).get("png"),
+            "results": newest.get("done", {}).get("results"), "error": newest.get("failed")},
             headers={"Cache-Control": "no-store"})
 
     async def job_events(self, request: Request) -> Response:

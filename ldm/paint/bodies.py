@@ -1,4 +1,4 @@
-"""Reading the body of a request: bounded in bytes, in time, and over all requests together."""
+"""Reads the body of a request, with limits on bytes, on time, and on all requests together."""
 from __future__ import annotations
 
 import asyncio
@@ -18,8 +18,8 @@ class Bodies:
         self.stopping, self.held = stopping, 0
 
     async def read(self, request: Request, limit: int = limits.BODY) -> bytes:
-        """The body. Raises Refusal: 413 over `limit` bytes, 408 after BODY_SECONDS, 503 where all uploads
-        together are too much or the server ends."""
+        """The body. Refusal: 413 over `limit` bytes, 408 after BODY_SECONDS, 503 if all uploads together are
+        too large or the server is ending."""
         length = request.headers.get("content-length", "")
         if length.isdecimal() and int(length) > limit:
             raise too_large(limit)

@@ -1,4 +1,4 @@
-"""A result as a zip file: the picture, all that it was made from, and the command that makes it again."""
+"""A result as a zip file: the picture, everything it was made from, and the command that makes it again."""
 from __future__ import annotations
 
 import io
@@ -25,7 +25,7 @@ BUNDLE/again/{name}.{format} then holds the same pixels, on a machine of the sam
 
 
 def mask_png(mask: Mask, size: tuple[int, int], colored: bool = False) -> bytes:
-    """8-bit grey, a class a value; or in the class colours, to be looked at."""
+    """A mask as PNG: 8-bit grey with the classes as values, or in the class colours, for people."""
     ids = np.frombuffer(mask.ids, np.uint8).reshape(size[1], size[0])
     return uploads.png_bytes(Image.fromarray(labels.colorize(ids) if colored else ids))
 
@@ -39,7 +39,7 @@ def contents(result: Result, size: tuple[int, int], model: str) -> dict[str, byt
     mask, style = f"masks/{about['name']}.png", f"references/{about['name']}.png"
     job: dict[str, Any] = {"version": 1, **about, "model": model, "mask": mask,
                            "style": style if result.reference else None}
-    grey = uploads.reference(np.full((size[1], size[0], 3), 128, np.uint8))     # not looked at
+    grey = uploads.reference(np.full((size[1], size[0], 3), 128, np.uint8))     # not read
     readme = README.format(format=form, command=command, name=about["name"], model=model)
     return {mask: mask_png(result.mask, size), style: (result.reference or grey).png,
             f"picture.{form}": picture, "settings.yaml": presets.short_yaml(about["rounds"]).encode(),

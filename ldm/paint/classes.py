@@ -1,4 +1,4 @@
-"""The palette's words: the group and the Chinese name of each of the contest's classes."""
+"""The texts of the palette: the group and the Chinese name of each of the contest's classes."""
 from __future__ import annotations
 
 from typing import Any, Optional, Sequence

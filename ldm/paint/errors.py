@@ -10,7 +10,7 @@ from ldm.paint.protocol import parts
 
 
 class Refusal(Exception):
-    """What a request gets instead of an answer.
+    """The response to a request that fails.
 
     status: of HTTP. what, is_, possible: the subject, what is wrong with it, what to do. wait: seconds, for
     Retry-After. more: further keys of the error.
@@ -28,11 +28,11 @@ class Refusal(Exception):
 
 
 def of_user_error(error: UserError, status: int = 422) -> Refusal:
-    """The refusal of an input that cannot be used."""
-    told = parts(error)
-    return Refusal(status, told["what"], told["is"], told["possible"])
+    """The refusal for an input that cannot be used."""
+    fields = parts(error)
+    return Refusal(status, fields["what"], fields["is"], fields["possible"])
 
 
 def gone(what: str, **more: Any) -> Refusal:
-    """404: it never was, or its time is over."""
+    """404: the thing never existed, or it was removed after its time."""
     return Refusal(404, what, "is not here, or not any more", "send it again", **more)

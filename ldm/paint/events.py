@@ -1,4 +1,4 @@
-"""A running job as Server-Sent Events: numbered, resumable by Last-Event-ID, ended when the job has ended."""
+"""A running job as Server-Sent Events: numbered, resumable by Last-Event-ID; the stream ends with the job."""
 from __future__ import annotations
 
 import asyncio
@@ -36,7 +36,7 @@ async def stream(job: Job, after: int, stopping: asyncio.Event) -> AsyncIterator
 
 
 async def happens(one: asyncio.Event, other: asyncio.Event, seconds: float) -> bool:
-    """Wait until one of two events is set. False: neither was, for so many seconds."""
+    """Wait until one of two events is set. False if neither was set within `seconds`."""
     tasks = [asyncio.ensure_future(one.wait()), asyncio.ensure_future(other.wait())]
     try:
         done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

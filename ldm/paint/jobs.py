@@ -1,4 +1,5 @@
-"""Jobs and their queue: who waits, who is next, who has left. It knows no process and no HTTP."""
+"""Jobs and their queue: the order of waiting jobs, and jobs whose client has left. It uses no process and no
+HTTP."""
 from __future__ import annotations
 
 import asyncio
@@ -15,7 +16,7 @@ ENDED = (DONE, FAILED, CANCELLED)
 
 
 class Order(NamedTuple):
-    """What a client asks for, checked. rounds: as plain values; preset: its name, or None."""
+    """A checked request of a client. rounds: as plain values; preset: its name, or None."""
     client: str
     mask: Any                           # Mask
     reference: Any                      # Reference or None
@@ -29,7 +30,8 @@ class Order(NamedTuple):
 
 
 class Job:
-    """An order on its way. `say` notes an event; `events` gives the newest of each kind after a number."""
+    """An order in the queue or running. `say` adds an event; `events` returns the newest of each kind after a
+    number."""
 
     def __init__(self, order: Order) -> None:
         self.id, self.order = secrets.token_hex(16), order
@@ -42,7 +44,7 @@ class Job:
         self.steps_done = 0
 
     def say(self, event: str, **data: Any) -> None:
-        """Note an event. The newest of each kind is kept: a late or slow reader needs no others."""
+        """Add an event. Only the newest of each kind is kept; a late or slow reader needs no others."""
         self.count += 1
         self.latest[event] = self.count, data
         self.news.set()
@@ -62,7 +64,7 @@ class Job:
         self.seen = time.monotonic()
 
     def is_left(self) -> bool:
-        """Has whoever asked for it gone? A tab that is open has a stream, or polls."""
+        """Whether the client has gone. An open tab has a stream, or polls."""
         return not self.streams and time.monotonic() - self.seen > limits.ABANDONED_SECONDS
 
     def step_seconds(self, done: int, total: int) -> Optional[float]:
@@ -141,7 +143,7 @@ class Queue:
             self.stop(job)
 
     def sweep(self) -> None:
-        """Drop jobs whose client has gone, and forget those whose time is over."""
+        """Drop jobs whose client has gone, and forget jobs that are too old."""
         now = time.monotonic()
         for job in [*self.waiting, *self.running]:
             if job.is_left():

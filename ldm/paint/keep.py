@@ -1,4 +1,4 @@
-"""Results on the disk, for `--keep`: a folder for each, with all that it was made from."""
+"""Writes results to the disk, for `--keep`: a folder for each, with everything it was made from."""
 from __future__ import annotations
 
 import asyncio
@@ -24,8 +24,8 @@ class Keeper:
             loop.run_in_executor(None, self.write, result)
 
     def write(self, result: Result) -> None:
-        """The bundle as a folder, under another name until it is whole. A full disk stops nothing: the result
-        is in memory, and `problem` says what to do."""
+        """Write the bundle as a folder, under a temporary name until it is complete. A full disk stops
+        nothing: the result stays in memory, and `problem` says what to do."""
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{result.id[:8]}"
         unfinished = self.folder / f".{name}.tmp"
         try:

@@ -1,4 +1,4 @@
-"""Every limit of the page's server. They bound what one visitor, or one hostile request, can take."""
+"""All limits of the page's server. They bound what one visitor, or one hostile request, can use."""
 from __future__ import annotations
 
 BODY = 8 * 2 ** 20              # bytes of one upload, counted while it comes in

@@ -1,4 +1,5 @@
-"""What our own files hold: bundles, and pictures that say what made them. All of it is checked anew."""
+"""Reads our own files: bundles, and pictures with a text about how they were made. Everything in them is
+checked."""
 from __future__ import annotations
 
 import io
@@ -26,10 +27,8 @@ class Made(NamedTuple):
 
 
 def read(data: bytes, name: str, size: tuple[int, int]) -> Optional[Made]:
-    """What a file holds; None for a picture that says nothing. Raises UserError and Refusal.
-
-    name: of the client's file, for messages.
-    """
+    """The content of a file; None for a picture without a text. Raises UserError and Refusal. name: of the
+    client's file, for messages."""
     if data.startswith(b"PK"):
         return of_bundle(data, name, size)
     note = provenance.of_file(io.BytesIO(data))

@@ -1,4 +1,4 @@
-"""From a job's JSON to an Order: every value is checked before the job may wait."""
+"""Turns a job's JSON into an Order: every value is checked before the job may wait."""
 from __future__ import annotations
 
 import re
@@ -47,7 +47,7 @@ def read(tree: dict[str, Any], store: Store, known: Presets) -> Order:
 
 
 def find(store: Store, kind: type, key: str, name: Any) -> Any:
-    """The mask or reference of an id. Raises Refusal."""
+    """The mask or reference with an id. Raises Refusal."""
     if not isinstance(name, str) or not ID.fullmatch(name):
         raise Refusal(400, key, "is not an id", f"send the id of a {key}")
     thing = store.get(kind, name)

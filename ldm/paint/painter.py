@@ -1,4 +1,4 @@
-"""What the model process paints with: a Pipeline, the same as of the Python API and of tools/infer.py."""
+"""The painter of the model process: a Pipeline, as in the Python API and in tools/infer.py."""
 from __future__ import annotations
 
 import io
@@ -77,7 +77,7 @@ class Painter:
         return [files(pipeline, picture, wish, job) for picture, wish in zip(pictures, found)]
 
     def notice(self, job: dict[str, Any], pipeline: Pipeline) -> Callable[[], None]:
-        """Say that a job will compile something, if so. Returns a function to call once it has."""
+        """Tell the page if a job will compile something. Returns a function to call when that is done."""
         settings = pipeline.settings
         guided = sorted({guides for r in pipeline.refinement.rounds for guides in r.guides})
         key = f"page {self.pipeline.model.config['unet']} {settings.sampler} {guided} {len(job['seeds'])}"

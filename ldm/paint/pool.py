@@ -27,7 +27,7 @@ class Pool:
                  size: tuple[int, int], store: Store, presets: Presets, keeper: Optional[Any] = None) -> None:
         self.size, self.store, self.presets, self.keeper = size, store, presets, keeper
         self.queue = Queue(self.give_work, self.cancel)
-        self.processes = [ModelProcess(command, environment, self.heard, self.died)
+        self.processes = [ModelProcess(command, environment, self.on_message, self.died)
                           for environment in environments]
         self.facts: dict[str, Any] = {"weights": {}}
         self.tasks: list[asyncio.Task[None]] = []
@@ -53,7 +53,7 @@ class Pool:
                 one.watch()
 
     def state(self) -> dict[str, str]:
-        """Of the processes together: the best one's, since one is enough to work."""
+        """The state of all processes: the best one's, since one is enough to work."""
         order = (process.READY, process.COMPILING, process.STARTING, process.SILENT, process.DEAD)
         best = min(self.processes, key=lambda one: order.index(one.state))
         return {"state": best.state, "message": best.message}
@@ -62,7 +62,7 @@ class Pool:
         return all(one.state == process.DEAD for one in self.processes)
 
     def warnings(self) -> list[str]:
-        """What the page should show beside all else."""
+        """Texts that the page should show as warnings."""
         return [self.keeper.problem] if self.keeper and self.keeper.problem else []
 
     def give_work(self) -> None:
@@ -98,12 +98,12 @@ class Pool:
         finally:
             del one.questions[number]
         if "error" in message:
-            told = message["error"]
-            raise Refusal(422, told["what"], told["is"], told["possible"])
+            error = message["error"]
+            raise Refusal(422, error["what"], error["is"], error["possible"])
         return message["found"]
 
-    def heard(self, one: ModelProcess, message: dict[str, Any]) -> None:
-        """A message of a process: about its job, or about itself."""
+    def on_message(self, one: ModelProcess, message: dict[str, Any]) -> None:
+        """Handle a message of a process: about its job, or about itself."""
         kind, job = message["kind"], one.job
         if kind == "ready":
             self.facts = {"weights": message["weights"]}
@@ -152,7 +152,7 @@ class Pool:
         self.queue.end(job, CANCELLED)
 
     def died(self, one: ModelProcess, how: str) -> None:
-        """A process ended: its job is tried again if it had not begun, else it failed."""
+        """Handle the end of a process: its job is tried again if it had not begun, else it fails."""
         job, one.job = one.job, None
         for future in one.questions.values():
             if not future.done():

@@ -1,4 +1,4 @@
-"""Presets: the files of rounds that the page offers, and how long they take here, as measured."""
+"""Presets: the files of rounds that the page offers, with the seconds they take here, as measured."""
 from __future__ import annotations
 
 import json
@@ -25,7 +25,7 @@ class Presets:
         self.measured: dict[str, float] = {}        # {rounds as JSON: seconds a picture}, the newest last
 
     def named(self, tree: dict[str, Any]) -> Optional[str]:
-        """The preset that these rounds are, or None."""
+        """The preset with these rounds, or None."""
         return next((name for name, settings in self.settings.items() if plain(settings) == tree), None)
 
     def steps(self, settings: Settings) -> int:

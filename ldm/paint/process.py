@@ -1,4 +1,4 @@
-"""A model process as the web process sees it: started, listened to, started again when it dies."""
+"""A model process as the web process uses it: start it, read its messages, start it again when it dies."""
 from __future__ import annotations
 
 import asyncio
@@ -30,14 +30,15 @@ class ModelProcess:
     """One process with the model.
 
     command: what to start; the number of its end of the socket is appended. environment: its own variables.
-    heard(process, message): called for each message but those about the process itself.
+    on_message(process, message): called for each message except those about the process itself.
     died(process, how): called when it ended, however; how: in words.
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str],
-                 heard: Callable[[ModelProcess, dict[str, Any]], None],
+                 on_message: Callable[[ModelProcess, dict[str, Any]], None],
                  died: Callable[[ModelProcess, str], None]) -> None:
-        self.command, self.environment, self.heard, self.died = list(command), dict(environment), heard, died
+        self.command, self.environment = list(command), dict(environment)
+        self.on_message, self.died = on_message, died
         self.state, self.message = STARTING, ""
         self.job: Any = None                        # what it works at; set by the pool
         self.questions: dict[int, asyncio.Future[dict[str, Any]]] = {}
@@ -101,7 +102,7 @@ class ModelProcess:
             self.state = COMPILING
         elif kind == "ready":
             self.state = READY
-        self.heard(self, message)
+        self.on_message(self, message)
 
     async def _how_it_ended(self):
         self.kill()                                 # its compilers too, and itself if only the socket closed

@@ -47,11 +47,11 @@ def _check_compiler() -> None:
         try:
             done = run([compiler(), "-std=c++14", "-shared", "-fPIC", "-fopenmp", source, "-o",
                         source.with_suffix(".so")])
-            said, failed = done.stdout, done.returncode != 0
+            output, failed = done.stdout, done.returncode != 0
         except OSError as e:
-            said, failed = e.strerror or str(e), True
+            output, failed = e.strerror or str(e), True
     if failed:
-        words = " ".join(said.split())[-200:] or "it says nothing"
+        words = " ".join(output.split())[-200:] or "it says nothing"
         raise UserError(compiler(), f"cannot compile a small program (... {words})",
                         "repair it: `apt-get install --reinstall g++`, or set cc_path to another")
 
@@ -126,9 +126,9 @@ def mpi() -> tuple[str, str | None] | None:
     mpicc = shutil.which(os.environ.get("mpicc_path", "mpicc"))
     if mpicc is None:
         return None
-    said = run([mpicc, "--showme:version"])
-    version = re.search(r"Open MPI (\S+)", said.stdout)
-    return mpicc, version[1] if version and said.returncode == 0 else None
+    done = run([mpicc, "--showme:version"])
+    version = re.search(r"Open MPI (\S+)", done.stdout)
+    return mpicc, version[1] if version and done.returncode == 0 else None
 
 
 def check_mpi() -> None:
