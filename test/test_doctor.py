@@ -191,6 +191,7 @@ def test_the_reference_convolution_is_one():
     np.testing.assert_allclose(diagnosis.reference_convolution(x, w), expected, atol=1e-12)
 
 
+@pytest.mark.jittor
 def test_the_self_test_passes_here():
     result = diagnosis.self_test()
     assert result["error"] < (1e-5 if result["device"] == "CPU" else diagnosis.TOLERANCE)
