@@ -99,7 +99,7 @@ def test_killed_and_started_again(model, undisturbed, tmp_path):
     process.wait()
     standing = {p: p.stat().st_mtime_ns for p in tmp_path.glob("m*.png")}
     assert 1 <= len(standing) < 4
-    assert subprocess.run(command, capture_output=True).returncode == 0
+    assert infer(model, pairs, tmp_path, "--format", "png").returncode == 0
     assert all(p.stat().st_mtime_ns == stamp for p, stamp in standing.items())
     assert all(np.array_equal(made[name], again) for name, again in results(tmp_path).items())
     assert len(results(tmp_path)) == 4

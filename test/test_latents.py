@@ -84,7 +84,7 @@ def test_killed_at_any_moment_it_goes_on_and_ends_the_same(folder, tmp_path):
     assert content(tmp_path) == content(folder / "cache")
 
 
-def test_a_whole_cache_is_needs_no_toolchain_and_a_removed_shard_made_again(folder, tmp_path):
+def test_a_whole_cache_is_left_alone_and_a_removed_shard_made_again(folder, tmp_path):
     cache = tmp_path / "cache"
     shutil.copytree(folder / "cache", cache)
     (cache / "shard-00001.npy").unlink()

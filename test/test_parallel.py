@@ -57,18 +57,26 @@ def furthest(a, b):
     return max(np.linalg.norm(first[n] - second[n]) / max(np.linalg.norm(second[n]), 1e-12) for n in names)
 
 
-@needs_mpi
-def test_two_ranks_are_one_process(folder, alone, tmp_path):
-    done = train(folder, tmp_path / "both", 2)
+@pytest.fixture(scope="module")
+def both(folder):
+    """A run of two processes."""
+    done = train(folder, folder / "both", 2)
     assert done.returncode == 0, done.stderr
-    assert furthest(tmp_path / "both", alone) < 1e-5
-    assert sorted(p.name for p in (tmp_path / "both").iterdir()) == sorted(p.name for p in alone.iterdir())
+    return folder / "both"
+
+
+@needs_mpi
+def test_two_ranks_are_one_process(alone, both):
+    assert furthest(both, alone) < 1e-5
+    assert sorted(p.name for p in both.iterdir()) == sorted(p.name for p in alone.iterdir())
 
 
 @needs_mpi
 @pytest.mark.parametrize("first, then", [(1, 2), (2, 1)])
-def test_a_run_goes_on_with_another_number(folder, alone, tmp_path, first, then):
-    assert train(folder, tmp_path, first, "training.steps=2").returncode == 0
+def test_a_run_goes_on_with_another_number(folder, alone, both, tmp_path, first, then):
+    shutil.copytree({1: alone, 2: both}[first], tmp_path, dirs_exist_ok=True)
+    for path in tmp_path.glob("*-0000004.*"):               # as if it had ended after step 2
+        path.unlink()
     done = train(folder, tmp_path, then)
     assert done.returncode == 0 and done.stderr.count("continuing at step 2") == 1, done.stderr
     assert furthest(tmp_path, alone) < 1e-5

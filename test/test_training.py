@@ -148,7 +148,7 @@ def test_stopped_and_resumed_is_bit_for_bit_the_same(folder, undisturbed, tmp_pa
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert (tmp_path / "state-0000004.safetensors").exists()
-    resumed = subprocess.run(command, capture_output=True, text=True)
+    resumed = train(folder, tmp_path)
     assert resumed.returncode == 0 and "continuing at step" in resumed.stderr, resumed.stderr
     assert same_state(undisturbed, tmp_path)
 
