@@ -2,9 +2,10 @@
 
 Its pictures show the mask's colours and the seed, so that a test knows whose picture it holds. A job's name
 says how it behaves: `slow` (a second a step), `die-first` (before the first step), `die` (at the third),
-`error`, `hang`. A photograph is labelled by its red; it may be called `die.png`, `slow.png` or
-`error.png`.
+`error`, `full` (no space for a file), `hang`. A photograph is labelled by its red; it may be called
+`die.png`, `slow.png` or `error.png`.
 """
+import errno
 import io
 import os
 import signal
@@ -49,6 +50,8 @@ class StandIn:
             os.kill(os.getpid(), signal.SIGKILL)
         if name == "error":
             raise UserError(name, "is refused by the stand-in", "use another name")
+        if name == "full":
+            raise OSError(errno.ENOSPC, "No space left on device", "a/file")
         pictures = [picture(job["mask"], job["size"], seed) for seed in job["seeds"]]
         count = 0
         for k, r in enumerate(rounds):

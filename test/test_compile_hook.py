@@ -1,7 +1,11 @@
 """Many operators compiled at once."""
+
+
 import numpy as np
+import pytest
 
 from ldm.backend import jt, nn
+from ldm.platform import runtime
 
 
 def test_the_hook_is_in_place():
@@ -29,3 +33,18 @@ def test_convolutions_of_one_variable_compiled_at_once():
                 expected_dw += (s + p) * padded[:, :, i:i + 3, j:j + 3].sum(axis=0)
     np.testing.assert_allclose(dx, expected_dx[:, :, 1:-1, 1:-1], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(dw, expected_dw, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_a_compiler_says_is_in_the_error_and_not_on_the_terminal(tmp_path, capfd, threads):
+    """A compiler that is killed in the middle of an operator. Jittor prints its words, and the traceback of
+    the script that starts it."""
+    compiler = tmp_path / "g++"
+    compiler.write_text("#!/bin/sh\necho 'g++: fatal error: Killed signal terminated program cc1plus'\nexit 1\n")
+    compiler.chmod(0o755)
+    with jt.flag_scope(cc_path=str(compiler), use_parallel_op_compiler=threads):
+        with pytest.raises(RuntimeError, match="Run cmd failed(.|\n)*Killed signal terminated") as error:
+            jt.code([1], "float32", [], cpu_src=f"out0_p[0] = 1234.{threads};").sync()
+    assert capfd.readouterr() == ("", "")
+    assert "use_parallel_op_compiler=1" in str(runtime.explain(error.value))
+    assert jt.code([1], "float32", [], cpu_src="out0_p[0] = 7;").item() == 7

@@ -354,6 +354,8 @@ def test_an_error_of_the_model_is_told_in_three_parts(api):
         "is": "is refused by the stand-in",
         "possible": "use another name",
     }
+    state = api.finished(api.start(api.order(name="full")).json["id"])
+    assert (state["error"]["what"], state["error"]["possible"]) == ("a/file", "free some space")
 
 
 def test_what_is_gone_is_404(api):

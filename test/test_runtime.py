@@ -223,6 +223,9 @@ def test_errors_of_compiling_operators_are_told(home, monkeypatch):
     assert runtime.explain(RuntimeError("shapes differ")) is None
     error = RuntimeError("[f 12:00 log.cc:608] Check failed ret(256) == 0(0) Run cmd failed: \n \"g++\" x")
     assert "Run cmd failed" in str(runtime.explain(error))
+    killed = RuntimeError(f"{error}\nnote: x\ng++: fatal error: Killed signal terminated program cc1plus\n")
+    assert "(... g++: fatal error: Killed" in str(runtime.explain(killed))
+    assert "use_parallel_op_compiler=1" in str(runtime.explain(killed))
     monkeypatch.setenv("cc_path", str(program(home / "g++-broken", "exit 1")))
     assert str(runtime.explain(error)).startswith(f"{home}/g++-broken: cannot compile")
     full = RuntimeError("Run cmd failed: g++: fatal: No space left on device")

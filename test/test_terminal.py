@@ -55,6 +55,11 @@ def test_what_the_machine_refuses_is_one_line(capsys, number):
     assert ended(capsys, OSError(number, os.strerror(number)))[1].startswith("error: the computer: ")
 
 
+def test_memory_that_is_used_up_is_one_line(capsys):
+    status, err = ended(capsys, MemoryError("Unable to allocate 9. GiB"))
+    assert status == 2 and err.startswith("error: memory: is used up (Unable to") and err.count("\n") == 1
+
+
 def test_a_broken_pipe_that_is_not_standard_output_is_an_error(capsys):
     status, err = ended(capsys, BrokenPipeError(errno.EPIPE, "Broken pipe"))
     assert status == 1 and "BrokenPipeError" in err

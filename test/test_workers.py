@@ -1,5 +1,6 @@
 """A job in several processes: its bookkeeping with stand-ins for the model, then the tool itself."""
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -41,6 +42,10 @@ def stand_in(folder, deadly=None, times=0, at_start=False):
                 failures.append(UserError(item.mask, "cannot be read"))
             elif item.mask.name == "no space":
                 raise UserError(item.result, "cannot be written")
+            elif item.mask.name == "full":
+                raise OSError(errno.ENOSPC, "No space left", str(item.result))
+            elif item.mask.name == "no compiler":
+                raise RuntimeError("Run cmd failed: g++: fatal error: Killed signal")
             else:
                 item.result.write_text(f"{os.getpid()} {os.environ['OMP_NUM_THREADS']}")
                 made.append(item)
@@ -101,9 +106,13 @@ def test_unreadable_images_are_failures_as_in_one_process(tmp_path):
     assert [str(f) for f in plan.failures] == ["unreadable: cannot be read"] and (sum(dealt), told) == (3, 9)
 
 
-def test_what_ends_one_process_ends_all(tmp_path):
-    with pytest.raises(UserError, match="no space.txt: cannot be written"):
-        run(tmp_path, ["a", "no space", "c"])
+@pytest.mark.parametrize("name, message", [
+    ("no space", "no space.txt: cannot be written"), ("full", "full.txt: .*; free some space"),
+    ("no compiler", "Killed signal.*; free some memory")])
+def test_what_ends_one_process_ends_all(tmp_path, name, message, capfd):
+    with pytest.raises(UserError, match=message):
+        run(tmp_path, ["a", name, "c"])
+    assert capfd.readouterr().err == ""
 
 
 def test_deaths_before_any_work(tmp_path):

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import logging
 import os
 import sys
@@ -23,6 +22,7 @@ import terminal  # noqa: E402
 
 from ldm.errors import UserError  # noqa: E402
 from ldm.platform.variables import check_variables, share_cores  # noqa: E402
+from ldm.refusals import refusal  # noqa: E402
 
 share_cores()                                              # before a tool imports numpy
 
@@ -35,15 +35,6 @@ warnings.filterwarnings("ignore", "The value of the smallest subnormal", UserWar
 # Python's helper process gets these options: it removes a killed worker's semaphores and need not say so.
 sys.warnoptions.append("ignore:resource_tracker:UserWarning")
 logging.getLogger("ldm").addHandler(terminal.Warnings())
-# Errors of the system that can occur wherever a file is used, and what to do.
-REFUSALS = {errno.EACCES: "get permission for it", errno.EPERM: "get permission for it",
-            errno.ENAMETOOLONG: "use a shorter name", errno.ELOOP: "remove the circular links",
-            errno.ENOSPC: "free some space", errno.EDQUOT: "free some space",
-            errno.EROFS: "use a writable folder", errno.ENOENT: "restore this file",
-            errno.ENOTDIR: "give a folder", errno.EISDIR: "give a file",
-            errno.EEXIST: "remove or rename what has this name",
-            errno.EMFILE: "allow more open files with `ulimit -n 1024`",
-            errno.ENFILE: "close other programs: too many files are open"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -110,17 +101,6 @@ def open_streams() -> None:
         sys.stdout = open(os.devnull, "w")
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")
-
-
-def refusal(error: BaseException) -> Optional[str]:
-    """One line for an error of the system, or of Jittor's compilation or loading; None for other errors."""
-    platform = sys.modules.get("ldm.platform.runtime")
-    if platform and isinstance(error, RuntimeError):
-        return platform.explain(error)
-    if not isinstance(error, OSError) or error.errno not in REFUSALS:
-        return None
-    name = error.filename if isinstance(error.filename, (str, os.PathLike)) else "the computer"
-    return f"{name}: cannot be used ({error.strerror}); {REFUSALS[error.errno]}"
 
 
 def run(main: Callable[[Optional[Sequence[str]]], Optional[int]],

@@ -21,6 +21,7 @@ from ldm.inference.job import Item, OnStep, Plan
 from ldm.inference.makers import Maker
 from ldm.inference.record import Writer
 from ldm.platform.devices import visible_devices
+from ldm.refusals import refusal
 
 MOST = 1000                         # processes, more than any computer has cores
 DEATHS = 10                         # after so many deaths in a row without a finished image, the job ends
@@ -63,10 +64,12 @@ def _work(pipe, load, environment):
         pipe.send(("ready", None))
         while batch := pipe.recv():
             pipe.send(("made", make(batch, lambda steps: pipe.send(("steps", steps)))))
-    except UserError as e:
-        pipe.send(("error", e))
     except (EOFError, BrokenPipeError):                     # the parent is gone
         pass
+    except Exception as e:
+        if not (refused := refusal(e)):
+            raise
+        pipe.send(("error", refused))
 
 
 @contextlib.contextmanager

@@ -24,12 +24,12 @@ from ldm.errors import UserError
 from ldm.paint import limits
 from ldm.paint.protocol import Pipe, parts
 from ldm.platform import runtime
+from ldm.refusals import refusal
 
 PR_SET_PDEATHSIG = 1
 MINUTES = 6                 # that Jittor and a model take to compile on two cores, at most
 COMPILING = ("First use of this model here: its operators are compiled now, 1 to 3 minutes on two cores, "
              "once ...")
-INTERNAL = "stopped at an error of the program"
 
 
 class Cancelled(Exception):
@@ -111,19 +111,21 @@ def run(pipe: Pipe, painter: Painter, job: dict[str, Any]) -> None:
         pictures = painter.make(job, on_step)
     except Cancelled:
         pipe.send("cancelled", job=job["job"])
-    except UserError as e:
-        pipe.send("failed", job=job["job"], **parts(e))
     except MemoryError:
         pipe.send("failed", job=job["job"], what="the picture", possible="make fewer variations at a time",
                   **{"is": "does not fit into the device's memory"})
     except (EOFError, ConnectionError):
         raise
-    except Exception:
-        traceback.print_exc()
-        pipe.send("failed", job=job["job"], what="the model process", possible="see the terminal",
-                  **{"is": INTERNAL})
+    except Exception as e:
+        pipe.send("failed", job=job["job"], **parts(refusal(e) or unexpected()))
     else:
         pipe.send("done", job=job["job"], pictures=pictures, seconds=time.monotonic() - started)
+
+
+def unexpected() -> UserError:
+    """For the page, where the program is at fault; the terminal shows where."""
+    traceback.print_exc()
+    return UserError("the model process", "stopped at an error of the program", "see the terminal")
 
 
 def die_with(parent: int) -> None:
@@ -143,11 +145,13 @@ def start(load: Callable[[Pipe, dict[str, Any]], Painter], arguments: list[str])
         pipe.send("loading")
         painter = load(pipe, options)
         pipe.send("ready", **painter.facts())
-    except UserError as e:
-        print(f"error: {e}", file=sys.stderr, flush=True)
-        pipe.send("fatal", **parts(e))
-        return
     except (EOFError, ConnectionError):
+        return
+    except Exception as e:
+        if not (refused := refusal(e)):
+            raise
+        print(f"error: {refused}", file=sys.stderr, flush=True)
+        pipe.send("fatal", **parts(refused))
         return
     serve(pipe, painter)
 

@@ -239,7 +239,7 @@ def compile_core(again: bool = False) -> None:
 def explain(error: RuntimeError) -> UserError | None:
     """The UserError for an error that Jittor raised while it compiled or loaded an operator; None for other
     errors."""
-    text = " ".join(re.sub(r"\x1b\[[\d;]*m", "", str(error)).split())
+    text = str(error)
     if not re.search("Run cmd failed|dlopen|cannot open shared object|file too short|No space left", text):
         return None
     return failure(text, "cannot compile or load an operator")
