@@ -182,12 +182,12 @@ def override(config: dict, assignments: Sequence[str]) -> dict:
             known, node = False, config
         if not equals or not known or isinstance(node[leaf], dict):
             options = ", ".join(sorted(node)) if isinstance(node, dict) else ", ".join(sorted(config))
-            raise UserError(_cut(text), "is not an option", f"write key=value with one of the keys {options}")
-        node[leaf] = checked(parse_yaml(raw, _cut(text)), node[leaf], _cut(text), path)
+            raise UserError(cut(text), "is not an option", f"write key=value with one of the keys {options}")
+        node[leaf] = checked(parse_yaml(raw, cut(text)), node[leaf], cut(text), path)
     return config
 
 
-def _cut(text: str) -> str:
+def cut(text: str) -> str:
     """An assignment as the subject of an error."""
     return text if len(text) <= 80 else f"{text[:80]}..."
 

@@ -1,4 +1,4 @@
-"""What a user can do about errors of the computer: a full disk, a missing permission, a compiler that died."""
+"""What to do about errors of the computer: a full disk, a missing permission, a compiler that died."""
 from __future__ import annotations
 
 import errno

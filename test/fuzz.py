@@ -30,7 +30,7 @@ from typing import NamedTuple  # noqa: E402
 import fuzz_inputs as bad  # noqa: E402
 import numpy as np  # noqa: E402
 from conftest import GOLDEN, ROOT  # noqa: E402
-from fuzz_cases import KINDS, SHARES, infer_arguments, train_arguments  # noqa: E402
+from fuzz_cases import KINDS, PLACES, SHARES, infer_arguments, train_arguments  # noqa: E402
 from PIL import Image  # noqa: E402
 from tiny import CONFIG, make_model, make_pairs, run_tool  # noqa: E402
 
@@ -130,8 +130,22 @@ class World:
         for name in ("weights_lightning.ckpt", "weights_legacy.pt", "weights_jittor.pkl"):
             shutil.copy(GOLDEN / name, self.base / name)
         configs.save(self.base / "config.yaml", CONFIG)
+        from tiny_gan import make_model as make_gan  # it loads Jittor
+        make_gan(self.base / "gans/gaugan", "gaugan")
+        shutil.copytree(data / "masks", self.base / "test/val_B_labels_resized")
+        shutil.copytree(data / "references", self.base / "test/imgs")
+        self._every_tool_once()
         self.results = self._results()
         self.state = self._trained()
+
+    def _every_tool_once(self):
+        """Load all operators: a copy of this process cannot compile any, as it has no threads for that."""
+        here = os.getcwd()
+        os.chdir(self.base)
+        for tool, (arguments, _) in PLACES.items():
+            run_tool(tool, *arguments())                # some end with an error: there are no such weights
+        os.chdir(here)
+        shutil.rmtree(self.base / "out")
 
     def _good(self, tool, *arguments):
         here = os.getcwd()

@@ -69,6 +69,29 @@ def infer_images(rng, world, place):
     return Case("infer", infer_arguments(), {f"out/{name}": data for name, data in good.items()}, each=True)
 
 
+def infer_gan(rng, world, place):
+    """The config or the weights of a GAN are bad."""
+    path = place / "gans/gaugan" / bad.pick(rng, ("config.yaml", "generator.safetensors"))
+    bend = bad.bent_yaml if path.suffix == ".yaml" else bad.bent_weights
+    bad.replace(path, bend(rng, path.read_bytes()))
+    more = ["--dry-run"] if path.suffix == ".yaml" else []
+    given = [a for a in infer_arguments(model="gans/gaugan") if not a.startswith("--rounds")]
+    return Case("infer", [*given, "--fit=crop", *more],
+                {} if more else {f"out/{name}": None for name in world.results})
+
+
+def infer_record(rng, world, place):
+    """What a folder's record says of results that are there is bent: they are kept, or all is refused."""
+    path = place / "good/about" / bad.pick(rng, ("results.jsonl", "hashes.jsonl"))
+    lines = path.read_bytes().splitlines(keepends=True)
+    which = int(rng.integers(len(lines)))
+    lines[which] = bad.bent_json(rng, lines[which]) + (b"\n" if rng.integers(2) else b"")
+    bad.replace(path, b"".join(lines))
+    more = ["--seed=1"] if not rng.integers(4) else []
+    expected = {} if more else {f"good/{name}": data for name, data in world.results.items()}
+    return Case("infer", infer_arguments("good") + more, expected, output=("good/about",))
+
+
 def infer_names(rng, world, place):
     """A pair more, of an odd name."""
     name = bad.pick(rng, bad.NAMES)
@@ -184,6 +207,30 @@ PLACES = {
                  ("results", "masks", "references", "train-images", "pairs", "segformer", "nima", "inception",
                   "cache")),
     "make_landscapes": (lambda: ["--count=1", "--size", "64", "48", "--output=out"], ("output",)),
+    "train_autoencoder": (lambda: ["--config=config.yaml", "--data=train", "--output=out", "--dry-run"],
+                          ("config", "data", "pictures", "init", "output")),
+    "train_segmenter": (lambda: ["--config=config.yaml", "--data=train", "--output=out", "--dry-run"],
+                        ("config", "data", "autoencoder", "output")),
+    "train_baseline": (lambda: ["--config=gans/gaugan/config.yaml", "--data=train", "--fit=crop",
+                                "--output=out", "--dry-run"],
+                       ("config", "data", "vgg", "segformer", "output")),
+    "ablation": (lambda: ["--model=model", "--rounds=model/rounds.yaml", "--data=test", "--count=2",
+                          "--train-images=train/imgs", "--models=data", "--output=out"],
+                 ("model", "checkpoint", "rounds", "data", "train-images", "models", "output")),
+    "compare": (lambda: ["--model=model", "--rounds=model/rounds.yaml", "--data=test", "--gans=gans",
+                         "--train-images=train/imgs", "--models=data", "--output=out"],
+                ("model", "checkpoint", "rounds", "gans", "data", "reference-masks", "train-images", "models",
+                 "output")),
+    "label_photos": (lambda: ["--photos=data/references", "--output=out", "--size", "64", "48"],
+                     ("photos", "segmenter", "mapping", "output")),
+    "sheet": (lambda: ["--model=model", "--rounds=model/rounds.yaml", "--masks=data/masks/m0.png",
+                       "--references=data/references/m0.jpg", "--output=out/sheet.png"],
+              ("model", "rounds", "masks", "references", "output")),
+    "reconstruct": (lambda: ["--model=model", "--images=data/references", "--output=out"],
+                    ("model", "autoencoder", "config", "images", "output")),
+    "plot": (lambda: ["run", "--output=out/curves.png"], ("output",)),
+    "doctor": (lambda: ["--model=model", "--photos=data/references"], ("model", "photos")),
+    "get_weights": (lambda: ["nima", "--file=weights_legacy.pt", "--models=out"], ("file", "models")),
 }
 
 
@@ -211,8 +258,8 @@ def options(rng, world, place):
     return Case(tool, [*arguments(), *more, odd])
 
 
-KINDS = {"infer": infer, "infer_images": infer_images, "infer_names": infer_names, "convert": convert,
-         "average": average, "evaluate": evaluate, "encode": encode, "train": train,
-         "train_state": train_state, "landscapes": landscapes, "doctor": doctor, "places": places,
-         "options": options}
-SHARES = {"convert": 3, "infer": 2, "places": 3, "options": 2, "train": 2, "infer_images": 2}
+KINDS = {"infer": infer, "infer_images": infer_images, "infer_gan": infer_gan, "infer_record": infer_record,
+         "infer_names": infer_names, "convert": convert, "average": average, "evaluate": evaluate,
+         "encode": encode, "train": train, "train_state": train_state, "landscapes": landscapes,
+         "doctor": doctor, "places": places, "options": options}
+SHARES = {"convert": 3, "infer": 2, "places": 4, "options": 2, "train": 2, "infer_images": 2}

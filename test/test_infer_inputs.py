@@ -45,3 +45,19 @@ def test_strange_files_are_a_line_each_and_the_others_are_made(tmp_path):
     results = {path.name: images.read_image(path) for path in (tmp_path / "out").glob("*.png")}
     assert sorted(results) == sorted(["m0.png", f"{gbk}.png", "colours.png", "ignored.png"])
     assert not np.array_equal(results["m0.png"], results[f"{gbk}.png"])     # each name has noise of its own
+
+
+def test_a_result_whose_name_would_be_too_long_is_a_line_and_the_others_are_made(tmp_path):
+    (tmp_path / "model").mkdir()
+    model, made = make_model(tmp_path / "model"), make_pairs(tmp_path / "in", count=1)
+    (tmp_path / "out").mkdir()                  # the system looks at a name if its folder exists
+    for folder, suffix in (("masks", ".png"), ("references", ".jpg")):
+        os.link(made / folder / f"m0{suffix}", made / folder / ("\u98ce" * 83 + suffix))
+    arguments = ["--model", model, "--rounds", model / "rounds.yaml", "--masks", made / "masks",
+                 "--references", made / "references", "--output", tmp_path / "out", "--seeds", "7"]
+    for count in (0, 1):
+        done = run_tool("infer", *arguments)
+        assert done.returncode == 2 and f"{1 - count} to make, {count} exist already" in done.stdout
+        first, second = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert "name of more than 255 bytes" in first and second.startswith("error: 1 could not")
+        assert [path.name for path in (tmp_path / "out").glob("*.jpg")] == ["m0_seed7.jpg"]

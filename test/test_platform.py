@@ -17,6 +17,8 @@ home = jittor_standin.home          # a fixture
 
 def test_cache_home_is_home_unless_told_otherwise(home, monkeypatch):
     assert cache.cache_home() == home
+    monkeypatch.setenv("JITTOR_HOME", "")                   # as a script's unset variable: not this folder
+    assert cache.cache_home() == home
     saved = home / ".cache/jittor/config.json"
     saved.parent.mkdir(parents=True)
     saved.write_text("{}")

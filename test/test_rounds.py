@@ -102,6 +102,12 @@ def test_wrong_assignments_are_refused(text):
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
 
 
+@pytest.mark.parametrize("text", ["rounds.3.steps=5", "rounds.0=5", "rounds.*.a.b=1", "rounds.=1"])
+def test_a_round_that_there_is_not_is_said(text):
+    with pytest.raises(UserError, match="is no option of the 3 rounds; write rounds.0.guidance=3"):
+        rounds.load("fast", [text])
+
+
 def test_options_by_name_are_assignments():
     options = {"guidance": np.float64(2.5), "sampler": "ddpm", "rounds.0.steps": np.int64(5), "eta": 1e-9,
                "guidance_interval": (0.1, 1)}

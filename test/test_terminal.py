@@ -77,10 +77,18 @@ def test_an_empty_argument_is_refused(capsys, given):
     assert parser.parse_args(["key="]).overrides == ["key="]
 
 
-@pytest.mark.parametrize("name, value", [("OMPI_COMM_WORLD_RANK", "x"), ("OMP_NUM_THREADS", "²")])
+@pytest.mark.parametrize("name, value", [("OMPI_COMM_WORLD_RANK", "x"), ("OMP_NUM_THREADS", "²"),
+                                         ("log_v", "abc"), ("IIDM_RESTARTS", "x")])
 def test_variables_that_are_no_numbers(name, value):
     done = shell(f'{name}={value} "$PY" -c "$TOOL"')
     assert done.returncode == 2 and done.stderr.startswith(f"error: {name}: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_folder_that_was_removed(tmp_path):
+    (tmp_path / "gone").mkdir()
+    done = shell('cd gone; rmdir ../gone; "$PY" -c "$TOOL"', cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith("error: the current folder: cannot be used (")
     assert done.stderr.count("\n") == 1
 
 

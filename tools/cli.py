@@ -103,6 +103,15 @@ def open_streams() -> None:
         sys.stderr = open(os.devnull, "w")
 
 
+def check_folder() -> None:
+    """UserError if the folder that a tool is started in was removed: no relative name leads anywhere."""
+    try:
+        os.getcwd()
+    except OSError as e:
+        raise UserError("the current folder", f"cannot be used ({e.strerror})",
+                        "change to another one") from None
+
+
 def run(main: Callable[[Optional[Sequence[str]]], Optional[int]],
         argv: Optional[Sequence[str]] = None) -> NoReturn:
     """Run `main(argv)` (default: the command line) and exit with its status.
@@ -113,6 +122,7 @@ def run(main: Callable[[Optional[Sequence[str]]], Optional[int]],
     plain, sys.stdout = sys.stdout, terminal.Output(sys.stdout)
     try:
         check_variables()
+        check_folder()
         status = main(argv)
         sys.stdout.flush()
     except UserError as e:

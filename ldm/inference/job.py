@@ -22,6 +22,7 @@ from ldm.inference.pixels import NOT_FINITE
 from ldm.inference.record import FOLDER, INPUTS, OTHERWISE, SAME, STATES, UNKNOWN, Hashes, Record, Writer
 
 log = logging.getLogger(__name__)
+LONGEST_NAME = 255                                  # bytes, in Linux' file systems
 ZIP = "result.zip"                                  # as `about`: results end in .jpg or .png
 OVERVIEW_ROWS, OVERVIEW_SIZE, OVERVIEW_SEEDS = 12, 256, 6     # masks; a picture's longer side; results a mask
 
@@ -99,7 +100,7 @@ def _same_file(one, other):
 
 
 def one_each(items: Sequence[Item]) -> tuple[list[Item], list[UserError]]:
-    """(the items whose results have different names, a UserError for each other one).
+    """(the items whose results can have names of their own, a UserError for each other one).
 
     Names count as equal whatever their case or the form of their accents, as in some file systems.
     """
@@ -107,9 +108,11 @@ def one_each(items: Sequence[Item]) -> tuple[list[Item], list[UserError]]:
     errors = []
     for item in items:
         name = unicodedata.normalize("NFC", unicodedata.normalize("NFC", item.result.name).casefold())
-        first = found.setdefault(name, item)
-        if first is not item:
-            errors.append(UserError(item.mask, f"would have the same result as {first.mask.name}",
+        if len(os.fsencode(item.result.name)) > LONGEST_NAME:
+            errors.append(UserError(item.mask, f"gives its result a name of more than {LONGEST_NAME} bytes",
+                                    "use a shorter name"))
+        elif found.setdefault(name, item) is not item:
+            errors.append(UserError(item.mask, f"would have the same result as {found[name].mask.name}",
                                     "rename one of them"))
     return list(found.values()), errors
 

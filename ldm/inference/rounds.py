@@ -197,9 +197,12 @@ def _overridden(rounds, assignments):
     tree = {"rounds": {str(i): r for i, r in enumerate(rounds)}}
     for text in assignments:
         key, equals, value = text.partition("=")
-        every = key.startswith("rounds.*.") and rounds
-        for name in ([key.replace("*", i, 1) for i in tree["rounds"]] if every else [key]):
-            tree = configs.override(tree, [f"{name}{equals}{value}"])
+        _, number, *option = key.split(".")
+        if len(option) != 1 or number not in ("*", *tree["rounds"]):
+            raise UserError(configs.cut(text), f"is no option of the {len(rounds)} rounds",
+                            "write rounds.0.guidance=3 for the first one, or rounds.*.guidance=3")
+        for i in tree["rounds"] if number == "*" else [number]:
+            tree = configs.override(tree, [f"rounds.{i}.{option[0]}{equals}{value}"])
     return list(tree["rounds"].values())
 
 

@@ -83,11 +83,8 @@ def answer(painter: Painter, question: dict[str, Any]) -> dict[str, Any]:
     """{"found": the answer} or {"error": its three parts}."""
     try:
         return {"found": painter.answer(question)}
-    except UserError as e:
-        return {"error": parts(e)}
-    except Exception:
-        traceback.print_exc()
-        return {"error": {"what": "the model process", "is": INTERNAL, "possible": "see the terminal"}}
+    except Exception as e:
+        return {"error": parts(refusal(e) or unexpected())}
 
 
 def run(pipe: Pipe, painter: Painter, job: dict[str, Any]) -> None:

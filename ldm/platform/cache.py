@@ -18,7 +18,7 @@ REMEDY = "set JITTOR_HOME to a folder of yours with 1 GB free: Jittor compiles t
 
 def cache_home() -> Path:
     """The folder that holds `.cache/jittor`, by Jittor's rule: $JITTOR_HOME, a saved choice, $HOME."""
-    if "JITTOR_HOME" in os.environ:
+    if os.environ.get("JITTOR_HOME"):
         return Path(os.environ["JITTOR_HOME"]).absolute()
     saved = Path.home() / ".cache" / "jittor" / "config.json"
     if not saved.exists():

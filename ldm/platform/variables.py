@@ -8,8 +8,7 @@ from ldm.errors import UserError
 
 MPI = ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK",
        "OMPI_COMM_WORLD_LOCAL_SIZE")
-
-
+NUMBERS = ("log_v", "log_silent", "use_parallel_op_compiler", "IIDM_RESTARTS")   # Jittor's, and one of ours
 INTERACTIVE = "4294967290"          # Slurm's number for the step that a shell of `salloc` is in
 
 
@@ -44,6 +43,9 @@ def check_variables() -> None:
         if not re.fullmatch("[0-9]{1,9}", os.environ.get(name, "0")):
             raise UserError(name, f"is '{os.environ[name]}', not a number",
                             "mpirun sets it: unset it elsewhere")
+    for name in NUMBERS:
+        if not re.fullmatch("[0-9]{1,9}", os.environ.get(name, "0")):
+            raise UserError(name, f"is '{os.environ[name]}', not a number", "unset it")
     if not re.fullmatch("[1-9][0-9]{0,5}(,[1-9][0-9]{0,5})*", os.environ.get("OMP_NUM_THREADS", "1").strip()):
         raise UserError("OMP_NUM_THREADS", f"is '{os.environ['OMP_NUM_THREADS']}', not a number of threads",
                         "unset it or set it to 1 or more")
