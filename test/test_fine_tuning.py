@@ -113,8 +113,18 @@ def test_names_are_strict_and_other_classes_are_explained(folder, tmp_path):
 def test_another_size_is_said(folder, tmp_path):
     path = folder / "model/unet.safetensors"
     config = configs.merge(CONFIG, {"image_size": [128, 96]}, "test")
-    assert "64 x 48" in start.begin_with(path, Shapes(path), config, "unet", tmp_path)
+    assert "[64, 48]" in start.begin_with(path, Shapes(path), config, "unet", tmp_path)
     assert start.begin_with(path, Shapes(path), CONFIG, "unet", tmp_path) is None
+    state, _ = weights.read_state(path)
+    for size in ({}, {"image_size": 7}, {"image_size": None}):      # of a file that another program wrote
+        weights.save(tmp_path / "w.safetensors", state, {"unet": CONFIG["unet"], **size,
+                                                         "autoencoder": CONFIG["autoencoder"]})
+        assert "image_size" in start.begin_with(tmp_path / "w.safetensors", Shapes(path), CONFIG, "unet",
+                                                tmp_path)
+    vectors = {name: a.ravel() if name.endswith(start.MAPS) else a for name, a in state.items()}
+    weights.save(tmp_path / "w.safetensors", vectors)
+    with pytest.raises(UserError, match="mlp_shared"):
+        start.begin_with(tmp_path / "w.safetensors", Shapes(path), CONFIG, "unet", tmp_path)
 
 
 # ---- what it is good for -----------------------------------------------------------------------------------

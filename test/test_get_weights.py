@@ -305,6 +305,20 @@ def test_conversion_is_strict_and_a_zip_file_gives_its_member(server, data, tmp_
     refused(item._replace(folder="bomb"), tmp_path, "holds model.ckpt of 10,000,000 bytes")
 
 
+@pytest.mark.parametrize("place, change", [(10, 107), (8, 1), (46, 1), (42, 255), (-300, 255)])
+def test_a_damaged_zip_file_is_one_line(server, data, tmp_path, monkeypatch, place, change):
+    """In its directory another method, a password, a name, an offset; before it packed bytes."""
+    monkeypatch.setattr(obtain, "_wanted", lambda item, folder: ({"image_size": [4, 4]}, {"a": (300, 1000)}))
+    with zipfile.ZipFile(tmp_path / "z.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.ckpt", data)
+    whole = bytearray((tmp_path / "z.zip").read_bytes())
+    whole[whole.rindex(b"PK\1\2") + place] ^= change
+    (tmp_path / "z.zip").write_bytes(whole)
+    item = entry(server, convert={"part": "unet", "config": "c.yaml"}, member="model.ckpt")
+    refused(item, tmp_path, str(tmp_path / "z.zip"), source=tmp_path / "z.zip")
+    assert not list((tmp_path / "toy").glob(".model*"))
+
+
 # ---- the list and the tool ---------------------------------------------------------------------------------
 
 def tool(*arguments):

@@ -1,6 +1,7 @@
 """tools/label_photos.py: the mapping, what is left out, resuming, and that the label maps train."""
 import csv
 import json
+import re
 import shutil
 
 import cv2
@@ -229,6 +230,17 @@ def test_a_second_call_makes_only_what_is_missing(labelled, photos, segmenter, t
               "mapping", "another --output")
 
 
+def test_a_table_that_another_program_changed(labelled, photos, segmenter, tmp_path):
+    shutil.copytree(labelled[0], tmp_path / "mine")
+    table = tmp_path / "mine/labels.csv"
+    text = table.read_text()
+    table.write_text(re.sub("[0-9a-f]{16}(?=,[01][.])", "1.2E+15", text))       # as a spreadsheet does
+    done = label(photos, tmp_path / "mine", segmenter, "--dry-run")
+    assert done.returncode == 0 and " of 9 photographs to label" in done.stdout
+    table.write_text(text + "x" * 200_000)
+    one_error(label(photos, tmp_path / "mine", segmenter, "--dry-run"), "labels.csv", "CSV")
+
+
 def test_the_label_maps_train(labelled, tmp_path):
     (tmp_path / "model").mkdir()
     make_model(tmp_path / "model")
@@ -247,6 +259,9 @@ def test_what_is_wrong_is_one_line(photos, segmenter, tmp_path):
     one_error(label(photos, out, tmp_path / "none.pth"), "none.pth")
     one_error(label(photos, out, segmenter, "--min-confidence", "2"), "--min-confidence")
     one_error(label(photos, out, segmenter, "--mapping", "closest"), "closest")
+    one_error(label(photos, out, segmenter, "--size", "99999", "64"), "--size")
+    (tmp_path / "loop").symlink_to("loop")
+    one_error(label(photos, tmp_path / "loop", segmenter), "loop")
     two = tmp_path / "two"
     two.mkdir()
     for name in ("a.jpg", "a.png"):

@@ -1,4 +1,6 @@
 """tools/sheet.py and tools/reconstruct.py, and the numbers of pictures against pictures."""
+import shutil
+
 import numpy as np
 import pytest
 from tiny import make_model, make_pairs, one_error, run_tool
@@ -48,6 +50,21 @@ def test_reconstructions_are_measured_and_written(place, tmp_path):
     assert lines[0] == f"m0.jpg: {pixels.psnr(made, truth):.2f} dB, " \
                        f"sharpness {pixels.sharpness(made, truth):.3f}"
     one_error(run_tool("reconstruct", *given[:3], tmp_path / "none"), "none")
+
+
+def test_what_cannot_be_reconstructed_is_a_line_and_no_picture_is_replaced(place, tmp_path):
+    for name in ("a.png", "b.jpg", "b.png"):
+        shutil.copy(place / "in/masks/m0.png", tmp_path / name)
+    (tmp_path / "c.png").write_bytes(b"")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    given = ["reconstruct", "--model", place / "model", "--images", tmp_path, "--output"]
+    one_error(run_tool(*given, tmp_path), "is or contains")
+    done = run_tool(*given, tmp_path / "out")
+    assert done.returncode == 2 and "mean of 2: " in done.stdout
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "b.png: has the name of b.jpg" in errors[0] and "c.png: cannot be read" in errors[1]
+    assert errors[2].startswith("error: 2 could not be measured") and len(errors) == 3
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
 
 
 def test_psnr_and_sharpness():

@@ -92,6 +92,12 @@ def test_a_folder_that_was_removed(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
+def test_numpys_warning_about_jittors_arithmetic_is_no_message():
+    done = shell('"$PY" -c "$TOOL"', "__import__('warnings').warn(\"The value of the smallest subnormal for "
+                 "<class 'numpy.float64'> type is zero.\")")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def shell(text, code="print('made'); open('made', 'w')", **options):
     """A shell command with $TOOL, a tool that runs `code`."""
     tool = f"import sys\nsys.path.insert(0, {str(ROOT / 'tools')!r})\nimport cli\n"

@@ -15,9 +15,11 @@ from tqdm import tqdm
 from ldm import files, images
 from ldm.errors import UserError
 from ldm.evaluation import labelling, mapping, weight_files
+from ldm.inference import job
 from ldm.platform import runtime
 
 MODELS = Path(__file__).resolve().parents[1] / "models"
+MOST_PIXELS = 2 ** 14                               # a side, as of every model's image_size
 
 
 def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
@@ -31,8 +33,8 @@ def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
                         help="photographs of other proportions: crop them to the centre, or leave them out")
     parser.add_argument("--dry-run", action="store_true", help="say how many there are to label, and stop")
     args = parser.parse_args(argv)
-    if min(args.size) < 32:
-        parser.error(f"--size: is {args.size[0]} {args.size[1]}; give at least 32 pixels a side")
+    if min(args.size) < 32 or max(args.size) > MOST_PIXELS:
+        parser.error(f"--size: is {args.size[0]} {args.size[1]}; give 32 to {MOST_PIXELS} pixels a side")
     return args
 
 
@@ -83,7 +85,7 @@ def label(args: argparse.Namespace, output: Path, size: Sequence[int],
 def refuse_same(output: Path, photos: Path) -> None:
     """UserError if the output folder is the photographs' own: they would be replaced."""
     for folder in (output, output / "train_resized/imgs"):
-        if folder.resolve() == photos.resolve():
+        if job.resolved(folder) == job.resolved(photos):
             raise UserError(output, "holds the photographs themselves", "choose another --output")
 
 

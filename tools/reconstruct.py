@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import Any, Iterable, Optional, Sequence
 
 import cli
 import numpy as np
@@ -12,6 +12,10 @@ from tqdm import tqdm
 
 from ldm import config as configs
 from ldm import files, images
+from ldm.datasets import landscape
+from ldm.errors import UserError
+from ldm.images import Size
+from ldm.inference import job
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -30,31 +34,46 @@ def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     return args
 
 
-def main(argv: Optional[Sequence[str]] = None) -> None:
-    args = parse(argv)
-    config = configs.load(args.config, networks=("autoencoder",))
-    paths = images.list_images(args.images)
-    if args.output:
-        files.check_writable(args.output)
-
-    from ldm import weights
+def measure(args: argparse.Namespace, paths: Iterable[Path], size: Size,
+            autoencoder: Any) -> tuple[list[tuple[float, float]], list[UserError]]:
+    """([(PSNR, sharpness)] of the pictures, a UserError for each that cannot be read)."""
     from ldm.evaluation import pixels
-    from ldm.networks import Autoencoder, precision
     from ldm.training.tasks.segmenter import reconstruct
-    from ldm.weights.agreement import refuse_other_config
-    autoencoder = Autoencoder(**config["autoencoder"])
-    refuse_other_config(args.autoencoder, weights.load(args.autoencoder, autoencoder), config, "autoencoder")
-    precision.apply(autoencoder, "fp32")
-    numbers = []
+    numbers: list[tuple[float, float]] = []
+    failures: list[UserError] = []
     for path in tqdm(paths, unit="picture", disable=None):
-        truth = images.read_image(path, config["image_size"], "crop")
+        try:
+            truth = images.read_image(path, size, "crop")
+        except UserError as e:
+            failures.append(e)
+            continue
         made = reconstruct(truth, autoencoder)
         numbers.append((pixels.psnr(made, truth), pixels.sharpness(made, truth)))
         if args.output:
             images.write_image(args.output / f"{path.stem}.png", made)
         print(f"{path.name}: {numbers[-1][0]:.2f} dB, sharpness {numbers[-1][1]:.3f}")
-    ratio, sharp = np.mean(numbers, axis=0)
-    print(f"mean of {len(paths)}: {ratio:.2f} dB, sharpness {sharp:.3f}")
+    return numbers, failures
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    args = parse(argv)
+    config = configs.load(args.config, networks=("autoencoder",))
+    found, twice = landscape.by_stem(images.list_images(args.images))
+    if args.output:
+        job.refuse_inputs(args.output, args.images)
+        files.check_writable(args.output)
+
+    from ldm import weights
+    from ldm.networks import Autoencoder, precision
+    from ldm.weights.agreement import refuse_other_config
+    autoencoder = Autoencoder(**config["autoencoder"])
+    refuse_other_config(args.autoencoder, weights.load(args.autoencoder, autoencoder), config, "autoencoder")
+    precision.apply(autoencoder, "fp32")
+    numbers, failures = measure(args, found.values(), config["image_size"], autoencoder)
+    if numbers:
+        ratio, sharp = np.mean(numbers, axis=0)
+        print(f"mean of {len(numbers)}: {ratio:.2f} dB, sharpness {sharp:.3f}")
+    return cli.report([*twice, *failures], "{} could not be measured, the lines above say why")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Iterable, NamedTuple, Optional, Sequence
@@ -74,6 +75,13 @@ def is_grey(picture: np.ndarray) -> bool:
     return float((picture.max(2).astype(int) - picture.min(2)).mean()) < GREY
 
 
+def _is_whole(row: dict[Any, Any]) -> bool:
+    """Whether a line of the table is as it was written: a kill cuts lines, a spreadsheet changes numbers."""
+    if tuple(row) != COLUMNS or None in row.values():
+        return False
+    return row["decision"] != LABELLED or bool(re.fullmatch("[0-9a-f]{16}", row["hash"]))
+
+
 class Folder:
     """The output folder: its table of decisions, and its record of settings."""
 
@@ -93,8 +101,10 @@ class Folder:
             return {}
         with files.open_regular(path) as file:
             text = io.StringIO(file.read().decode("utf-8", "surrogateescape"))
-        return {row["name"]: row for row in csv.DictReader(text)
-                if tuple(row) == COLUMNS and None not in row.values()}
+        try:
+            return {row["name"]: row for row in csv.DictReader(text) if _is_whole(row)}
+        except csv.Error as e:
+            raise UserError(path, f"cannot be read as CSV ({e})", "remove it to label again") from None
 
     def start(self) -> None:
         """Create the folders, write the settings, and remove an unfinished last line of the table. Call it

@@ -126,28 +126,35 @@ def _put(path, place, move):
 def _unpacked(item: Published, path: Path, folder: Path, what: str) -> Iterator[Path]:
     """The file of weights: `path` itself or, if it is a zip file with the member `item.member`, that member.
     what: `path`, for messages."""
-    if not item.member or not zipfile.is_zipfile(path):
+    target = folder / f".{item.member}.unpacked"
+    if not item.member or not zipfile.is_zipfile(path) or not _unpack(item, path, target, what):
         yield path
         return
-    with zipfile.ZipFile(path) as archive:
-        if item.member not in archive.namelist():
-            yield path
-            return
-        info, target = archive.getinfo(item.member), folder / f".{item.member}.unpacked"
-        if info.file_size > PACKED * path.stat().st_size:
-            raise _Unusable(item.name, f"{what} holds {item.member} of {info.file_size:,} bytes",
-                            by_hand(item))
-        try:
-            with archive.open(info) as packed, open(target, "wb") as file:
-                shutil.copyfileobj(packed, file, 1 << 20)
-            yield target
-        except zipfile.BadZipFile as e:
-            raise _Unusable(item.name, f"{what} is damaged ({e})", by_hand(item)) from None
-        except OSError as e:
-            raise UserError(target, f"cannot be written ({e.strerror or e})", "free some space") from None
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                target.unlink()
+    try:
+        yield target
+    finally:
+        target.unlink(missing_ok=True)
+
+
+def _unpack(item: Published, path: Path, target: Path, what: str) -> bool:
+    """Write the member of a zip file to `target`; False if it has no such member."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if item.member not in archive.namelist():
+                return False
+            info = archive.getinfo(item.member)
+            if info.file_size > PACKED * path.stat().st_size:
+                raise _Unusable(item.name, f"{what} holds {item.member} of {info.file_size:,} bytes",
+                                by_hand(item))
+            with archive.open(info) as packed, files.replacing(target) as temporary:
+                with open(temporary, "wb") as file:
+                    shutil.copyfileobj(packed, file, 1 << 20)
+    except UserError:
+        raise
+    except Exception as e:          # zipfile and its decompressors raise anything; also for a password
+        raise _Unusable(item.name, f"{what} is damaged ({' '.join(str(e).split()) or type(e).__name__})",
+                        by_hand(item)) from None
+    return True
 
 
 def _write_config(source, folder):

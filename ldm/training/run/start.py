@@ -7,7 +7,7 @@ from typing import Any, Optional
 import yaml
 
 from ldm import files, weights
-from ldm.documents import read_yaml
+from ldm.documents import read_yaml, short
 from ldm.errors import UserError
 from ldm.labels import NUM_CLASSES
 from ldm.training.run import checkpoints
@@ -49,19 +49,21 @@ def begin_with(init: files.Name, network: Any, config: dict, part: str, run: fil
 def _compare(path, config, part):
     """UserError if the weights are plainly of another network than `config`'s; else a line or None."""
     with weights.opened(path) as (entries, found):
-        classes = {entry.shape[1] for name, entry in entries.items() if name.endswith(MAPS) and entry.shape}
+        classes = {entry.shape[1] for name, entry in entries.items()
+                   if name.endswith(MAPS) and len(entry.shape) > 1}
     if part == "unet" and classes - {NUM_CLASSES}:
         raise UserError(path, f"was trained with {min(classes - {NUM_CLASSES})} classes of label maps",
                         f"a U-Net keeps its classes: give weights of {NUM_CLASSES}, or train without --init")
     if not isinstance(found, dict):
         return None
-    keys = differing(network_sections(found, part), network_sections(config, part))
+    then = network_sections(found, part)
+    keys = differing(then, network_sections(config, part))
     wrong = [key for key in keys if key not in MAY_DIFFER]
     if wrong:
         raise UserError(path, f"was made with other values of {', '.join(wrong)}", _remedy(wrong, part))
     if part == "unet" and "image_size" in keys:
-        return (f"{path} was trained at {' x '.join(map(str, found['image_size']))} pixels: at another size "
-                "it needs some hundred steps to adapt")
+        return (f"{path} was trained at image_size {short(then['image_size'])}: at another size it needs "
+                "some hundred steps to adapt")
     return None
 
 
