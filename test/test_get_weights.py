@@ -220,6 +220,17 @@ def test_a_full_disk_is_one_line_and_the_next_call_continues(server, data, tmp_p
     assert server.requests[-1]["Range"] == f"bytes={HALF}-"
 
 
+def test_what_was_planted_in_a_downloads_place_is_not_followed(server, data, tmp_path):
+    (tmp_path / "toy").mkdir()
+    (tmp_path / "victim").write_bytes(b"whole")
+    part = tmp_path / "toy/.w-0123.safetensors.part"
+    part.symlink_to(tmp_path / "victim")
+    os.mkfifo(f"{part}.json")
+    assert get(entry(server), tmp_path).read_bytes() == data
+    assert (tmp_path / "victim").read_bytes() == b"whole"
+    assert not os.path.lexists(part) and not os.path.lexists(f"{part}.json")
+
+
 def test_too_little_space_is_said_before(server, tmp_path, monkeypatch):
     monkeypatch.setattr(download.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
     refused(entry(server), tmp_path, "GB free", "free some space")

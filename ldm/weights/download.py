@@ -10,15 +10,17 @@ import contextlib
 import errno
 import http.client
 import json
+import os
 import re
 import shutil
 import socket
 import ssl
+import stat
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, Optional
+from typing import IO, Any, Callable, NamedTuple, Optional
 from urllib.parse import urlsplit
 
 from ldm import files
@@ -133,7 +135,12 @@ class _Download:
                 failed += 1
 
     def size(self) -> int:
-        return self.part.stat().st_size if self.part.exists() else 0
+        """Bytes that are here. A link, which could lead anywhere, holds none of them."""
+        try:
+            found = os.lstat(self.part)
+        except FileNotFoundError:
+            return 0
+        return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
     # ---- one request ---------------------------------------------------------------------------------------
 
@@ -213,7 +220,7 @@ class _Download:
             self.begin(headers, total)
         self.check_space(total, have)
         self.pieces += 1
-        with self.writing(), open(self.part, "ab") as file:
+        with self.writing(), self.adding() as file:
             while piece:
                 file.write(piece)
                 have += len(piece)
@@ -230,10 +237,15 @@ class _Download:
         never belong to older bytes."""
         with self.writing():
             self.part.parent.mkdir(parents=True, exist_ok=True)
-            open(self.part, "wb").close()
+            forget(self.part)
+            self.adding().close()
         with files.replacing(_notes(self.part)) as temporary:
             temporary.write_text(json.dumps({"url": self.url, "validator": _validator(headers),
                                              "length": total}))
+
+    def adding(self) -> IO[bytes]:
+        """The file of what has come, to add to it."""
+        return os.fdopen(files.open_beside(self.part, os.O_WRONLY | os.O_APPEND), "ab")
 
     def check_space(self, total: Optional[int], have: int) -> None:
         free = shutil.disk_usage(self.part.parent).free
@@ -293,8 +305,9 @@ def _validator(headers) -> str:
 
 def _read_notes(part: Path) -> dict[str, Any]:
     try:
-        notes = json.loads(_notes(part).read_text())
-    except (OSError, ValueError):
+        with files.open_regular(_notes(part)) as file:
+            notes = json.loads(file.read(1 << 16))
+    except (UserError, OSError, ValueError, RecursionError):
         return {}
     return notes if isinstance(notes, dict) else {}
 
