@@ -274,6 +274,8 @@ def one(world, seed, number, kinds):
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--cases", type=int, default=300, metavar="N", help="how many")
+    parser.add_argument("--first", type=int, default=0, metavar="N", help="the first one's number: after a "
+                        "fix a long run goes on where it failed")
     parser.add_argument("--seed", type=int, default=0, help="of all cases")
     parser.add_argument("--case", type=int, metavar="N", help="only this one, and show what it says")
     parser.add_argument("--kinds", nargs="*", choices=list(KINDS), default=list(KINDS), help="only these")
@@ -288,7 +290,7 @@ def main(argv=None):
             world = World(folder)
         except UserError as e:
             raise SystemExit(str(e)) from e
-        numbers = range(args.cases) if args.case is None else [args.case]
+        numbers = range(args.first, args.first + args.cases) if args.case is None else [args.case]
         begun = time.monotonic()
         for number in numbers:
             kind, case, run, found = one(world, args.seed, number, args.kinds)
