@@ -3,7 +3,9 @@ import hashlib
 import json
 import subprocess
 import sys
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -247,6 +249,18 @@ def test_tool_errors_are_one_line(tmp_path, arguments, culprit):
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: ") and culprit in lines[0]
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_no_more_processes_than_scenes(tmp_path, monkeypatch):
+    asked = []
+
+    def pool(count, *given):
+        asked.append(count)
+        return ThreadPool(count)
+    monkeypatch.setattr("multiprocessing.get_context", lambda kind: SimpleNamespace(Pool=pool))
+    done = run_tool("make_landscapes", "--count", 1, "--processes", 12, "--size", 64, 48, "--output",
+                    tmp_path)
+    assert done.returncode == 0 and asked == [1], done.stderr
 
 
 @pytest.mark.skipif(np.lib.NumpyVersion(np.__version__) >= "2.0.0", reason="numpy 1 can say where 2 differs")

@@ -251,3 +251,10 @@ with files.locked({str(tmp_path)!r}):
     killed.wait()
     with files.locked(tmp_path):
         os.kill(child, signal.SIGKILL)              # it is there: this would fail
+
+
+def test_a_clock_that_stands_still(tmp_path, monkeypatch):
+    """As a coarse one does within a fast step, and a virtual machine's after a pause."""
+    monkeypatch.setattr("time.perf_counter", lambda: 1.0)
+    assert toy.go_on(tmp_path) == []
+    assert all(np.isfinite(line["samples_per_second"]) for line in jsonl.read(tmp_path / "train.jsonl"))
