@@ -77,6 +77,7 @@ DEFAULTS = {
         "refit": 0.0,                       # above 0: a new codebook at the end, fitted to latents of which
                                             # this share is of pictures in other, stronger colours
         "square_weight": 0.0,               # of the mean square error, which PSNR measures
+        "decoder_only": False,              # encoder and codebook stay as --init gives them: so do latents
         "codebook_weight": 1.0,
         "discriminator_weight": 0.75,       # 0: no discriminator
         "discriminator_start": 0, "discriminator_channels": 64,

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from conftest import golden_weights
-from tiny import CONFIG, make_pairs, run_tool
+from tiny import CONFIG, make_pairs, one_error, run_tool
 
 from ldm import config as configs
 from ldm import weights
@@ -278,6 +278,24 @@ def test_a_fitted_codebook_has_entries_for_rare_latents():
     book.fit(latents.astype(np.float32))
     distance = np.linalg.norm(book.entries.numpy()[None] - latents[5000:, None], axis=2).min(1)
     assert distance.mean() < 2
+
+
+def test_only_the_decoder_is_trained(run, tmp_path):
+    """With decoder_only encoder and codebook keep their bits, with refit and a discriminator, too."""
+    arguments, whole = run
+    done = run_tool("train_autoencoder", *arguments, "--output", tmp_path / "run", "--init",
+                    whole / "autoencoder.safetensors", "autoencoder_training.decoder_only=true",
+                    "autoencoder_training.refit=0.3", "autoencoder_training.steps=4")
+    assert done.returncode == 0, done.stderr
+    before, after = (weights.read_state(r / "autoencoder.safetensors")[0] for r in (whole, tmp_path / "run"))
+    changed = {name.split(".")[0] for name in before if not np.array_equal(before[name], after[name])}
+    assert changed == {"decoder", "post_quant_conv"}
+
+
+def test_a_new_encoder_cannot_stay_as_it_is(run, tmp_path):
+    done = run_tool("train_autoencoder", *run[0], "--output", tmp_path / "run",
+                    "autoencoder_training.decoder_only=true")
+    one_error(done, "decoder_only", "--init")
 
 
 def test_a_codebook_for_other_colours_too():

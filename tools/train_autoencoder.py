@@ -12,6 +12,7 @@ import train_common
 from ldm import config as configs
 from ldm import weights
 from ldm.datasets import landscape
+from ldm.errors import UserError
 from ldm.platform.variables import refuse_srun
 
 
@@ -24,6 +25,9 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     train_common.add_init(parser)
     args = parser.parse_args(argv)
     config = configs.load(args.config, args.overrides, ("autoencoder",))
+    if config["autoencoder_training"]["decoder_only"] and not args.init:
+        raise UserError("autoencoder_training.decoder_only", "needs a trained encoder",
+                        "give its file by --init")
     how = reading.of(args)
     pairs = landscape.training_pairs(args.data, config["image_size"], train_common.checking, how)
     paths = [picture for picture, _ in pairs]

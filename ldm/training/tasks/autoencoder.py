@@ -55,7 +55,11 @@ class AutoencoderTask:
         self.network, self.pictures, self.options = network, pictures, options
         self.perceptual = perceptual
         self.codebook = Codebook(network.quantize, options["seed"])
-        self.quantizes = options["quantize_after"] == 0
+        self.quantizes = options["quantize_after"] == 0 or options["decoder_only"]
+        self.fixed: list[tuple[Var, np.ndarray]] = []       # parameters that are not trained, their values
+        if options["decoder_only"]:
+            for part in (network.encoder, network.quant_conv, network.quantize):
+                self.fixed += [(p.stop_grad(), p.numpy()) for p in part.parameters()]
         self.adversary = Adversary(options) if options["discriminator_weight"] else None
         self.opposed = options["discriminator_start"] == 0      # the discriminator takes part
         self.seen: list[tuple] = []         # (images, reconstructions, codes, latents) of a batch's parts
@@ -101,6 +105,11 @@ class AutoencoderTask:
     def reconstruct(self, x: Var) -> tuple[Var, Var, Optional[np.ndarray], Var]:
         """(reconstruction, codebook loss, codes, latents) of images. Before the codebook is used, the latents
         are decoded as they are, and the codes are None."""
+        if self.options["decoder_only"]:
+            with jt.no_grad():
+                z = self.network.encode(x)
+                entries, codes = self.network.quantize(z)
+            return self.network.decode_quantized(entries), jt.zeros(1), codes.numpy(), z
         if self.quantizes:
             y, codebook, codes, z = self.network(x)
             return y, codebook, codes.numpy(), z
@@ -122,12 +131,12 @@ class AutoencoderTask:
         if self.adversary and self.opposed:
             self.adversary.update([(x, y) for x, y, _, _ in self.seen])
         self.opposed = step >= self.options["discriminator_start"]
-        if self.quantizes:
+        if self.quantizes and not self.options["decoder_only"]:
             for _, _, codes, _ in self.seen:
                 self.codebook.count(codes)
             if step % REVIVE_EVERY == 0:
                 self.codebook.revive(step, np.concatenate([flat(z.numpy()) for *_, z in self.seen]))
-        elif self.options["quantize_after"] <= step < self.options["steps"]:
+        elif not self.quantizes and self.options["quantize_after"] <= step < self.options["steps"]:
             self.codebook.fit(self.all_latents())
             self.quantizes = True
         self.seen = []
@@ -155,9 +164,13 @@ class AutoencoderTask:
 
     def finish(self) -> None:
         """Prepare the trained network for use. Fit a codebook if training used none or `refit` is above 0.
-        Scale the latents to
-        mean 0 and standard deviation 1, as the noise levels of the diffusion assume; this changes no
-        reconstruction."""
+        Scale the latents to mean 0 and standard deviation 1, as the noise levels of the diffusion assume;
+        this changes no reconstruction. With `decoder_only` encoder and codebook only get their bits back, as
+        averaging rounds."""
+        if self.options["decoder_only"]:
+            for p, values in self.fixed:
+                p.assign(jt.array(values))
+            return
         z, refit = self.all_latents(), self.options["refit"]
         if refit or not self.quantizes:
             self.codebook.fit(np.concatenate([z, self.recolored_latents(refit)]) if refit else z)
