@@ -12,6 +12,7 @@ from tiny import make_model, make_pairs, one_error, run_tool
 
 from ldm import Pipeline, images
 from ldm import config as configs
+from ldm.diffusion.samplers import SAMPLERS
 from ldm.errors import UserError
 from ldm.inference import provenance, rounds
 from ldm.labels import COLORS
@@ -139,6 +140,38 @@ def test_a_model_names_the_rounds_that_it_is_used_with(place, tmp_path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({**tree, "rounds": "slow"}))
     with pytest.raises(UserError, match="config.yaml.*rounds.*fast"):
         Pipeline.load(tmp_path)
+
+
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+def test_a_part_of_the_style_is_kept(pipe, files, sampler):
+    """What is kept is the style's, pixel by pixel; the network sees it so, whatever the sampler."""
+    other = pipe.with_rounds(sampler=sampler)
+    mask, style = files
+    width, height = pipe.size
+    own = images.read_image(style, pipe.size)
+    plain = np.asarray(other(mask, style, seed=3))
+    keep = np.zeros((height, width), bool)
+    assert np.array_equal(np.asarray(other(mask, style, seed=3, keep=keep)), plain)
+    keep[:height // 2] = True
+    for step in other.steps(mask, style, seed=3, keep=keep):
+        latents = step._clean()
+    half = np.asarray(step.image)
+    assert np.array_equal(half[keep], own[keep]) and not np.array_equal(half[~keep], own[~keep])
+    assert not np.array_equal(half[~keep], plain[~keep])                # what is painted fits to it
+    clean = other.refinement.encode(own)[:, :, :latents.shape[2] // 2]
+    np.testing.assert_allclose(latents[:, :, :latents.shape[2] // 2], clean, atol=0.02)
+    whole = Image.new("L", (300, 225), 255)
+    assert np.array_equal(np.asarray(other(mask, style, keep=whole)), own)
+
+
+def test_keep_needs_a_style(pipe, files):
+    noise = pipe.with_rounds({"rounds": [{"strength": 0.5, "steps": 2, "from": "noise"}]})
+    with pytest.raises(UserError, match="to be kept"):
+        noise(files[0], keep=np.ones((4, 4)))
+    image = noise(files[0], files[1], keep=np.ones((4, 4)))
+    assert image.size == pipe.size
+    with pytest.raises(UserError, match="keep"):
+        noise(files[0], files[1], keep=np.ones(4))
 
 
 def test_other_rounds_share_the_networks(pipe, files):

@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import socket
+import sys
 import threading
 import time
 
@@ -156,6 +157,17 @@ def test_a_taken_port_gives_the_next_one():
             assert f"port {port} is taken" in server.end()[1]
 
 
+def test_a_browser_is_opened_only_where_there_is_a_screen(monkeypatch):
+    sys.path.insert(0, str(ROOT / "tools"))
+    import paint
+
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "WSL_DISTRO_NAME", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    assert not paint.has_screen()
+    monkeypatch.setenv("DISPLAY", ":0")
+    assert paint.has_screen()
+
+
 def test_another_host_gets_a_token():
     with Started("--port", 0, "--host", "0.0.0.0") as server:
         address, _, token = server.address.partition("#token=")
@@ -178,8 +190,6 @@ def test_another_host_gets_a_token():
     ],
 )
 def test_wrong_options_end_with_one_line(arguments, word, capsys):
-    import sys
-
     sys.path.insert(0, str(ROOT / "tools"))
     import cli
     import paint

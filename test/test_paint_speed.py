@@ -9,6 +9,7 @@ import signal
 import socket
 import statistics
 import time
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -109,6 +110,12 @@ def ready(client):
     paint_client.until(lambda: client.get("/api/state").json["worker"]["state"] == "ready", 600)
 
 
+def processor(pid):
+    """Seconds of processor time that a process has used."""
+    with open(f"/proc/{pid}/stat") as file:
+        return sum(map(int, file.read().rpartition(")")[2].split()[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
 def watched(client, order):
     """Start a job and read its events -> {event: seconds after the request, of the first of its kind}."""
     began, at = time.monotonic(), {}
@@ -131,19 +138,23 @@ def test_jobs_beside_the_pipeline(demo, preset, count, limit):
     sample = client.get("/api/state").json["samples"][0]
     order = {"client": "a", "mask": sample["mask"], "reference": sample["reference"], "rounds": preset}
     watched(client, order)
-    alone, found = [], []
+    alone, found, own, processes = [], [], 0.0, [demo.process.pid, *demo.children()]
+    before = sum(map(processor, processes))
     for _ in range(count):                                      # in turns, so that both have the same weather
-        began = time.monotonic()
+        began, used = time.monotonic(), time.process_time()
         pipe(MASK, STYLE)
         alone.append(time.monotonic() - began)
+        own += time.process_time() - used
         found.append(watched(client, order))
+    used = sum(map(processor, processes)) - before
     say(f"{preset}, accepted", [1000 * at["accepted"] for at in found], 100)
     say(f"{preset}, first preview", [1000 * at["preview"] for at in found], 600)
     say(f"{preset}, Pipeline", alone, limit, "s")
     say(f"{preset}, done", [at["done"] for at in found], limit, "s")
     over = statistics.median(at["done"] for at in found) / statistics.median(alone) - 1
     print(f"\n{preset}, overhead: {100 * over:.1f} %, of the fastest of each "
-          f"{100 * (min(at['done'] for at in found) / min(alone) - 1):.1f} %")
+          f"{100 * (min(at['done'] for at in found) / min(alone) - 1):.1f} %; in processor time, both "
+          f"processes: {100 * (used / own - 1):.1f} % of {own / count:.2f} s")
 
 
 def test_from_cancel_to_the_next_job(demo):
@@ -173,10 +184,9 @@ def test_from_cancel_to_the_next_job(demo):
 
 def test_20_clients_wait_in_line(demo):
     """Waiting is as long as was said; the web process stays small."""
-    client, path = demo.client, f"/proc/{demo.process.pid}"
+    client, web = demo.client, demo.process.pid
     sample = client.get("/api/state").json["samples"][0]
-    ticks = lambda: sum(map(int, open(f"{path}/stat").read().rpartition(")")[2].split()[11:13]))   # noqa: E731
-    before, began = ticks(), time.monotonic()
+    before, began = processor(web), time.monotonic()
     jobs = [client.start({"client": f"c{i}", "mask": sample["mask"], "reference": sample["reference"],
                           "rounds": "fast", "seed": i}).json for i in range(20)]
     error, ids = [], {job["id"]: job["seconds"] for job in jobs}
@@ -186,8 +196,9 @@ def test_20_clients_wait_in_line(demo):
                 error.append(100 * abs((time.monotonic() - began) / said - 1))
                 del ids[name]
         time.sleep(0.3)
-    used = 100 * (ticks() - before) / os.sysconf("SC_CLK_TCK") / (time.monotonic() - began)
-    memory = int(next(line for line in open(f"{path}/status") if line.startswith("VmRSS")).split()[1]) / 1024
+    used = 100 * (processor(web) - before) / (time.monotonic() - began)
+    status = Path(f"/proc/{web}/status").read_text()
+    memory = int(status.partition("VmRSS:")[2].split()[0]) / 1024
     print(f"\n20 jobs in {time.monotonic() - began:.1f} s; web process: {used:.1f} % of a core (each job is "
           f"polled three times a second), {memory:.0f} MB")
     say("wait, away from what was said", error[4:], 40, "%")

@@ -17,6 +17,7 @@ class Batch(NamedTuple):
     names: Sequence[str]
     seeds: Sequence[int]
     reference_masks: Optional[np.ndarray] = None    # N x h x w uint8 classes, for models that read them
+    keep: Optional[np.ndarray] = None   # N x H x W bool: where the reference's pixels stay; None: nowhere
 
     def check(self, size: Sequence[int], latent_size: Sequence[int], uses_reference: bool) -> None:
         """Refuse arrays of other shapes and types, since compiled code trusts them.
@@ -26,7 +27,7 @@ class Batch(NamedTuple):
         count, (width, height) = len(self.names), size
         if len(self.seeds) != count:
             raise UserError("seeds", f"are {len(self.seeds)} for {count} names", "give one for each name")
-        if self.references is None and uses_reference:
+        if self.references is None and (uses_reference or self.keep is not None):
             raise UserError("references", "are missing, and these rounds use them",
                             "give them, or rounds from noise without color_transfer")
         wanted = [("masks", self.masks, (count, *latent_size[::-1]))]
@@ -36,6 +37,9 @@ class Batch(NamedTuple):
         if self.reference_masks is not None:
             wanted.append(("reference_masks", self.reference_masks, (count, *latent_size[::-1])))
             of_labels.append(("reference_masks", self.reference_masks))
+        if self.keep is not None and (self.keep.dtype != bool or self.keep.shape != (count, height, width)):
+            raise UserError("keep", f"is {self.keep.dtype} of shape {self.keep.shape}",
+                            f"give bool of shape {(count, height, width)}")
         for subject, array, shape in wanted:
             array = np.asarray(array)
             if array.shape != shape or array.dtype != np.uint8:

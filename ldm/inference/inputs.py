@@ -26,15 +26,16 @@ class Wish(NamedTuple):
     style: Any                  # None: no style reference
     seed: int
     name: str
+    keep: Any = None            # where the style's own pixels stay
 
 
-def wishes(mask: Any, style: Any, seed: Any, name: Any) -> tuple[list[Wish], bool]:
+def wishes(mask: Any, style: Any, seed: Any, name: Any, keep: Any = None) -> tuple[list[Wish], bool]:
     """(a Wish for each mask and seed, mask by mask; whether the caller gave lists and expects a list).
 
-    A list of masks, of styles or of names has one entry per picture of the same seed; a single value is used
-    for all. seed: a number or an iterable of numbers.
+    A list of masks, of styles, of names or of regions to keep has one entry per picture of the same seed; a
+    single value is used for all. seed: a number or an iterable of numbers.
     """
-    lists = {"mask": mask, "style": style, "name": name}
+    lists = {"mask": mask, "style": style, "name": name, "keep": keep}
     given = {key: list(value) for key, value in lists.items() if isinstance(value, (list, tuple))}
     count = max(map(len, given.values()), default=1)
     for key, value in given.items():
@@ -43,7 +44,7 @@ def wishes(mask: Any, style: Any, seed: Any, name: Any) -> tuple[list[Wish], boo
                             f"give a list of {max(count, 1)}, or one for all")
     seeds, one_seed = _seeds(seed)
     columns = [given.get(key, [lists[key]] * count) for key in lists]
-    found = [Wish(m, s, k, _name(n, m)) for m, s, n in zip(*columns) for k in seeds]
+    found = [Wish(m, s, k, _name(n, m), region) for m, s, n, region in zip(*columns) for k in seeds]
     return found, one_seed and not given
 
 
@@ -95,6 +96,8 @@ def batch(found: Sequence[Wish], size: Sequence[int], latent_size: Sequence[int]
         if id(wish.mask) not in masks:
             subject = _subject(wish.mask, "mask")
             masks[id(wish.mask)] = images.labels_of(opened(wish.mask, subject), subject, latent_size, reading)
+        if wish.style is None and wish.keep is not None:
+            raise UserError("style", "is missing, and a part of it is to be kept", "give a photograph")
         if wish.style is None and uses_reference:
             raise UserError("style", "is missing, and these rounds start at a photograph",
                             'give a photograph, or use rounds from noise, such as "noise"')
@@ -102,11 +105,25 @@ def batch(found: Sequence[Wish], size: Sequence[int], latent_size: Sequence[int]
             subject = _subject(wish.style, "style")
             source = opened(wish.style, subject, colors=True)
             styles[id(wish.style)] = images.picture_of(source, subject, size, reading.fit)
+    keep = None
+    if any(wish.keep is not None for wish in found):
+        keep = np.stack([_region(wish.keep, size, reading.fit) for wish in found])
     references = None
-    if uses_reference:
+    if uses_reference or keep is not None:
         references = np.stack([styles[id(wish.style)] for wish in found])
     return Batch(np.stack([masks[id(wish.mask)] for wish in found]), references,
-                 [wish.name for wish in found], [wish.seed for wish in found])
+                 [wish.name for wish in found], [wish.seed for wish in found], keep=keep)
+
+
+def _region(source: Any, size: Sequence[int], fit: str) -> np.ndarray:
+    """H x W bool: what is light in a picture, or not zero in an array of numbers. None: nothing."""
+    if source is None:
+        return np.zeros(size[::-1], bool)
+    if hasattr(source, "__array__") and not isinstance(source, Image.Image):
+        source = (np.asarray(source) != 0).astype(np.uint8) * 255
+    subject = _subject(source, "keep")
+    picture = images.picture_of(opened(source, subject, colors=True), subject, size, fit)
+    return picture.max(2) > 127
 
 
 def _subject(source: Any, word: str) -> str:

@@ -175,24 +175,26 @@ class Pipeline:
                                   rounds_of.assignments(overrides))
         return type(self)(self.model, self.refinement.with_settings(settings))
 
-    def __call__(self, mask: Any, style: Any = None, *, seed: Any = 0, name: Any = None,
+    def __call__(self, mask: Any, style: Any = None, *, seed: Any = 0, name: Any = None, keep: Any = None,
                  fit: str = "refuse", ignore: Sequence[int] = (), mask_colors: Any = None) -> Made:
         """Make one picture, or a list of them if a list of masks, styles or seeds is given.
 
         seed: a number, or several for variations of each mask. name: the second half of the seed; by default
-        the mask file's stem, or "image". fit, ignore, mask_colors: how masks are read, as by the options of
-        the tools (images.reading). The pictures are Pillow images whose .info["iidm"] says what made them.
+        the mask file's stem, or "image". keep: where the style's own pixels stay, the light part of a picture
+        or what is not zero in an array; all else is painted to fit (inpainting). fit, ignore, mask_colors:
+        how masks are read, as by the options of the tools (images.reading). The pictures are Pillow images
+        whose .info["iidm"] says what made them.
         """
-        found, one = inputs.wishes(mask, style, seed, name)
+        found, one = inputs.wishes(mask, style, seed, name, keep)
         made: list[Image.Image] = []
         for step in self._steps(found, images.reading(ignore, fit, mask_colors)):
             made = step.images or []
         return made[0] if one else made
 
-    def steps(self, mask: Any, style: Any = None, *, seed: Any = 0, name: Any = None,
+    def steps(self, mask: Any, style: Any = None, *, seed: Any = 0, name: Any = None, keep: Any = None,
               fit: str = "refuse", ignore: Sequence[int] = (), mask_colors: Any = None) -> Iterator[Step]:
         """As a call, but step by step. Leaving the loop cancels the rest."""
-        found, _ = inputs.wishes(mask, style, seed, name)
+        found, _ = inputs.wishes(mask, style, seed, name, keep)
         return self._steps(found, images.reading(ignore, fit, mask_colors))
 
     def _steps(self, found: Sequence[Wish], reading: images.Reading) -> Iterator[Step]:

@@ -34,11 +34,31 @@ class Progress:
     pictures: Optional[Pictures] = None     # after the very last step
 
 
+class Kept:
+    """Where the reference stays (inpainting): there its own latent is the prediction of z_0 at each step, so
+    that every sampler carries it, at each step's level of noise, to the end.
+
+    z0: latents of the references, N x 3 x h x w. where: N x 1 x h x w float32, 1 or 0.
+    """
+
+    def __init__(self, z0: np.ndarray, where: np.ndarray) -> None:
+        self.z0, self.where = jt.array(z0), jt.array(where)
+
+    def clean(self, z0: np.ndarray) -> np.ndarray:
+        """`z0` with the references' latents in their place."""
+        return np.where(self.where.numpy() > 0, self.z0.numpy(), z0)
+
+    def noise(self, z: Var, eps: Var, alpha_bar: float) -> Var:
+        """`eps`, and in their place the noise that turns the references' latents into `z`."""
+        own = (z - float(np.sqrt(alpha_bar)) * self.z0) / float(np.sqrt(1 - alpha_bar))
+        return eps + self.where * (own - eps)
+
+
 class Guided:
     """The U-Net with label maps and guidance, as samplers call it. It keeps its latest prediction."""
 
-    def __init__(self, unet: Any, round: Round, modulations: Sequence[Any]) -> None:
-        self.unet, self.round, (self.guided, self.empty) = unet, round, modulations
+    def __init__(self, unet: Any, round: Round, modulations: Sequence[Any], kept: Optional[Kept]) -> None:
+        self.unet, self.round, (self.guided, self.empty), self.kept = unet, round, modulations, kept
         self.latest: Optional[tuple[Var, Var, int]] = None
 
     def __call__(self, z: Var, t: int) -> tuple[Var, Optional[Var]]:
@@ -49,6 +69,8 @@ class Guided:
         eps, values = out[:, :3], out[:, 3:] if self.unet.learn_sigma else None
         if t in self.round.guided:
             eps = guide(eps, self.unet.decode(*encoded, self.empty())[:, :3], self.round.guidance)
+        if self.kept:
+            eps = self.kept.noise(z, eps, self.round.chain.alpha_bar[_index(self.round.chain, t)])
         self.latest = z, eps, t
         return eps, values
 
@@ -57,8 +79,12 @@ class Guided:
         return partial(_predict, self.round.chain, *(self.latest or ()))
 
 
+def _index(chain: Schedule, t: int) -> int:
+    return int(np.searchsorted(chain.timesteps, t))
+
+
 def _predict(chain: Schedule, z: Var, eps: Var, t: int) -> np.ndarray:
-    i = int(np.searchsorted(chain.timesteps, t))
+    i = _index(chain, t)
     with np.errstate(over="ignore", invalid="ignore"):      # the paper's schedule divides by 3e-13
         return chain.predict_z0(z.numpy(), eps.numpy(), i).astype(np.float32)
 
@@ -124,15 +150,15 @@ class Refinement:
         count = len(batch.names)
         references: Any = [None] * count if batch.references is None else batch.references
         finite = np.ones(count, bool)
-        modulations = self.modulate(batch.masks)
+        modulations, kept = self.modulate(batch.masks), self.kept(batch)
         pictures: Any = references
         for k, r in enumerate(self.rounds):
             if k > 0:
                 pictures = [self.pixels.next_start(x, y, r.color_transfer)      # Eq. 6
                             for x, y in zip(pictures, references)]
             noise = ImageNoise(batch.seeds, batch.names, k)
-            z = begin = self.start(pictures, r, noise)                          # Eq. 1
-            steps = self.denoise(begin, r, modulations, noise)                  # Eq. 5
+            z = begin = self.start(pictures, r, noise, kept)                    # Eq. 1
+            steps = self.denoise(begin, r, modulations, noise, kept)            # Eq. 5
             for index, (z, clean) in enumerate(steps, 1):       # noqa: B007 (the last z is used below)
                 step = Progress(k + 1, len(self.rounds), index, r.start, clean)
                 if step.index < step.count or step.round < step.rounds:
@@ -142,7 +168,19 @@ class Refinement:
             if not finite.all():
                 z = jt.array(np.where(np.isfinite(latents), latents, 0))        # decoded, but not used
             pictures = self.decode(z)
+        if batch.keep is not None:
+            pictures = [np.where(keep[..., None], reference, x)
+                        for keep, reference, x in zip(batch.keep, references, pictures)]
         yield replace(step, pictures=[x if good else None for x, good in zip(pictures, finite)])
+
+    def kept(self, batch: Batch) -> Optional[Kept]:
+        """For batches with `keep`; a latent's position is kept if all its pixels are."""
+        if batch.keep is None or batch.references is None:
+            return None
+        count, factor, (width, height) = len(batch.names), self.autoencoder.factor, self.latent_size
+        where = batch.keep.reshape(count, 1, height, factor, width, factor).all((3, 5))
+        z0 = np.concatenate([self.encode(reference) for reference in batch.references])
+        return Kept(z0, where.astype(np.float32))
 
     def modulate(self, masks: np.ndarray) -> tuple[Callable, Optional[Callable]]:
         """Functions that give the network's modulations of the maps, and of the empty map for every image."""
@@ -161,22 +199,24 @@ class Refinement:
             return make
         return lambda: made
 
-    def start(self, pictures: Any, r: Round, noise: ImageNoise) -> Var:
+    def start(self, pictures: Any, r: Round, noise: ImageNoise, kept: Optional[Kept] = None) -> Var:
         """The latent that a round begins with."""
         eps = noise((3, *self.latent_size[::-1]))
         if r.noise_index is None:
             return jt.array(eps)
         z0 = np.concatenate([self.encode(picture) for picture in pictures])
+        if kept:
+            z0 = kept.clean(z0)
         return jt.array(r.chain.add_noise(z0, r.noise_index, eps))
 
     def encode(self, picture: np.ndarray) -> np.ndarray:
         """H x W x 3 uint8 -> its latent 1 x 3 x h x w float32."""
         return self.autoencoder.encode(jt.array(to_network(picture)[None])).numpy()
 
-    def denoise(self, z: Var, r: Round, modulations: Sequence[Any],
-                noise: ImageNoise) -> Iterator[tuple[Var, Callable[[], np.ndarray]]]:
+    def denoise(self, z: Var, r: Round, modulations: Sequence[Any], noise: ImageNoise,
+                kept: Optional[Kept] = None) -> Iterator[tuple[Var, Callable[[], np.ndarray]]]:
         """Sample a round with the settings' sampler; yields the latent and `Progress.clean` of each step."""
-        model, shape = Guided(self.unet, r, modulations), tuple(z.shape[1:])
+        model, shape = Guided(self.unet, r, modulations, kept), tuple(z.shape[1:])
         sampler = SAMPLERS[self.settings.sampler]
         for step in sampler(model, r.chain, z, r.start, lambda i: jt.array(noise(shape)), self.settings.eta):
             jt.sync([step.z, *step.history])        # the graph of one step at a time
