@@ -57,6 +57,21 @@ def programs(folder, **scripts):
     return str(folder)
 
 
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory):
+    """A new environment with pip."""
+    folder = tmp_path_factory.mktemp("ready") / "environment"
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    return folder
+
+
+@pytest.fixture
+def quick(clone, ready):
+    """A PATH with a python3 that copies `ready` instead of making an environment, which takes seconds."""
+    copy = f'[ "$1 $2" = "-m venv" ] && exec cp -a "{ready}/." "$3"\nexec "{sys.executable}" "$@"'
+    return programs(clone.parent / "quick", python3=copy) + os.pathsep + os.environ["PATH"]
+
+
 def python(setup="pass"):
     """The body of a python3 that runs `setup` before what it is told with -c."""
     return f'exec "{sys.executable}" -c "{setup}\nimport sys; exec(sys.argv[1])" "$2"'
@@ -92,27 +107,29 @@ def test_an_environment_is_made_completed_and_reused(clone):
 
 
 @pytest.mark.parametrize("kind", ["without pip", "with pip", "link", "file"])
-def test_an_environment_of_the_users_own_stays_as_it_is(clone, kind):
+def test_an_environment_of_the_users_own_stays_as_it_is(clone, ready, quick, kind):
     """`uv venv` makes a .venv without pip; one with pip could be installed into, which nobody asked for."""
     own = clone.parent / "own" if kind == "link" else clone / ".venv"
     if kind == "file":
         own.write_text("mine")
+    elif kind == "with pip":
+        shutil.copytree(ready, own, symlinks=True)
     else:
-        options = [] if kind == "with pip" else ["--without-pip"]
-        subprocess.run([sys.executable, "-m", "venv", *options, own], check=True)
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", own], check=True)
+    if own.is_dir():
         (own / "mine.py").write_text("mine")
     if kind == "link":
         (clone / ".venv").symlink_to(own)
     before = {path: path.read_bytes() for path in [own, *own.rglob("*")] if path.is_file()}
-    status, out, err = find(clone)
+    status, out, err = find(clone, PATH=quick)
     assert (status, out) == (0, f"{clone}/.venv-iidm/bin/python\n"), err
     assert err.startswith(f"{clone}/.venv was not made here and lacks packages: it stays as it is.\n")
     assert {path: path.read_bytes() for path in [own, *own.rglob("*")] if path.is_file()} == before
-    assert find(clone) == (0, f"{clone}/.venv-iidm/bin/python\n", "")
+    assert find(clone, PATH=quick) == (0, f"{clone}/.venv-iidm/bin/python\n", "")
 
 
-def test_an_environment_of_the_users_own_is_used_if_it_has_everything(clone):
-    find(clone)
+def test_an_environment_of_the_users_own_is_used_if_it_has_everything(clone, quick):
+    find(clone, PATH=quick)
     for mark in ("made-by-iidm", "requirements.installed"):
         (clone / ".venv" / mark).unlink()
     assert find(clone) == (0, f"{clone}/.venv/bin/python\n", "")
