@@ -12,7 +12,8 @@ from pathlib import Path
 
 import jittor_standin
 import pytest
-from jittor_standin import CORE, imports, program, run, start
+from jittor_standin import CORE, imports, run, start
+from tiny import program
 
 from ldm.errors import UserError
 from ldm.platform import compilers, damage, jittor_copy, runtime
