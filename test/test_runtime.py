@@ -220,6 +220,15 @@ def test_a_compiler_that_does_not_work_is_one_line(home):
     assert err.startswith(f"error: {broken}: cannot compile a small program (... fatal error: Killed signal)")
 
 
+@pytest.mark.parametrize("words, remedy", [
+    ("fatal error: Killed signal", "memory"), ("cc1plus: Too many open files", "ulimit -n 1024"),
+    ("x.s: No space left on device", "TMPDIR"), ("internal compiler error", "reinstall g\\+\\+")])
+def test_a_compiler_that_lacks_something(home, monkeypatch, words, remedy):
+    monkeypatch.setenv("cc_path", str(program(home / "g++-poor", f"echo '{words}'; exit 1")))
+    with pytest.raises(UserError, match=f"cannot compile a small program .*; .*{remedy}"):
+        compilers.check_compilers()
+
+
 def test_errors_of_compiling_operators_are_told(home, monkeypatch):
     assert runtime.explain(RuntimeError("shapes differ")) is None
     error = RuntimeError("[f 12:00 log.cc:608] Check failed ret(256) == 0(0) Run cmd failed: \n \"g++\" x")

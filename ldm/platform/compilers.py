@@ -16,6 +16,11 @@ PROGRAM = """#include <string>
 #include <sstream>
 extern "C" int length(const char* text) { std::stringstream s; s << text; return s.str().size(); }
 """
+REMEDIES = {            # by a pattern of what a compiler says
+    "Too many open files": "allow more open files with `ulimit -n 1024`",
+    "No space left|Disk quota exceeded": "free some space, or set TMPDIR to a folder of another disk",
+    "Killed|out of memory|annot allocate memory":
+        "free some memory, or compile one operator at a time: use_parallel_op_compiler=1"}
 WHERE_LOADED = """import ctypes
 ctypes.CDLL("libstdc++.so.6")
 print(next(line.split()[-1] for line in open("/proc/self/maps") if "libstdc++" in line))
@@ -53,7 +58,13 @@ def _check_compiler() -> None:
     if failed:
         words = " ".join(output.split())[-200:] or "it says nothing"
         raise UserError(compiler(), f"cannot compile a small program (... {words})",
-                        "repair it: `apt-get install --reinstall g++`, or set cc_path to another")
+                        remedy(words) or "repair it: `apt-get install --reinstall g++`, or set cc_path to "
+                        "another")
+
+
+def remedy(words: str) -> str | None:
+    """What to do if a compiler that says `words` failed for lack of something; None for other failures."""
+    return next((text for pattern, text in REMEDIES.items() if re.search(pattern, words)), None)
 
 
 def _glibcxx(library: Path) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from typing import Callable
 from ldm.errors import UserError
 from ldm.platform import damage, jittor_copy
 from ldm.platform.cache import REMEDY, cache_folder, check_cache
-from ldm.platform.compilers import check_compilers, compiler
+from ldm.platform.compilers import check_compilers, compiler, remedy
 
 PATIENCE = 5                    # seconds that an import may take before the notice is printed
 PROBE = ("import jittor_utils; print('\\njittor compiles in', jittor_utils.cache_path, flush=True); "
@@ -108,8 +108,7 @@ def failure(output: str, fault: str = "does not start") -> UserError:
     # The compiler's first error explains more than the long command at the end of Jittor's message.
     first = re.search(r"^.*\b(?:fatal )?error: .*$", plain, re.MULTILINE)
     reason = " ".join(first[0].split())[:300] if first else words[-300:]
-    if re.search("Killed|out of memory|annot allocate memory", reason):
-        return UserError(compiler(), f"ended before its work was done (... {reason})",
-                         "free some memory, or compile one operator at a time: use_parallel_op_compiler=1")
+    if what_to_do := remedy(reason):
+        return UserError(compiler(), f"ended before its work was done (... {reason})", what_to_do)
     return UserError("jittor", f"{fault} (... {reason})",
                      f"run `python tools/doctor.py`; if nothing is missing, delete {cache_folder()}")
