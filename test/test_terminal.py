@@ -78,6 +78,7 @@ def test_an_empty_argument_is_refused(capsys, given):
 
 
 @pytest.mark.parametrize("name, value", [("OMPI_COMM_WORLD_RANK", "x"), ("OMP_NUM_THREADS", "²"),
+                                         ("OMP_NUM_THREADS", "100000"),
                                          ("log_v", "abc"), ("IIDM_RESTARTS", "x")])
 def test_variables_that_are_no_numbers(name, value):
     done = shell(f'{name}={value} "$PY" -c "$TOOL"')

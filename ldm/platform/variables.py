@@ -46,6 +46,6 @@ def check_variables() -> None:
     for name in NUMBERS:
         if not re.fullmatch("[0-9]{1,9}", os.environ.get(name, "0")):
             raise UserError(name, f"is '{os.environ[name]}', not a number", "unset it")
-    if not re.fullmatch("[1-9][0-9]{0,5}(,[1-9][0-9]{0,5})*", os.environ.get("OMP_NUM_THREADS", "1").strip()):
+    if not re.fullmatch("[1-9][0-9]{0,3}(,[1-9][0-9]{0,3})*", os.environ.get("OMP_NUM_THREADS", "1").strip()):
         raise UserError("OMP_NUM_THREADS", f"is '{os.environ['OMP_NUM_THREADS']}', not a number of threads",
-                        "unset it or set it to 1 or more")
+                        "unset it or set it to 1 to 9999")
