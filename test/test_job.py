@@ -30,6 +30,18 @@ def test_an_output_that_is_or_holds_an_input_is_refused(place):
     job.refuse_inputs(masks / "results", masks, references)
 
 
+@pytest.mark.parametrize("folder, name", [("masks", "m0.png"), ("references", "m0.jpg")])
+def test_an_input_that_is_a_link_to_a_results_place_is_kept(place, folder, name):
+    (place / "out").mkdir()
+    link, kept = place / "in" / folder / name, place / "out/m0.png"
+    os.replace(link, kept)
+    link.symlink_to(kept)
+    before = kept.read_bytes()
+    with pytest.raises(UserError, match=f"m0.png: is read as .*{name}; choose another --output"):
+        run(place, overwrite=True)
+    assert kept.read_bytes() == before
+
+
 def test_masks_of_one_results_name(place):
     masks = place / "in/masks"
     for name in ("m0.PNG", "M1.png", "caf\u00e9.png", unicodedata.normalize("NFD", "caf\u00e9") + ".png"):

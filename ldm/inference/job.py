@@ -19,7 +19,18 @@ from ldm.files import Name
 from ldm.images import Size
 from ldm.inference.batch import Batch
 from ldm.inference.pixels import NOT_FINITE
-from ldm.inference.record import FOLDER, INPUTS, OTHERWISE, SAME, STATES, UNKNOWN, Hashes, Record, Writer
+from ldm.inference.record import (
+    FOLDER,
+    INPUTS,
+    NONE,
+    OTHERWISE,
+    SAME,
+    STATES,
+    UNKNOWN,
+    Hashes,
+    Record,
+    Writer,
+)
 
 log = logging.getLogger(__name__)
 LONGEST_NAME = 255                                  # bytes, in Linux' file systems
@@ -170,11 +181,21 @@ def plan(masks: Name, references: Optional[Name], pairs: Optional[Name], output:
         found[state].append(item)
         if state != SAME:
             todo.append(item)
+        if state not in (NONE, SAME):
+            _refuse_linked_inputs(item)
         if state == OTHERWISE and made_by:
             others.add(made_by)
     if not overwrite:
         record.refuse(len(found[UNKNOWN]), others)
     return Plan(todo, found[SAME], failures, record.writer, len(found[INPUTS]))
+
+
+def _refuse_linked_inputs(item):
+    """UserError if an input is a link to the very picture that the result would replace."""
+    place = os.path.join(os.path.realpath(item.result.parent), item.result.name)
+    for path in (item.mask, item.reference, item.reference_map):
+        if path and os.path.realpath(path) == place:
+            raise UserError(item.result, f"is read as {path}", "choose another --output")
 
 
 def _masks_alone(masks):
