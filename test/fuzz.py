@@ -30,7 +30,7 @@ from typing import NamedTuple  # noqa: E402
 import fuzz_inputs as bad  # noqa: E402
 import numpy as np  # noqa: E402
 from conftest import GOLDEN, ROOT  # noqa: E402
-from fuzz_cases import KINDS, PLACES, SHARES, infer_arguments, train_arguments  # noqa: E402
+from fuzz_cases import KINDS, PLACES, SHARES, gan_arguments, infer_arguments, train_arguments  # noqa: E402
 from PIL import Image  # noqa: E402
 from tiny import CONFIG, make_model, make_pairs, run_tool  # noqa: E402
 
@@ -144,6 +144,7 @@ class World:
         os.chdir(self.base)
         for tool, (arguments, _) in PLACES.items():
             run_tool(tool, *arguments())                # some end with an error: there are no such weights
+        run_tool("infer", *gan_arguments("out/gan"))
         os.chdir(here)
         shutil.rmtree(self.base / "out")
 

@@ -25,6 +25,12 @@ def infer_arguments(output="out", **changes):
     return [f"--{name}={value}" for name, value in options.items()]
 
 
+def gan_arguments(output="out"):
+    """Options of infer.py with good values for a GAN, whose pictures are 64 x 32."""
+    given = infer_arguments(output, model="gans/gaugan")
+    return [*(option for option in given if not option.startswith("--rounds")), "--fit=crop"]
+
+
 def train_arguments(output="run", **changes):
     """Options of train.py with good values, but for `changes`."""
     options = {"config": "config.yaml", "data": "train", "autoencoder": "model/autoencoder.safetensors",
@@ -75,8 +81,7 @@ def infer_gan(rng, world, place):
     bend = bad.bent_yaml if path.suffix == ".yaml" else bad.bent_weights
     bad.replace(path, bend(rng, path.read_bytes()))
     more = ["--dry-run"] if path.suffix == ".yaml" else []
-    given = [a for a in infer_arguments(model="gans/gaugan") if not a.startswith("--rounds")]
-    return Case("infer", [*given, "--fit=crop", *more],
+    return Case("infer", [*gan_arguments(), *more],
                 {} if more else {f"out/{name}": None for name in world.results})
 
 

@@ -255,6 +255,11 @@ def test_the_label_maps_train(labelled, tmp_path):
 def test_what_is_wrong_is_one_line(photos, segmenter, tmp_path):
     out = tmp_path / "out"
     one_error(label(photos, photos, segmenter), "holds the photographs themselves")
+    for name in ("imgs", "labels"):
+        (tmp_path / "mine/train_resized").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine/train_resized" / name).symlink_to(photos)
+        one_error(label(photos, tmp_path / "mine", segmenter), "holds the photographs themselves")
+        (tmp_path / "mine/train_resized" / name).unlink()
     one_error(label(photos, out, DEMO), "29 classes", "150")
     one_error(label(photos, out, tmp_path / "none.pth"), "none.pth")
     one_error(label(photos, out, segmenter, "--min-confidence", "2"), "--min-confidence")

@@ -84,7 +84,7 @@ def label(args: argparse.Namespace, output: Path, size: Sequence[int],
 
 def refuse_same(output: Path, photos: Path) -> None:
     """UserError if the output folder is the photographs' own: they would be replaced."""
-    for folder in (output, output / "train_resized/imgs"):
+    for folder in (output, output / "train_resized/imgs", output / "train_resized/labels"):
         if job.resolved(folder) == job.resolved(photos):
             raise UserError(output, "holds the photographs themselves", "choose another --output")
 
