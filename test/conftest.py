@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from golden.recipe import weights as golden_weights  # noqa: F401  (for the tests)
-from imports import needs_jittor
+from imports import needs_jittor, starts_servers
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "test" / "golden"
@@ -25,11 +25,20 @@ def pytest_configure(config):
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "slow: takes minutes or many GB; run with --slow")
     config.addinivalue_line("markers", "jittor: needs Jittor (found by imports.py); -m 'not jittor' omits it")
+    config.addinivalue_line("markers", "process: starts servers, browsers, compilers or many processes")
+
+
+def pytest_ignore_collect(collection_path, config):
+    """With -m 'not jittor' a file that needs Jittor is not imported: there may be no Jittor."""
+    if "not jittor" in config.option.markexpr and collection_path.match("test_*.py"):
+        return needs_jittor(collection_path) or None
 
 
 def pytest_itemcollected(item):
     if needs_jittor(item.path):
         item.add_marker("jittor")
+    if starts_servers(item.path):
+        item.add_marker("process")
 
 
 def pytest_collection_modifyitems(config, items):

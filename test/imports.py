@@ -1,6 +1,7 @@
-"""Which test files need Jittor: found in their imports, so that `-m "not jittor"` needs no list.
+"""Which test files need Jittor or start servers, found in their imports: so the markers need no lists.
 
-A test that starts a process with Jittor has the marker `jittor` itself.
+A test that starts a process with Jittor has the marker `jittor` itself, and one that starts many processes or
+a compiler has `process`.
 """
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from typing import Iterator
 ROOT = Path(__file__).resolve().parents[1]
 MAKERS = ("make_model", "make_training")                # helpers of tests that load Jittor
 RUNNERS = ("run_tool", "start_tool")                    # those that run the tool with this name
+SERVERS = ("paint_client", "paint_browser")             # helpers that start a server or a browser
 FOLDERS = (ROOT, ROOT / "test", ROOT / "tools")         # where a module's name is looked up
 
 
@@ -66,3 +68,9 @@ def needs_jittor(path: Path) -> bool:
         seen.add(file)
         todo |= _imports(file, file.parent == ROOT / "tools") - seen
     return ROOT / "ldm/backend.py" in seen
+
+
+@functools.lru_cache(maxsize=None)
+def starts_servers(path: Path) -> bool:
+    """Whether a test file imports the helpers that start the page's server or a browser."""
+    return not _imports(path, True).isdisjoint(ROOT / "test" / f"{name}.py" for name in SERVERS)

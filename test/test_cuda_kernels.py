@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="no g++")
+pytestmark = [pytest.mark.process, pytest.mark.skipif(not shutil.which("g++"), reason="no g++")]
 # How exact results are, as parts of the largest one: fp32's sums, and a rounding of the result.
 TOLERANCE = {"fp32": 3e-6, "fp16": 2.0 ** -11, "bf16": 2.0 ** -8}
 MISSING = "barrier: No such file", "unrecognized command-line option", "_Float16"

@@ -20,6 +20,7 @@ from ldm.platform import compilers, damage, jittor_copy, runtime
 from ldm.platform.patches import PATCHES
 
 home = jittor_standin.home          # a fixture
+pytestmark = pytest.mark.process
 
 # ---- what has been compiled --------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+pytestmark = pytest.mark.process
 BASH = shutil.which("bash")
 FIND = 'source tools/environment.sh; find_environment "$@"; printf "%s\\n" "$python"'
 

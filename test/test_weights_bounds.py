@@ -17,6 +17,7 @@ from conftest import ROOT
 
 from ldm.weights import read_state
 
+pytestmark = pytest.mark.process
 MEMORY, SECONDS = 1 << 30, 10               # seconds of a processor, so that a busy machine changes nothing
 READ = f"""
 import resource, signal, sys

@@ -10,6 +10,7 @@ from conftest import ROOT
 sys.path.insert(0, str(ROOT / "tools"))
 import which_python  # noqa: E402
 
+pytestmark = pytest.mark.process
 TOOLS = sorted(path.name for path in (ROOT / "tools").glob("*.py") if "__main__" in path.read_text())
 
 

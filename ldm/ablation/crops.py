@@ -10,7 +10,7 @@ from ldm.ablation.study import Pair, Study
 
 
 def busiest(labels: np.ndarray, share: float = 0.4) -> tuple[slice, slice]:
-    """(rows, columns) of the window, with this share of the sides, that holds the most borders of classes."""
+    """(rows, columns) of the window, with this share of the sides, that contains the most class borders."""
     borders = np.zeros(labels.shape)
     borders[1:] += labels[1:] != labels[:-1]
     borders[:, 1:] += labels[:, 1:] != labels[:, :-1]

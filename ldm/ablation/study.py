@@ -38,11 +38,14 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Study:
-    """What is compared, and where. name: of the report's files, and its title. references, truth: folders of
-    images; `truth` holds the real image of each mask and may be missing. reference_maps: the folder of the
-    references' label maps, for rows that read them. pairs_file: which reference belongs to which mask;
-    without it they have the same names. count: the number of pairs. weights: the models folder with the
-    weights of the metrics. command: the command line, for the report."""
+    """The rows to compare, and their inputs and outputs.
+
+    name: of the report's files, and its title. references, truth: folders of images; `truth` holds the real
+    image of each mask and may be missing. reference_maps: the folder of the references' label maps, for rows
+    that read them. pairs_file: the reference of each mask; without it they have the same names. count: the
+    number of pairs. weights: the models folder with the weights of the metrics. command: the command line,
+    for the report.
+    """
 
     name: str
     rows: Sequence[Row]
@@ -62,7 +65,7 @@ class Study:
 
 
 class RowPlan(NamedTuple):
-    """What is to do for one row. made_by: what decides about its pictures. steps: of the network, in all."""
+    """The work for one row. made_by: what decides about its pictures. steps: of the network, in all."""
 
     row: Row
     made_by: dict
@@ -71,7 +74,7 @@ class RowPlan(NamedTuple):
 
 
 def plan(study: Study) -> list[RowPlan]:
-    """What each row still lacks. UserError where a row's folder holds other results."""
+    """The missing work of each row. UserError if a row's folder holds other results."""
     plans = []
     for row in study.rows:
         folder = study.output / row.name
@@ -86,9 +89,10 @@ def plan(study: Study) -> list[RowPlan]:
 
 
 def generate(study: Study, plans: Sequence[RowPlan], bar: Callable[..., Any]) -> list[Pair]:
-    """Make all rows' pictures that are missing. -> the pairs. A pair that cannot be made is a UserError.
+    """Make all missing pictures of all rows, and return the pairs. UserError for a pair that cannot be made.
 
-    bar(total, desc): a context manager of a progress bar over a row's steps, as tqdm is."""
+    bar(total, desc): a context manager of a progress bar over a row's steps, as tqdm is.
+    """
     for row, _, found, steps in plans:
         usable = len(found.todo) + len(found.done)
         if usable < study.count:
@@ -110,7 +114,7 @@ def _make(study, row, found, bar):
 
 
 def shuffle(study: Study, pairs: Sequence[Pair]) -> Path:
-    """Copy each of the last row's results to the next mask's name: what metrics give by chance. -> folder."""
+    """Copy each of the last row's results to the next mask's name, to measure chance. Returns the folder."""
     folder = study.output / SHUFFLED
     for (mask, _), (following, _) in zip(pairs, [*pairs[1:], pairs[0]]):
         with files.replacing(folder / f"{following.stem}.jpg") as temporary:

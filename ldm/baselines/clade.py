@@ -10,7 +10,8 @@ from ldm.baselines.layers import BatchNorm, Conv, Maps
 
 
 class Condition(NamedTuple):
-    """What CLADE's norms take: one-hot classes, the distance map (with ICPE) and the edge map (or None)."""
+    """The inputs of CLADE's norms: one-hot classes, the distance map (with ICPE) and the edge map (or
+    None)."""
 
     classes: Maps
     distance: Optional[Maps]

@@ -16,14 +16,15 @@ WIDEST = 512
 
 
 class Judgement(NamedTuple):
-    """Of one scale. features: what is compared with the features of the real picture. prediction: logits."""
+    """The result of one scale. features: compared with the features of the real picture. prediction:
+    logits."""
 
     features: list[Var]
     prediction: Var
 
 
 def half(x: Var) -> Var:
-    """Means of 3 x 3 with stride 2; what lies outside does not count."""
+    """Means of 3 x 3 with stride 2; positions outside the map do not count."""
     for side in (2, 3):
         x = _half(x, side)
     return x

@@ -1,4 +1,4 @@
-"""What the networks take of a label map, as numpy arrays. Needs no Jittor."""
+"""The networks' inputs made from a label map, as numpy arrays. Needs no Jittor."""
 from __future__ import annotations
 
 from typing import Optional

@@ -19,7 +19,7 @@ class Comparison(NamedTuple):
 
 
 class Made(NamedTuple):
-    """What the generator made of a batch, as Synthesis returns it, and the style that it took."""
+    """The result of the generator for a batch, as Synthesis returns it, and the style that it used."""
 
     pictures: Var
     routing: Optional[Var]

@@ -19,7 +19,7 @@ KERNEL, SIGMA = 7, 1.5      # of the Gaussian of `position`
 
 
 class Condition(NamedTuple):
-    """What SCGAN's blocks take. convolutions, norms: a level's proportions, N x experts x h x w each."""
+    """The inputs of SCGAN's blocks. convolutions, norms: a level's proportions, N x experts x h x w each."""
 
     maps: Maps
     convolutions: list[Var]

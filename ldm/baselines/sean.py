@@ -22,7 +22,7 @@ PLAIN = 6                                   # the number of the block whose norm
 
 
 class Condition(NamedTuple):
-    """What SEAN's norms take. codes: N x classes x length."""
+    """The inputs of SEAN's norms. codes: N x classes x length."""
 
     maps: Maps
     codes: Var

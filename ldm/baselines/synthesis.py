@@ -1,4 +1,4 @@
-"""One door to all four models: label map and style in, picture out."""
+"""One interface to all four models: label map and style in, picture out."""
 from __future__ import annotations
 
 from typing import Any, Callable, NamedTuple, Optional
@@ -13,7 +13,7 @@ Noise = Callable[[str, tuple], np.ndarray]
 
 
 class Style(NamedTuple):
-    """What a model takes of a photograph. mean, log_variance: of a VAE's style vector. codes: SEAN's."""
+    """A model's data of a photograph. mean, log_variance: of a VAE's style vector. codes: SEAN's."""
 
     mean: Optional[Var] = None
     log_variance: Optional[Var] = None

@@ -1,4 +1,4 @@
-"""What covers the ground, pixel by pixel: its label, its colour in light and haze."""
+"""The surface of the ground, pixel by pixel: its label, and its colour in light and haze."""
 from __future__ import annotations
 
 from typing import Any
@@ -63,7 +63,7 @@ def illuminate(palette: Palette, light: Any) -> np.ndarray:
 
 
 def haze_share(z: Any, palette: Palette) -> Any:
-    """The share of the air's colour in what is seen at depth z, a number or an array."""
+    """The share of the air's colour at depth z, a number or an array."""
     density, power = np.float32(-palette.haze_density), np.float32(0.8)
     if np.ndim(z) == 0:                          # a depth alone is computed in float64, as a plain number
         return float(1 - np.exp(float(density) * (float(min(z, 500)) / 300) ** float(power)))

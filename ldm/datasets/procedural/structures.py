@@ -1,4 +1,4 @@
-"""What people build: polygons in the world, projected and drawn far faces first."""
+"""Buildings, fences and bridges: polygons in the world, projected and drawn from far to near."""
 from __future__ import annotations
 
 from typing import Callable

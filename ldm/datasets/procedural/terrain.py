@@ -252,7 +252,8 @@ def _profile(shape, column):
 
 @dataclasses.dataclass
 class Surface:
-    """What every pixel of the picture sees: arrays height x width; where `sky`, the others mean nothing."""
+    """What is visible in each pixel: arrays height x width; where `sky` is true, the others have no
+    meaning."""
     sky: np.ndarray
     z: np.ndarray                                # inf in the sky
     x: np.ndarray

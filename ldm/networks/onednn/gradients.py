@@ -48,7 +48,8 @@ def blocked_shape(N: int, C: int, H: int, W: int, dtype: str) -> tuple[int, ...]
 
 def geometry(N: int, C_in: int, C_out: int, H: int, W: int, dtype: str, kernel: int = 1, stride: int = 1,
              relu: bool = False) -> dict[str, Any]:
-    """What iidm::Geometry reads. Winograd's algorithm computes tiles of 4 x 4: not where many are cut."""
+    """The numbers that iidm::Geometry reads. Winograd's algorithm computes tiles of 4 x 4; it is not used if
+    many tiles would be incomplete."""
     tiled = -(-H // 4) * -(-W // 4) * 16
     return {"batch": N, "in_channels": C_in, "out_channels": C_out, "height": H, "width": W, "kernel": kernel,
             "stride": stride, "block": 0 if is_half(dtype) else block_size(),
@@ -93,8 +94,8 @@ class Leave(jt.Function):
 
 
 class Convolve(jt.Function):
-    """x, plain fp32 weights O x I x k x k and bias -> the convolution that keeps the size, or halves it at
-    stride 2, where it is padded on the right and below only; then a ReLU if `relu`."""
+    """x, plain fp32 weights O x I x k x k and bias -> the convolution. It keeps the size; at stride 2 it
+    halves it, with padding on the right and below only. A ReLU follows if `relu`."""
 
     HEADERS = "layout.h convolution.h gradients.h"
 

@@ -35,9 +35,11 @@ class How(NamedTuple):
 
 
 def apply(network: Module, kind: str, packed: bool = False) -> bool:
-    """Let a UNet, an Autoencoder or a convolution compute in blocks, in fp32 or bf16, where the machine and
-    the widths allow it. -> whether it does. Its inputs and outputs stay plain. packed: only for inference;
-    the convolutions have no parameters then."""
+    """Let a UNet, an Autoencoder or a convolution compute in blocks, in fp32 or bf16, if the machine and the
+    widths allow it. Returns whether it does. Its inputs and outputs stay plain.
+
+    packed: for inference only; the convolutions then have no parameters.
+    """
     if not translatable(network):
         return False
     how, last = How(DTYPES[kind], packed), last_layers(network)
@@ -52,7 +54,7 @@ def apply(network: Module, kind: str, packed: bool = False) -> bool:
 
 
 def last_layers(network: Module) -> list[Module]:
-    """The convolutions whose results are plain again."""
+    """The convolutions with plain results."""
     if isinstance(network, UNet):
         return [network.out[2]]
     if isinstance(network, autoencoder.Autoencoder):
@@ -92,7 +94,7 @@ def convolution(layer: Module, how: How) -> None:
 
 
 def leaving(layer: Module, how: How) -> None:
-    """A convolution whose result is plain; in bf16 it is not rounded where no gradient goes back."""
+    """A convolution with a plain result; in bf16 the result is not rounded if no gradient is needed."""
     channels, wide = layer.weight.shape[0], how.packed and how.dtype == "bfloat16"
     run = of_layer(layer, how, **({"wide": True} if wide else {}))
 

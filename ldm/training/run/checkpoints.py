@@ -32,9 +32,12 @@ def saved(run: Union[str, Path], kind: str) -> dict[int, list[Path]]:
 
 
 def ranked(run: Union[str, Path], metric: str) -> list[dict]:
-    """The lines of validation.jsonl with a number for `metric`, best first: one for each step, that of its
-    best rate. Lines whose file no longer exists are left out, and those of another size of the latents than
-    the last line's."""
+    """The lines of validation.jsonl with a number for `metric`, best first; one line per step, that of its
+    best rate.
+
+    Lines are left out if their file no longer exists, or if their latents have another size than the last
+    line's.
+    """
     sign = -1 if metric in HIGHER_IS_BETTER else 1
     measured = jsonl.read(Path(run) / VALIDATION)
     lines = [line for line in measured if line.get("latents") == measured[-1].get("latents")

@@ -113,7 +113,7 @@ def _fitted(states, shapes, paths):
 
 
 def _bare(state):
-    """The state without a prefix that all its names have, such as that of a wrapping module."""
+    """The state without a prefix that all its names share, such as that of a wrapping module."""
     prefix = wrappers(state)[-1]
     return {name[len(prefix):]: tensor for name, tensor in state.items()}
 

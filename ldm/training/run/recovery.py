@@ -19,7 +19,7 @@ WORSE = 10                  # a state is not good if its loss is more than so ma
 
 
 def diverged(run: Path, step: int, what: str, key: str, rate: float) -> UserError:
-    """The error of a run that diverged at `step`. what: in which way. key, rate: its learning rate."""
+    """The error of a run that diverged at `step`. what: how it diverged. key, rate: its learning rate."""
     lower = f"{key}={rate / 10:g}"
     good = [saved for saved in checkpoints.saved(run, "state") if saved < step and _was_low(run, saved)]
     if good:

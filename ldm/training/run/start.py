@@ -1,4 +1,4 @@
-"""Fine-tuning: a new run whose network, and with it every average, begins with existing weights."""
+"""Fine-tuning: a new run that starts from existing weights, in its network and in every average."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -25,11 +25,11 @@ def weights_file(init: files.Name, part: str) -> Path:
 
 def begin_with(init: files.Name, network: Any, config: dict, part: str, run: files.Name,
                note: bool = True) -> Optional[str]:
-    """Load the weights that `init` names into `network`, strictly; a run that has a state goes on from that.
+    """Load the weights of `init` into `network`, strictly. A run that has a state continues from that
+    instead.
 
-    Returns a line about what differs without harm, or None. note: whether to write down in the run's folder
-    what it began with. Raises UserError if the weights are of another network, or if the run began with
-    other weights.
+    Returns a line about harmless differences, or None. note: whether to record the weights in the run's
+    folder. Raises UserError if the weights belong to another network, or if the run began with other weights.
     """
     path = weights_file(init, part)
     digest, place = files.sha256(path, 64), Path(run) / NOTE

@@ -128,7 +128,7 @@ def digest(step: int, arrays: dict) -> str:
 
 
 def checksum(arrays: dict) -> int:
-    """CRC-32 of all names and numbers, which states of version 0.1 have instead of a digest."""
+    """CRC-32 of all names and numbers: states of version 0.1 have it instead of a digest."""
     crc = 0
     for name in sorted(arrays):
         array = _written(arrays[name])
@@ -149,7 +149,7 @@ def is_free(key: str, section: dict) -> bool:
 
 
 def hashed(config: dict, sections: Sequence[str]) -> str:
-    """A hash, 16 digits, of the options in `sections` that decide what a step computes."""
+    """A hash, 16 digits, of the options in `sections` that change what a step computes."""
     def fixed(tree):
         if isinstance(tree, dict):
             return {key: fixed(value) for key, value in tree.items() if not is_free(key, tree)}
