@@ -11,6 +11,10 @@ from imports import needs_jittor, starts_servers
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "test" / "golden"
+# Files that take longest. They begin first, so that none of them is left when the other workers have ended.
+LONGEST = ("test_parallel", "test_fuzz", "test_workers", "test_training", "test_autoencoder_training",
+           "test_evaluation_networks", "test_baselines_training", "test_paint_page", "test_paint_page_jobs",
+           "test_infer_tool", "test_end_to_end", "test_onednn", "test_networks", "test_shell", "test_trainer")
 HAD_JITTOR = pytest.StashKey[bool]()        # whether a test began with Jittor loaded
 sys.path.insert(0, str(ROOT))
 
@@ -20,6 +24,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    config.option.loadscopereorder = False      # pytest-xdist's order is by the number of tests in a file
     # A shell's background jobs ignore Ctrl-C, and so would all that the tests start.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -42,6 +47,8 @@ def pytest_itemcollected(item):
 
 
 def pytest_collection_modifyitems(config, items):
+    order = {name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
     if not config.getoption("--slow"):
         for item in items:
             if "slow" in item.keywords:
