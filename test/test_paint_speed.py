@@ -27,10 +27,11 @@ pytestmark = pytest.mark.slow
 MASK, STYLE = next(sample_files(ROOT / "data/samples"))
 
 
-def say(what, values, limit, unit="ms"):
-    """Print median and largest of some values; the median must not be over the limit."""
-    print(f"\n{what}: {statistics.median(values):.3g} {unit}, at most {max(values):.3g}")
-    assert statistics.median(values) < limit
+def say(what, values, limit=None, unit="ms"):
+    """Print least, median and largest of some values; the median must not be over the limit."""
+    middle = statistics.median(values)
+    print(f"\n{what}: {middle:.3g} {unit}, from {min(values):.3g} to {max(values):.3g}")
+    assert limit is None or middle < limit
 
 
 # ---- the browser -------------------------------------------------------------------------------------------
@@ -130,8 +131,8 @@ def watched(client, order):
     return at
 
 
-@pytest.mark.parametrize("preset, count, limit", [("fast", 10, 3.0), ("entry", 3, 20.0)])
-def test_jobs_beside_the_pipeline(demo, preset, count, limit):
+@pytest.mark.parametrize("preset, count", [("fast", 10), ("entry", 3)])
+def test_jobs_beside_the_pipeline(demo, preset, count):
     from ldm import Pipeline
     pipe, client = Pipeline.load("models/demo", preset), demo.client
     pipe(MASK, STYLE)
@@ -147,14 +148,14 @@ def test_jobs_beside_the_pipeline(demo, preset, count, limit):
         own += time.process_time() - used
         found.append(watched(client, order))
     used = sum(map(processor, processes)) - before
+    say(f"{preset}, Pipeline", alone, unit="s")
+    say(f"{preset}, done", [at["done"] for at in found], unit="s")
+    over = 100 * (used / own - 1)
+    print(f"\n{preset}, overhead: {100 * (min(at['done'] for at in found) / min(alone) - 1):.1f} % of the "
+          f"fastest of each; in processor time, of both processes, {over:.1f} % of {own / count:.2f} s")
     say(f"{preset}, accepted", [1000 * at["accepted"] for at in found], 100)
     say(f"{preset}, first preview", [1000 * at["preview"] for at in found], 600)
-    say(f"{preset}, Pipeline", alone, limit, "s")
-    say(f"{preset}, done", [at["done"] for at in found], limit, "s")
-    over = statistics.median(at["done"] for at in found) / statistics.median(alone) - 1
-    print(f"\n{preset}, overhead: {100 * over:.1f} %, of the fastest of each "
-          f"{100 * (min(at['done'] for at in found) / min(alone) - 1):.1f} %; in processor time, both "
-          f"processes: {100 * (used / own - 1):.1f} % of {own / count:.2f} s")
+    assert over < 10
 
 
 def test_from_cancel_to_the_next_job(demo):
