@@ -64,9 +64,13 @@ async function serverState(speaking) {
 function build(app) {
 	const viewport = new Viewport(...app.info.model.size);
 	const page = { app, viewport, mask: new MaskView($("mask-canvas"), viewport, app), picture: new PictureView($("picture-canvas"), viewport) };
+	let frame = null;
 	page.redraw = () => {
 		page.mask.draw();
 		page.picture.draw();
+		frame ??= requestAnimationFrame(() => { frame = null; showZoom(); });   // once: a size costs a layout
+	};
+	const showZoom = () => {
 		const { size } = page.mask.size.width ? page.mask : page.picture;
 		const percent = `${Math.round(100 * viewport.scaleIn(size))}%`;
 		$("zoom-fit").textContent = percent;
@@ -146,17 +150,18 @@ function actions(page) {
 		language: async () => {
 			await speak(language() === "zh" ? "en" : "zh");
 			localStorage.setItem("iidm-language", language());
-			showLanguage(page);
+			translate();
+			showLanguage(app);
+			app.emit("language");
 		},
 	};
 }
 
-function showLanguage({ app }) {
-	translate();
+function showLanguage(app) {
 	$("language").textContent = language() === "zh" ? "English" : "中文";
 	$("language").lang = language() === "zh" ? "en" : "zh";
 	$("mask-canvas").setAttribute("aria-label", t("mask"));
-	app.emit("language");
+	showInk(app);
 	showState(app, true);
 }
 
@@ -177,7 +182,7 @@ function wire(page) {
 	});
 	app.on("settings style uploaded", () => { page.drafted = false; });
 	app.on("settings", () => showSeed(app));
-	app.on("ink language", () => showInk(app));
+	app.on("ink", () => showInk(app));
 	$("palette").addEventListener("click", () => innerWidth < 700 && sheet(""));
 	$("seed").addEventListener("change", () => app.change({ seed: Math.max(0, parseInt($("seed").value, 10) || 0) }));
 	$("live").addEventListener("change", () => page.runner.setLive($("live").checked));
@@ -190,7 +195,7 @@ function wire(page) {
 	addEventListener("pagehide", () => saveDraft(page));
 	showSeed(app);
 	$("undo").disabled = $("redo").disabled = true;
-	showLanguage(page);
+	showLanguage(app);
 }
 
 function showSeed({ settings }) {
