@@ -86,6 +86,7 @@ def test_what_is_painted_and_generated_is_the_picture_of_the_api(visit, pipe):  
 def test_the_model_killed_20_times_gives_nobody_anothers_picture(model, pipe, monkeypatch):
     """About 3 minutes: each new process loads Jittor and the model."""
     monkeypatch.setattr(limits, "DEATHS", 1000)
+    monkeypatch.setattr(limits, "ABANDONED_SECONDS", 1000)      # jobs are looked at one after the other
     width, height = pipe.size
     rng, counts = np.random.default_rng(5), {"done": 0, "failed": 0}
     masks = {c: rng.integers(0, 29, (height, width)).astype(np.uint8) for c in "abc"}
@@ -103,7 +104,7 @@ def test_the_model_killed_20_times_gives_nobody_anothers_picture(model, pipe, mo
             time.sleep(rng.uniform(0, 6))
             os.kill(running.server.pool.processes[0].child.pid, signal.SIGKILL)
             for i, (c, job) in enumerate(jobs.items()):
-                state = client.finished(job, 120)
+                state = client.finished(job, 300)
                 counts[state["state"]] += 1
                 if state["state"] == "done":
                     found = client.get(f"/api/results/{state['results'][0]['id']}.png").body
