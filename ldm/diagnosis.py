@@ -49,7 +49,7 @@ class Finding:
 def inspect(requirements: Iterable[Path] = REQUIREMENTS) -> list[Finding]:
     """Run all checks; Jittor is not imported."""
     return [python(), compiler(), library(), headers(), packages(requirements), jittor(), onednn(),
-            device(), *cuda(), mpi(), cache(), disk()]
+            processor(), device(), *cuda(), mpi(), cache(), disk()]
 
 
 def python() -> Finding:
@@ -171,12 +171,13 @@ def onednn() -> Finding:
 
 
 def processor() -> Finding:
-    """The processor's features that make networks fast; bf16 is for --precision and training.precision."""
+    """The processor's features that make networks fast."""
     names = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "AVX512_BF16", "amx_bf16": "AMX"}
     flags = runtime.cpu_flags()
     found = ", ".join(name for flag, name in names.items() if flag in flags) or "none of AVX2, AVX-512, AMX"
     has = runtime.cpu_has_bf16()
-    return Finding("processor", has, False, found + (": bf16 is possible" if has else ""),
+    return Finding("processor", has, False,
+                   found + (": precision bf16 is possible, auto measures it" if has else ""),
                    "networks compute in fp32")
 
 

@@ -212,6 +212,18 @@ def test_the_self_test_fails_in_one_line(tmp_path, monkeypatch, body, message):
         diagnosis.self_test()
 
 
+@pytest.mark.parametrize("flags, has, words", [
+    ({"avx2", "avx512f", "avx512_bf16"}, True, "AVX2, AVX-512, AVX512_BF16: precision bf16 is possible"),
+    ({"avx2", "amx_bf16"}, True, "AVX2, AMX: precision bf16 is possible"),
+    ({"avx2", "avx512f"}, False, "AVX2, AVX-512"), (set(), False, "none of AVX2, AVX-512, AMX")])
+def test_what_the_processor_can_do(monkeypatch, flags, has, words):
+    monkeypatch.setattr(runtime, "cpu_flags", lambda: flags)
+    monkeypatch.setattr(runtime.onednn, "in_cache", lambda: "linked")
+    found = diagnosis.processor()
+    assert found.found.startswith(words) and found.ok == has and not found.needed
+    assert has or "bf16" not in found.found and "fp32" in found.remedy
+
+
 # ---- the tool ----------------------------------------------------------------------------------------------
 
 def test_a_machine_without_compiler(tmp_path):
@@ -220,8 +232,8 @@ def test_a_machine_without_compiler(tmp_path):
     lines = {line.split("  ")[0]: line for line in done.stdout.splitlines()}
     assert "MISSING  none; `apt-get install g++`" in lines["compiler"] and " ok " in lines["Python"]
     assert list(lines) == ["Python", "compiler", "libstdc++", "Python headers", "packages", "Jittor",
-                           "oneDNN", "NVIDIA device", "CUDA toolkit", "cuDNN", "CUDA set-up", "MPI",
-                           "cache", "disk"]
+                           "oneDNN", "processor", "NVIDIA device", "CUDA toolkit", "cuDNN", "CUDA set-up",
+                           "MPI", "cache", "disk"]
 
 
 def test_json_says_the_same(tmp_path):

@@ -1,10 +1,12 @@
 """Training in blocks of channels against the plain networks: operators, gradients, dropout, checkpointing."""
 import numpy as np
 import pytest
+import tiny
 from conftest import golden, one_hot
 from test_checkpointing import LINEAR, small_unet
 from test_networks import small_autoencoder
 
+from ldm import weights
 from ldm.backend import jt, nn
 from ldm.diffusion.losses import training_loss
 from ldm.errors import UserError
@@ -12,7 +14,7 @@ from ldm.networks import UNet, checkpointing, dropout, precision
 from ldm.networks import attention as plain_attention
 from ldm.networks import blocks as plain
 from ldm.networks.onednn import gradients as ours
-from ldm.networks.onednn import operators, training
+from ldm.networks.onednn import operators, packed, training
 
 pytestmark = pytest.mark.skipif(not operators.available(), reason="Jittor does not compute with oneDNN here")
 RNG = np.random.default_rng(0)
@@ -186,6 +188,45 @@ def test_autoencoder_for_inference_in_bf16():
                  (network.decode_quantized(jt.array(g["z_pre"])), g["dec_noquant"]))
     for result, expected in pairs:
         assert 1e-5 < np.abs(result.numpy() - expected).max() / np.abs(expected).max() < 2 ** -4
+
+
+@pytest.mark.skipif(not operators.has_bf16(), reason="this processor has no bf16")
+def test_weights_rounded_as_they_are_read_are_those_rounded_when_packed(tmp_path):
+    """Bit for bit: both are the nearest bf16 numbers. A network in fp32 need not be in memory for that."""
+    g, outs = golden("unet_small"), []
+    whole = small_unet(0.0)
+    weights.save(tmp_path / "w", {name: p.numpy() for name, p in whole.state_dict().items()})
+    x, y = jt.array(g["x"]), jt.array(one_hot(g["labels"]))
+    for kind in ("fp32", "bf16"):
+        network = small_unet(0.0)
+        weights.load(tmp_path / "w", network, taken=precision.shrink(kind))
+        assert {str(p.dtype) for p in network.parameters() if p.ndim > 2} == {precision.DTYPES[kind]}
+        assert {str(p.dtype) for p in network.parameters() if p.ndim < 3} == {"float32"}
+        precision.apply(network, "bf16", inference=True)
+        with jt.no_grad():
+            outs.append(network(x, g["t"], y).numpy())
+    assert np.array_equal(*outs)
+
+
+def test_a_blank_network_draws_no_random_numbers():
+    """They would take a network's worth of memory before the weights are read."""
+    def next_numbers(make):
+        jt.set_global_seed(5)
+        network = make()
+        jt.sync_all()
+        assert network is None or len(network.state_dict()) > 9
+        return jt.random((4,)).numpy()
+    untouched = next_numbers(lambda: None)
+    assert np.array_equal(next_numbers(lambda: plain.blank(UNet(**tiny.CONFIG["unet"]))), untouched)
+    assert not np.array_equal(next_numbers(lambda: UNet(**tiny.CONFIG["unet"])), untouched)
+
+
+@pytest.mark.skipif(not operators.has_bf16(), reason="this processor has no bf16")
+def test_rounding_is_to_the_nearest_and_to_even():
+    x = np.float32([1, 1 + 2 ** -8, 1 + 3 * 2 ** -8, 1 + 2 ** -8 + 2 ** -20, -1.00390625, 3e38, 1e-40, 0])
+    rounded = packed.rounded(jt.array(x.reshape(2, 4))).float32().numpy().ravel()
+    assert np.array_equal(rounded[:5], np.float32([1, 1, 1 + 2 ** -6, 1 + 2 ** -7, -1]))
+    assert abs(rounded[5] / 3e38 - 1) < 2 ** -8 and rounded[7] == 0
 
 
 def test_without_onednn_nothing_changes(monkeypatch):

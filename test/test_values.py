@@ -9,6 +9,7 @@ from conftest import ROOT
 from ldm import config as configs
 from ldm import documents, sizes, values
 from ldm.errors import UserError
+from ldm.platform import runtime
 
 NETWORKS = ("unet", "autoencoder", "segmenter")
 HUGE = 10 ** 30
@@ -152,6 +153,8 @@ def test_what_inference_needs():
              for texts in ([], ["rounds.*.guidance_interval=[0.2, 0.4]"], ["rounds.*.guidance=1"])]
     assert works[0] == made and (works[1] - works[2]) / (works[0] - works[2]) == pytest.approx(0.33, abs=0.02)
     assert 3e9 < estimate.memory(configs.DEFAULTS, 1, limit=0) < estimate.memory(configs.DEFAULTS, 8) < 12e9
+    if not runtime.on_gpu():                # measured: 2.4 GB, docs/performance.md
+        assert 2e9 < estimate.memory(configs.DEFAULTS, 1, precision="bf16") < 4e9
 
 
 def test_what_the_shipped_configs_say_is_allowed():

@@ -20,7 +20,7 @@ def assert_same(state, expected):
 
 
 class Network:
-    """What `load` wants of a network: named values with shapes that a dict replaces."""
+    """What `load` wants of a network: named values with shapes that a dict changes."""
     def __init__(self, shapes):
         self.values = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
 
@@ -28,4 +28,5 @@ class Network:
         return dict(self.values)
 
     def load_state_dict(self, state):
-        self.values.update(state)
+        for name, array in state.items():
+            self.values[name][...] = array

@@ -19,7 +19,7 @@ from ldm import files, values
 from ldm.datasets import landscape
 from ldm.errors import UserError
 from ldm.evaluation import labelling
-from ldm.inference import job, makers, record, workers
+from ldm.inference import fastest, job, makers, record, workers
 from ldm.inference.record import Hashes
 from ldm.platform import runtime
 
@@ -58,9 +58,10 @@ def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
                         help="of the results, if not the size that the model was trained at")
     parser.add_argument("--batch-size", type=int, help="images at a time, or as many of these as the GPU's "
                         "memory holds; if not given 1 on the CPU, 8 on a GPU")
-    parser.add_argument("--precision", default="fp32", choices=runtime.PRECISIONS,
+    parser.add_argument("--precision", default="fp32", choices=(*runtime.PRECISIONS, fastest.AUTO),
                         help="of convolutions and attention; bf16 on a GPU or a processor that "
-                        "has it, tf32 and fp16 on a GPU")
+                        "has it, tf32 and fp16 on a GPU; auto is fp32 or bf16, whichever a measurement finds "
+                        "faster on this processor")
     shares = parser.add_mutually_exclusive_group()
     shares.add_argument("--processes", default=1, type=int,
                         help="number of processes, each with its share of the cores")
@@ -95,7 +96,7 @@ def check(parser: cli.Parser, args: argparse.Namespace) -> argparse.Namespace:
     for option, most in (("batch_size", 65536), ("processes", 1024), ("gpus", 1024)):
         if (given := getattr(args, option)) is not None and not 1 <= given <= most:
             parser.error(f"--{option.replace('_', '-')}: is {given}; choose 1 to {most}")
-    runtime.check_precision(args.precision, "--precision")
+    fastest.check(args.precision, "--precision")
     args.batch_size = args.batch_size or (8 if runtime.on_gpu() else 1)
     args.environments = workers.devices(args.gpus) if args.gpus else workers.cores(args.processes)
     if args.memory_limit is not None and args.memory_limit < 0:
@@ -223,7 +224,7 @@ def show_needs(args: argparse.Namespace, maker: makers.Maker, plan: job.Plan) ->
     print(f"memory: about {memory / 1e9:.2g} GB a process, {args.gpus or args.processes} at once")
     if one is None:
         return print("time: one pass of the generator for each picture", flush=True)
-    rate = speed(args.precision)
+    rate = speed(maker.precision)
     hours = one * len(plan.todo) / rate / (args.gpus or 1) / 3600
     print(f"time: about {hours:.2g} hours ({one / 1e12:.3g} TMAC an image), if all runs at the "
           f"{rate / 1e9:.3g} GMAC/s of a large convolution here", flush=True)

@@ -16,7 +16,7 @@ from typing import Optional, Sequence
 import cli
 
 from ldm import files
-from ldm.inference import job, workers
+from ldm.inference import fastest, job, workers
 from ldm.platform import runtime
 from ldm.platform.devices import visible_devices
 
@@ -44,10 +44,10 @@ def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
                              "in memory, for an hour")
     parser.add_argument("--segmenter", type=Path, metavar="FILE",
                         help="as of tools/label_photos.py: it labels photographs")
-    parser.add_argument("--precision", default="fp32", choices=runtime.PRECISIONS,
+    parser.add_argument("--precision", default="fp32", choices=(*runtime.PRECISIONS, fastest.AUTO),
                         help="as of tools/infer.py")
     args = parser.parse_args(argv)
-    runtime.check_precision(args.precision, "--precision")
+    fastest.check(args.precision, "--precision")
     if args.keep is not None:
         job.refuse_inputs(args.keep, args.model)
         files.check_writable(args.keep)

@@ -6,19 +6,15 @@ from __future__ import annotations
 
 import os
 import platform
-from pathlib import Path
 from typing import Any
+
+from ldm.platform import processor
 
 
 def describe() -> dict[str, Any]:
     """The machine. `load` is that of the last minute; a high one explains noise in the numbers."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines()
-                 if line.startswith("model name")]
-        model = names[0] if names else model
-    return {"cpu": model, "cores": len(os.sched_getaffinity(0)), "load": round(os.getloadavg()[0], 2),
+    return {"cpu": processor.name(), "cores": len(os.sched_getaffinity(0)),
+            "load": round(os.getloadavg()[0], 2),
             "threads": int(os.environ.get("OMP_NUM_THREADS", 0)) or len(os.sched_getaffinity(0)),
             "python": platform.python_version()}
 

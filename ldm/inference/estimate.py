@@ -4,9 +4,11 @@ from __future__ import annotations
 from ldm import sizes
 from ldm.diffusion import Schedule
 from ldm.inference.rounds import Settings
+from ldm.platform import runtime
 
 PROGRAM = 0.4e9             # bytes of Python, Jittor and its operators
-COPIES = 3                  # of the weights on a CPU: as read, and packed, which takes up to twice as much
+# Of the weights in fp32. On a CPU they are packed as they are read: for Winograd's algorithm, or in bf16.
+COPIES, COPIES_BF16, COPIES_GPU = 2.2, 0.7, 3
 MAPS = 3                    # of the largest layer's inputs and outputs are alive at once
 
 
@@ -37,10 +39,13 @@ def modulations(config: dict) -> int:
                              for layer in layers)
 
 
-def memory(config: dict, batch: int, limit: int | None = None) -> float:
+def memory(config: dict, batch: int, limit: int | None = None, precision: str = "fp32") -> float:
     """Estimated bytes that a process needs to make `batch` images at once. limit: MiB of modulations that it
-    caches."""
+    caches. precision: one of runtime.PRECISIONS."""
+    half = precision == "bf16" and not runtime.on_gpu()
+    copies = COPIES_GPU if runtime.on_gpu() else COPIES_BF16 if half else COPIES
     weights = sizes.FLOAT * sum(sizes.parameters(config, name) for name in ("unet", "autoencoder"))
     kept = batch * modulations(config)
     kept = kept if limit is None else min(kept, limit * 2 ** 20)
-    return PROGRAM + COPIES * weights + kept + MAPS * sizes.largest(config, "autoencoder")
+    maps = kept + MAPS * sizes.largest(config, "autoencoder")
+    return PROGRAM + copies * weights + (maps / 2 if half else maps)

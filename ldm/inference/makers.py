@@ -16,7 +16,7 @@ from ldm import files, sizes, values
 from ldm.diffusion import Schedule
 from ldm.errors import UserError
 from ldm.images import AS_IS, Reading, Size
-from ldm.inference import estimate, pixels, record
+from ldm.inference import estimate, fastest, pixels, record
 from ldm.inference import rounds as rounds_of
 from ldm.weights.agreement import SECTIONS
 
@@ -81,7 +81,7 @@ class Rounds:
         from ldm.networks import Autoencoder, UNet
         for name, network in (("unet", UNet), ("autoencoder", Autoencoder)):
             weights.check(self.folder / f"{name}.safetensors", network(**self.config[name]))
-        return (estimate.memory(self.config, batch_size, self.memory_limit),
+        return (estimate.memory(self.config, batch_size, self.memory_limit, self.precision),
                 estimate.macs(self.config, self.settings, Schedule.named(self.config["schedule"])))
 
 
@@ -92,6 +92,7 @@ class GAN:
     folder: Path
     config: dict
     steps = 1
+    precision = "fp32"
     suffixes = ("jpg", "png")
 
     @property
@@ -146,7 +147,8 @@ Maker = Union[Rounds, GAN]
 def of_folder(folder: Path, rounds: Optional[Path] = None, overrides: Sequence[str] = (),
               precision: str = "fp32", memory_limit: Optional[int] = None,
               size: Optional[Size] = None) -> Maker:
-    """The maker of a model folder. The other arguments are for IIDM.
+    """The maker of a model folder. The other arguments are for IIDM. precision: one of runtime.PRECISIONS, or
+    fastest.AUTO.
 
     rounds: a file, by default the one that the config names; overrides: assignments for it. size: of the
     pictures, if not the config's. UserError if the config has an unknown kind, or if an option does not apply
@@ -160,6 +162,7 @@ def of_folder(folder: Path, rounds: Optional[Path] = None, overrides: Sequence[s
         settings = settings or rounds_of.of_model(config, path, overrides)
         if size is not None:
             config = values.resized(config, size, "--size")
+        precision = fastest.chosen(precision, config)
         return Rounds(folder, config, settings, precision, memory_limit, size=size)
     for option, given in (("--rounds", rounds or overrides), ("--precision", precision != "fp32"),
                           ("--memory-limit", memory_limit is not None), ("--size", size is not None)):

@@ -16,7 +16,7 @@ from ldm.diffusion import Schedule
 from ldm.documents import short
 from ldm.errors import UserError
 from ldm.files import Name
-from ldm.inference import inputs, preview, provenance
+from ldm.inference import fastest, inputs, preview, provenance
 from ldm.inference import rounds as rounds_of
 from ldm.inference.batch import Batch
 from ldm.inference.inputs import Wish
@@ -24,9 +24,10 @@ from ldm.inference.pixels import NOT_FINITE
 from ldm.inference.refinement import Progress, Refinement
 from ldm.inference.rounds import Settings, Source
 from ldm.networks import Autoencoder, UNet
+from ldm.networks.blocks import blank
 from ldm.networks.onednn import for_inference
 from ldm.networks.precision import apply as apply_precision
-from ldm.platform import runtime
+from ldm.networks.precision import shrink
 from ldm.weights.agreement import refuse_other_config
 
 ENTRY = "iidm"                          # the entry's own weights, which are not in a clone
@@ -56,15 +57,16 @@ class Model:
 
     def networks(self, size: Sequence[int]) -> tuple[Any, Any]:
         """The U-Net and the autoencoder, ready to compute pictures of `size` = (width, height)."""
-        networks: tuple[Any, Any] = UNet(**self.config["unet"]), Autoencoder(**self.config["autoencoder"])
+        networks: tuple[Any, Any] = (blank(UNet(**self.config["unet"])),
+                                     blank(Autoencoder(**self.config["autoencoder"])))
         for network, (part, path) in zip(networks, self.paths.items()):
-            found = weights.load(path, network)
+            found = weights.load(path, network, taken=shrink(self.precision))
             refuse_other_config(path, found, self.config, part, self.folder / "config.yaml")
             network.eval()
             apply_precision(network, self.precision, inference=True)
         (width, height), factor = size, networks[1].factor
-        return (for_inference(networks[0], height // factor, width // factor),
-                for_inference(networks[1], height, width))
+        return (for_inference(networks[0], height // factor, width // factor, consume=True),
+                for_inference(networks[1], height, width, consume=True))
 
 
 def model_folder(name: Name) -> Path:
@@ -130,10 +132,10 @@ class Pipeline:
 
         rounds: the name of a file in configs/infer, a path, or plain data; by default those that the model's
         config names. size: (width, height) of the pictures, if not the size of training. precision: one of
-        runtime.PRECISIONS. unet: another file of the U-Net's weights. memory_limit: see Refinement. hashes:
-        of the weights by network, where known.
+        runtime.PRECISIONS, or fastest.AUTO. unet: another file of the U-Net's weights. memory_limit: see
+        Refinement. hashes: of the weights by network, where known.
         """
-        runtime.check_precision(precision, "precision")
+        fastest.check(precision, "precision")
         if memory_limit is not None and not (isinstance(memory_limit, int) and memory_limit >= 0):
             raise UserError("memory_limit", f"is {short(memory_limit)}", "give a number of MiB from 0")
         settings, folder = None if rounds is None else rounds_of.load(rounds), model_folder(model)
@@ -142,6 +144,7 @@ class Pipeline:
         schedule = Schedule.named(config["schedule"])
         settings.for_schedule(schedule)                         # refuses before anything is loaded
         size = config["image_size"] if size is None else values.resized(config, size)["image_size"]
+        precision = fastest.chosen(precision, {**config, "image_size": list(size)})
         loaded = Model(folder, config, precision, unet, hashes)
         return cls(loaded, Refinement(*loaded.networks(size), schedule, settings, size, memory_limit))
 

@@ -73,6 +73,14 @@ def zero(module: Module) -> Module:
     return module
 
 
+def blank(module: Module) -> Module:
+    """Return `module` with parameters whose numbers are what memory happens to hold, for weights that are
+    read next. Jittor would draw random ones first, a network's worth of memory."""
+    for p in module.state_dict().values():
+        p.assign(jt.empty(p.shape, p.dtype))
+    return module
+
+
 def upsample(x: Var) -> Var:
     """N x C x H x W -> N x C x 2H x 2W, nearest."""
     N, C, H, W = x.shape

@@ -7,10 +7,13 @@ parameters, unless they are only for inference.
 """
 from __future__ import annotations
 
-from ldm.backend import Module, jt, nn
+from typing import Callable
+
+from ldm.backend import Module, Var, jt, nn
 from ldm.errors import UserError
 from ldm.networks.attention import Projection
 from ldm.networks.onednn import training
+from ldm.networks.onednn.packed import rounded
 
 DTYPES = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}        # of a number between blocks
@@ -36,6 +39,19 @@ def apply(network: Module, kind: str, inference: bool = False) -> None:
                 for parameter in (layer.weight, layer.bias):
                     parameter.assign(parameter.cast(DTYPES[kind]))
             layer.execute = _rounding(layer, DTYPES[kind])      # type: ignore[method-assign]
+
+
+def shrink(kind: str) -> Callable[[Var], None]:
+    """A function for each parameter as soon as it has its numbers, see weights.load: on a CPU in bf16 it
+    rounds the weights of convolutions, as `apply` would for inference, so that a network in fp32 never is in
+    memory as a whole."""
+    def shrunk(parameter: Var) -> None:
+        if kind == "bf16" and not jt.flags.use_cuda and parameter.ndim > 2:
+            with jt.no_grad():          # a graph for gradients would keep them, too
+                parameter.assign(rounded(parameter))
+            parameter.sync()
+            jt.gc()                     # the fp32 numbers' memory, which Jittor would keep
+    return shrunk
 
 
 def _rounding(layer, dtype):

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 import numpy as np
 
@@ -129,24 +129,41 @@ def check(path: Name, network: Any, container: str | None = None) -> dict | None
     return config
 
 
-def load(path: Name, network: Any, container: str | None = None) -> dict | None:
-    """Load the weights in `path` into `network`. Returns the file's config, None for foreign files."""
-    state, config = read_state(path, container)
-    fill(network, state, path)
+def load(path: Name, network: Any, container: str | None = None,
+         taken: Callable[[Any], None] = lambda value: None) -> dict | None:
+    """Load the weights in `path` into `network`, one tensor at a time. Returns the file's config, None for
+    foreign files.
+
+    taken: is called with each of the network's values as soon as it has its numbers, to make it smaller, say.
+    """
+    with opened(path, container) as (entries, config):
+        fitted, _ = fit(entries, _shapes(network), path)
+        del entries
+        _take(network, fitted, taken)
     return config
 
 
 def fill(network: Any, state: dict[str, np.ndarray], subject: Name) -> None:
     """Load `state` (name -> array) into `network`, strictly. subject: the file or option that errors name.
 
-    network: an object with `state_dict()` and `load_state_dict(name -> array)`. Names are matched by
-    names.fit. UserError if tensors are missing, extra or have another shape; the network is then unchanged.
+    network: an object whose `load_state_dict(name -> array)` changes the values that `state_dict()` gives.
+    Names are matched by names.fit. UserError if tensors are missing, extra or have another shape; the network
+    is then unchanged.
     """
     fitted, _ = fit(state, _shapes(network), subject)
-    network.load_state_dict(fitted)
-    for name, value in network.state_dict().items():        # Jittor's loader only logs what it could not set
-        if not np.array_equal(np.asarray(value), fitted[name]):
+    _take(network, fitted)
+
+
+def _take(network: Any, fitted: dict, taken: Callable[[Any], None] = lambda value: None) -> None:
+    """Give a network the tensors in `fitted` (name -> array or Entry), which is emptied."""
+    values = network.state_dict()
+    for name in list(fitted):
+        tensor = fitted.pop(name)
+        array = tensor.read() if hasattr(tensor, "read") else tensor
+        network.load_state_dict({name: array})
+        if not np.array_equal(np.asarray(values[name]), array):   # Jittor only logs what it could not set
             raise RuntimeError(f"the network did not take over '{name}'")
+        taken(values[name])
 
 
 def convert(source: Name, target: Name, expected_shapes: dict | None = None, config: dict | None = None,

@@ -43,11 +43,13 @@ def middle(plain: Module, translator: Translator) -> list[Layer]:
 class BlockedAutoencoder:
     """`encode` and `decode` of an Autoencoder for images of one size, one image at a time."""
 
-    def __init__(self, plain: Module, height: int, width: int, winograd: bool = True) -> None:
+    def __init__(self, plain: Module, height: int, width: int, winograd: bool = True,
+                 consume: bool = False) -> None:
         self.factor, self._quantize = plain.factor, plain.quantize
         encoder, decoder = plain.encoder, plain.decoder
+        self._channels = plain.quant_conv.weight.shape[0], decoder.conv_out.weight.shape[0]
         with jt.no_grad():
-            translator = Translator(height, width, winograd)
+            translator = Translator(height, width, winograd, consume)
             self._block = translator.block
             self._encoder: list[Layer] = [translator.convolution(encoder.conv_in)]
             for part in encoder.down:
@@ -61,7 +63,6 @@ class BlockedAutoencoder:
             for part in list(decoder.up)[::-1]:
                 self._decoder += level(part, translator)
             self._decoder += [Norm(decoder.norm_out, translator), translator.convolution(decoder.conv_out)]
-        self._channels = plain.quant_conv.weight.shape[0], decoder.conv_out.weight.shape[0]
         self.bytes = translator.bytes               # of packed weights
 
     def encode(self, images: Var) -> Var:

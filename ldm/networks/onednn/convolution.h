@@ -41,7 +41,9 @@ struct Geometry {
     memory::desc result() const { return activation(out, stride, wide ? memory::data_type::f32 : type()); }
     memory::dims shape() const { return {out, in, kernel, kernel}; }
     memory::desc any() const { return {shape(), type(), tag::any}; }
-    memory::desc plain() const { return {shape(), memory::data_type::f32, tag::oihw}; }
+    memory::desc plain(memory::data_type kind = memory::data_type::f32) const {
+        return {shape(), kind, tag::oihw};
+    }
     memory::desc bias() const { return {{out}, memory::data_type::f32, tag::x}; }
     memory::dims strides() const { return {stride, stride}; }
     memory::dims after() const { return {kernel / 2, kernel / 2}; }
@@ -106,13 +108,14 @@ inline const Convolution& convolution(const Geometry& g) {
 // out_channels x in_channels x kernel x kernel -> the layout that the primitive wants. With room for one
 // number only, the number is how many that takes (exact: it is a multiple of 16 and below 2^28).
 template <class Data>
-void pack(Data& data, float* plain, float* packed, int64_t room) {
+void pack(Data& data, void* plain, float* packed, int64_t room) {
     Geometry g(data);
     auto layout = convolution(g).description.weights_desc();
+    auto kind = data["half"] ? memory::data_type::bf16 : memory::data_type::f32;
     if (room == 1)
         packed[0] = (layout.get_size() + sizeof(float) - 1) / sizeof(float);
     else
-        reorder(memory(g.plain(), cpu(), plain), memory(layout, cpu(), packed));
+        reorder(memory(g.plain(kind), cpu(), plain), memory(layout, cpu(), packed));
 }
 
 // y = x * weights + bias, and where `sum` is set plus `residual`, which is not read otherwise. Images go one by

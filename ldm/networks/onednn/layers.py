@@ -41,8 +41,9 @@ def downsample(x: Var) -> Var:
 class Translator:
     """Makes functions on blocks from plain layers; it tracks the size of the maps through the network."""
 
-    def __init__(self, height: int, width: int, winograd: bool) -> None:
+    def __init__(self, height: int, width: int, winograd: bool, consume: bool) -> None:
         self.height, self.width, self.winograd, self.block = height, width, winograd, block_size()
+        self.consume = consume              # plain layers lose their weights as soon as these are packed
         self.bytes, self.emb_size = 0, 0
         self.linears: list[Module] = []
 
@@ -54,7 +55,15 @@ class Translator:
         return self.convolution(plain)
 
     def convolution(self, plain: Module, stride: int = 1) -> Convolution:
-        return self.packed(plain.weight, plain.bias, stride)
+        made = self.packed(plain.weight, plain.bias, stride)
+        self.drop(plain)
+        return made
+
+    def drop(self, *layers: Module) -> None:
+        if self.consume:
+            for layer in layers:
+                layer.weight = layer.bias = None
+            jt.gc()                         # or Jittor would keep their memory
 
     def packed(self, weight: Var, bias: Var, stride: int = 1) -> Convolution:
         made = Convolution(weight, bias, self.height, self.width, self.block, self.winograd, stride)
@@ -94,9 +103,9 @@ class Residual:
         self.translate(plain, plain.in_layers[2], plain.out_layers[3], translator)
 
     def translate(self, plain: Module, in_conv: Module, out_conv: Module, translator: Translator) -> None:
+        self.no_emb = jt.zeros((1, 2 * in_conv.weight.shape[1]))
         self.in_conv, self.out_conv = translator.convolution(in_conv), translator.convolution(out_conv)
         self.emb, self.skip = translator.embedding(plain.emb_layers[1]), translator.skip(plain)
-        self.no_emb = jt.zeros((1, 2 * in_conv.weight.shape[1]))
 
     def __call__(self, x: Var, emb: Var) -> Var:
         return self.run(x, emb, *self.affines)
@@ -165,6 +174,7 @@ class Attention:
             parts = plain.q, plain.k, plain.v
             self.heads, self.qkv = 1, translator.packed(jt.concat([conv.weight for conv in parts]),
                                                         jt.concat([conv.bias for conv in parts]))
+            translator.drop(*parts)
         self.proj_out = translator.convolution(plain.proj_out)
 
     def __call__(self, x: Var) -> Var:

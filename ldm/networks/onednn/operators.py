@@ -89,8 +89,9 @@ def from_blocks(x: Var, channels: int) -> Var:
 
 
 def pack(weight: Var, data: dict[str, Any]) -> Var:
-    """Weights O x I x k x k in the layout that oneDNN wants for a convolution of `data` (iidm::Geometry)."""
-    size = 1
+    """Weights O x I x k x k in the layout that oneDNN wants for a convolution of `data` (iidm::Geometry).
+    For one in bf16 they may be bf16 already."""
+    data, size = {**data, "half": str(weight.dtype) == "bfloat16"}, 1
     for _ in range(2):                      # the first call returns the size, the second the weights
         packed = code([size], [weight], "convolution.h", "iidm::pack(data, in0_p, out0_p, out0->num);",
                       data).sync()

@@ -6,9 +6,16 @@ from ldm.networks.onednn.gradients import blocked_shape, geometry
 from ldm.networks.onednn.operators import code, pack
 
 
+def rounded(weight: Var) -> Var:
+    """fp32 -> bf16, to the nearest; Jittor's own conversion on a CPU cuts the digits off."""
+    call = "for (int64_t i = 0; i < in0->num; i++) iidm::store((iidm::bf16*)out0_p + i, in0_p[i]);"
+    flat = weight.reshape(-1)
+    return code(flat.shape, [flat], "layout.h", call, {}, "bfloat16").reshape(weight.shape)
+
+
 class Packed:
-    """As gradients.Convolve, without gradients. The plain weights are dropped at its first use; from then on
-    all maps have the same size. wide: the result is fp32."""
+    """As gradients.Convolve, without gradients. The plain weights, fp32 or `rounded`, are dropped at its
+    first use; from then on all maps have the same size. wide: the result is fp32."""
 
     def __init__(self, weight: Var, bias: Var, stride: int = 1, relu: bool = False,
                  wide: bool = False) -> None:

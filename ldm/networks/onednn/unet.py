@@ -15,20 +15,21 @@ class BlockedUNet:
     """`modulate`, `encode` and `decode` of a UNet for latents of one size.
 
     Images are computed one by one, so that a result does not depend on its batch. What one method gives to
-    the next is in blocks, a list with an item for each image. `winograd` as in Convolution.
+    the next is in blocks, a list with an item for each image. `winograd`, `consume` as in for_inference.
     """
 
-    def __init__(self, unet: Module, height: int, width: int, winograd: bool = True) -> None:
+    def __init__(self, unet: Module, height: int, width: int, winograd: bool = True,
+                 consume: bool = False) -> None:
         self.learn_sigma, self._num_classes = unet.learn_sigma, unet.num_classes
         self._channels, self._time_embed = unet.channels, unet.time_embed
         with jt.no_grad():
-            translator = Translator(height, width, winograd)
+            translator = Translator(height, width, winograd, consume)
             self._block = translator.block
             self._encoder = [[translator.layer(layer) for layer in block] for block in unet.input_blocks]
             self._decoder = [[translator.layer(layer) for layer in block] for block in unet.decoder_layers()]
             norm, _, conv = unet.out
-            self._out_norm, self._out_conv = Norm(norm, translator), translator.convolution(conv)
             self._out_channels = conv.weight.shape[0]
+            self._out_norm, self._out_conv = Norm(norm, translator), translator.convolution(conv)
             self._emb_weight, self._emb_bias = (jt.concat(parts).sync() for parts in zip(
                 *((linear.weight, linear.bias) for linear in translator.linears)))
         self.bytes = translator.bytes               # of packed weights
