@@ -8,7 +8,7 @@ from ldm.platform import runtime
 
 PROGRAM = 0.4e9             # bytes of Python, Jittor and its operators
 # Of the weights in fp32. On a CPU they are packed as they are read: for Winograd's algorithm, or in bf16.
-COPIES, COPIES_BF16, COPIES_GPU = 2.2, 0.7, 3
+COPIES, COPIES_BF16, COPIES_GPU = 2.7, 0.7, 3
 MAPS = 3                    # of the largest layer's inputs and outputs are alive at once
 
 
