@@ -186,6 +186,8 @@ def test_scenes_of_an_older_drawing_are_not_mixed(tmp_path):
 @pytest.mark.parametrize("arguments, culprit", [
     (("--count", 1, "--kind", "photo", "--split", "test", "--output", "{}"), "--split"),
     (("--count", -1, "--output", "{}"), "--count"),
+    (("--count", 10 ** 30, "--output", "{}"), "--count"),
+    (("--count", 1, "--start", 10 ** 30, "--output", "{}"), "--start"),
     (("--count", 1, "--seed", -4, "--output", "{}"), "--seed"),
     (("--count", 1, "--processes", 0, "--output", "{}"), "--processes"),
     (("--count", 1, "--output", "{}/file/inside"), "file/inside"),

@@ -24,11 +24,14 @@ from tqdm import tqdm
 from ldm import images
 from ldm.datasets.landscape import read_pairs
 from ldm.datasets.procedural import DRAWING, SIZE, make_photo, make_scene
+from ldm.documents import short
 from ldm.errors import UserError
 from ldm.files import check_writable, kind_of, open_regular, replacing
 
 QUALITY = 92
 RECORD = "scenes.json"          # in the folder: kind, seed and size of its pictures
+# Of the options. All jobs of a call are in memory: a million take 1.3 GB.
+RANGES = {"count": (1, 10 ** 6), "seed": (0, 2 ** 63 - 1), "start": (0, 10 ** 9), "processes": (1, 1024)}
 
 
 def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
@@ -55,9 +58,9 @@ def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     if min(args.size) < 32 or max(args.size) > 4096:
         raise UserError("--size", f"is {args.size[0]} {args.size[1]}",
                         "choose 32 to 4096 pixels per side")
-    for option, least in (("count", 1), ("seed", 0), ("start", 0), ("processes", 1)):
-        if getattr(args, option) < least:
-            raise UserError(f"--{option}", f"is {getattr(args, option)}", f"choose {least} or more")
+    for option, (least, most) in RANGES.items():
+        if not least <= getattr(args, option) <= most:
+            raise UserError(f"--{option}", f"is {short(getattr(args, option))}", f"choose {least} to {most}")
     return args
 
 
