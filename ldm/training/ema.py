@@ -5,6 +5,7 @@ import contextlib
 from typing import Any, Iterator, Sequence
 
 from ldm.backend import Var, jt
+from ldm.training import fused
 
 
 class EMA:
@@ -18,9 +19,8 @@ class EMA:
 
     def update(self) -> None:
         """Take the parameters as they are after a step into the averages."""
-        for name, p in self.network.state_dict().items():
-            average = self.state[name]
-            average.update(average * self.rate + p.detach() * (1 - self.rate))
+        values = self.network.state_dict()
+        fused.average([self.state[name] for name in values], list(values.values()), self.rate)
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[Any]:

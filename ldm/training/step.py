@@ -9,7 +9,7 @@ from typing import Any, Sequence
 import numpy as np
 
 from ldm.backend import Var, jt
-from ldm.training import parallel
+from ldm.training import fused, parallel
 from ldm.training.loss_scale import Diverged, Loss, LossScale
 from ldm.training.task import Batch, Task
 
@@ -86,8 +86,7 @@ def optimize(task: Task, batch: Batch, optimizer: Any, step: int, options: dict,
     while True:
         sums, values = summed(scale.scaled(task.loss), batch, optimizer.param_groups[0]["params"], options)
         sums, values["loss"] = scale.unscaled(sums), values["loss"] / scale.value
-        squares = jt.concat([(g * g).sum().reshape(1) for g in sums])
-        values["grad_norm"] = float(np.sqrt(squares.numpy().sum()))
+        values["grad_norm"] = fused.norm(sums)
         for name, what in (("loss", "loss"), ("grad_norm", "norm of the gradient")):
             if not np.isfinite(values[name]) and (name == "loss" or not scale.dynamic):
                 raise Diverged(f"the {what} is {values[name]} at step {step}")

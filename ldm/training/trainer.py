@@ -14,7 +14,7 @@ from ldm import files, images, weights
 from ldm.backend import Var, jt
 from ldm.datasets.reader import Reader
 from ldm.errors import UserError
-from ldm.training import ema, memory, parallel
+from ldm.training import ema, fused, memory, parallel
 from ldm.training.learning_rate import rate_factor
 from ldm.training.loss_scale import Diverged, LossScale
 from ldm.training.run import checkpoints, jsonl, recovery, state
@@ -40,9 +40,9 @@ class Trainer:
         parallel.broadcast(list(whole.values()))       # Jittor gives each process its own seed
         self.parameters = {name: p for name, p in whole.items() if not p.is_stop_grad()}
         self.buffers = {name: p for name, p in whole.items() if p.is_stop_grad()}   # such as running means
-        self.optimizer = jt.optim.AdamW(list(self.parameters.values()), options["learning_rate"],
-                                        betas=tuple(options.get("betas", BETAS)),
-                                        weight_decay=options["weight_decay"])
+        self.optimizer = fused.AdamW(list(self.parameters.values()), options["learning_rate"],
+                                     betas=tuple(options.get("betas", BETAS)),
+                                     weight_decay=options["weight_decay"])
         self.averages = ema.ema_averages(task.network, [options["ema_rate"], *more_rates])
         self.ema = self.averages[0]
         self.scale = LossScale(options.get("precision") == "fp16")
