@@ -204,7 +204,7 @@ def bent_picture(rng, data: bytes) -> bytes:
     kind, options = image.format, {}
     if way == 3:
         image = image.convert(pick(rng, ("1", "L", "LA", "RGB", "RGBA", "P", "CMYK", "I", "F")))
-        kind = {"CMYK": "JPEG", "F": "TIFF", "1": "PNG"}.get(image.mode, "PNG")
+        kind = {"CMYK": "JPEG", "F": "TIFF", "I": "TIFF"}.get(image.mode, "PNG")
     elif way == 4:
         image = image.resize(pick(rng, ((1, 1), (2, 3), (3000, 1), (1, 400), (48, 64), (65, 48), (7, 7))))
     elif way == 5:
@@ -218,7 +218,8 @@ def bent_picture(rng, data: bytes) -> bytes:
         image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
         kind = "PNG"
     file = io.BytesIO()
-    image.save(file, pick(rng, (kind, kind, "PNG", "TIFF")), **options)
+    others = ("TIFF",) if image.mode in ("CMYK", "F", "I") else ("PNG", "TIFF")      # PNG has no such modes
+    image.save(file, pick(rng, (kind, kind, *others)), **options)
     return file.getvalue()
 
 
