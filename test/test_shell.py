@@ -19,9 +19,9 @@ def clone(tmp_path):
     """What the scripts need of a repository, with one tiny requirement, to be had from a folder of wheels."""
     (tmp_path / "repository/ldm").mkdir(parents=True)
     for name in ("tools/environment.sh", "tools/doctor.py", "tools/cli.py", "tools/terminal.py",
-                 "tools/which_python.py", "ldm/__init__.py", "ldm/errors.py", "ldm/files.py",
-                 "ldm/diagnosis.py",
-                 *(str(path.relative_to(ROOT)) for path in (ROOT / "ldm/platform").rglob("*.py"))):
+                 "tools/which_python.py",
+                 *(str(path.relative_to(ROOT)) for path in (*(ROOT / "ldm").glob("*.py"),
+                                                            *(ROOT / "ldm/platform").rglob("*.py")))):
         (tmp_path / "repository" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / "repository" / name)
     (tmp_path / "repository/requirements.txt").write_text("iidm-probe==1.0\n")
