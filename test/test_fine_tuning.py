@@ -78,7 +78,8 @@ class Shapes:
         return self.shapes
 
     def load_state_dict(self, state):
-        self.shapes = dict(state)
+        for name, array in state.items():
+            self.shapes[name][...] = array
 
 
 @pytest.mark.parametrize("change, words", [
