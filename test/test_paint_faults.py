@@ -77,6 +77,7 @@ def test_killed_at_random_moments_no_job_is_lost_or_swapped(monkeypatch):
         for i in range(20):
             job = client.start(client.order(client=f"c{i}", seed=i, rounds=SHORT)).json["id"]
             time.sleep(rng.uniform(0, 0.3))
+            until(lambda: not gone(pid_of(running)))        # the one before may have been killed when idle
             os.kill(pid_of(running), signal.SIGKILL)
             state = client.finished(job)
             assert state["state"] in ("done", "failed")

@@ -102,6 +102,7 @@ def test_the_model_killed_20_times_gives_nobody_anothers_picture(model, pipe, mo
         for kill in range(20):
             jobs = {c: start(c, 100 * kill + i) for i, c in enumerate(masks)}
             time.sleep(rng.uniform(0, 6))
+            paint_client.until(lambda: not paint_client.gone(running.server.pool.processes[0].child.pid))
             os.kill(running.server.pool.processes[0].child.pid, signal.SIGKILL)
             for i, (c, job) in enumerate(jobs.items()):
                 state = client.finished(job, 300)
