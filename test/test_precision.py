@@ -9,6 +9,7 @@ from tiny import one_error, run_tool
 from ldm.backend import jt, nn
 from ldm.errors import UserError
 from ldm.networks import attention, precision
+from ldm.networks.onednn import operators
 from ldm.platform import runtime
 from ldm.training import loss_scale
 from ldm.training.loss_scale import LossScale
@@ -66,7 +67,10 @@ def test_autoencoder_in_half_precision(kind):
     assert 1e-5 < apart(x.numpy(), g["dec_noquant"]) < TOLERANCE[kind]
 
 
-@pytest.mark.parametrize("kind, checkpointing", [("bf16", "blocks"),
+needs_bf16 = pytest.mark.skipif(not operators.has_bf16(), reason="no bf16 on this processor")
+
+
+@pytest.mark.parametrize("kind, checkpointing", [pytest.param("bf16", "blocks", marks=needs_bf16),
                                                  pytest.param("fp16", "none", marks=slow)])
 def test_training_keeps_fp32_weights(tmp_path, kind, checkpointing):
     """Gradients of half-precision passes, summed over micro-batches, against those of fp32."""
