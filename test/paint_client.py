@@ -19,7 +19,7 @@ from PIL import Image
 
 from ldm.paint import server
 
-SIZE = (128, 96)  # of the demo model
+SIZE = (128, 96)  # of models/demo-128
 OURS = {"X-IIDM": "1"}
 # The files of a result called "lake", in its bundle and in the folder of --keep.
 BUNDLE = {"masks/lake.png", "references/lake.png", "picture.png", "settings.yaml", "job.json", "README.txt"}
@@ -124,7 +124,7 @@ def until(condition, patience=60):
 
 
 def options(**changes):
-    return server.Options(**{"model": ROOT / "models/demo", "samples": ROOT / "data/samples", **changes})
+    return server.Options(**{"model": ROOT / "models/demo-128", "samples": ROOT / "data/samples", **changes})
 
 
 class InThread:

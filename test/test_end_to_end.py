@@ -61,9 +61,10 @@ def test_latents_of_a_trained_autoencoder_have_unit_deviation(tmp_path):
     assert np.abs(seen - pictures).mean() < 1.5 * np.abs(pooled - pictures).mean()   # as good as mean colours
 
 
-def test_the_demo_model_is_what_its_folder_says():
-    folder = ROOT / "models/demo"
-    config, demo = configs.load(folder / "config.yaml"), configs.load(ROOT / "configs/demo.yaml")
+@pytest.mark.parametrize("name", ["demo", "demo-128"])
+def test_a_demo_model_is_what_its_folder_says(name):
+    folder = ROOT / "models" / name
+    config, demo = configs.load(folder / "config.yaml"), configs.load(ROOT / f"configs/{name}.yaml")
     assert all(config[key] == demo[key] for key in ("image_size", "schedule", "autoencoder", "unet"))
     assert sum(p.stat().st_size for p in folder.iterdir()) < 25e6
     for part in ("unet", "autoencoder"):

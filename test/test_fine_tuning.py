@@ -153,7 +153,7 @@ def tuned(folder, data, init, count, **options):
     from ldm.training.tasks.diffusion import DiffusionTask
     from ldm.training.tasks.validation import Validation
     from ldm.training.trainer import Trainer
-    model = ROOT / "models/demo"
+    model = ROOT / "models/demo-128"
     config = configs.load(model / "config.yaml", ["image_size=[64, 48]", *(f"training.{k}={v}"
                                                                            for k, v in options.items())])
     schedule, training = Schedule.named("linear"), config["training"]

@@ -134,4 +134,4 @@ def test_shipped_configs_load():
     segmenter = configs.load(ROOT / "configs/segmenter.yaml")
     assert segmenter["segmenter"].keys() == configs.DEFAULTS["segmenter"].keys()
     assert segmenter["image_size"] == [128, 96]
-    assert configs.load(ROOT / "configs/demo.yaml")["image_size"] == [128, 96]
+    assert configs.load(ROOT / "configs/demo-128.yaml")["image_size"] == [128, 96]

@@ -15,7 +15,7 @@ from ldm.diffusion import Schedule
 from ldm.inference import latent_check
 from ldm.inference.pipeline import Model
 
-DEMO = ROOT / "models/demo"
+DEMO = ROOT / "models/demo-128"
 
 
 class Changed:

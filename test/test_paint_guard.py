@@ -2,8 +2,11 @@
 
 import json
 import socket
+import subprocess
+import sys
 
 import pytest
+from conftest import ROOT
 from PIL import Image
 
 WHY = "needs starlette and uvicorn: `pip install starlette uvicorn`"
@@ -46,6 +49,12 @@ def chunked(api, size):
         except OSError:  # it has answered and closed
             pass
         return sock.makefile("rb").readline()
+
+
+def test_the_web_process_loads_neither_jittor_nor_opencv():
+    code = "import sys, ldm.paint.server; sys.exit(' '.join({'jittor', 'cv2'} & set(sys.modules)) or 0)"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_a_body_of_9_mb_is_refused(api):

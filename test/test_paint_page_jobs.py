@@ -224,6 +224,17 @@ def test_all_files_of_the_page_together_are_light():
     assert packed < 75_000 and plain < 175_000
 
 
+def test_the_browser_asks_for_every_module_at_once():
+    """What main.js imports, however deep, is named in the page: otherwise each depth costs a journey more."""
+    found, left = set(), ["main.js"]
+    while left:
+        found.add(name := left.pop())
+        imported = re.findall(r'^import .* from "\./(.+?)";', (STATIC / name).read_text("utf-8"), re.M)
+        left += set(imported) - found
+    named = re.findall(r"rel=modulepreload href=static/(\S+)>", (STATIC / "index.html").read_text("utf-8"))
+    assert len(found) > 20 and sorted(named) == sorted(found)
+
+
 def test_no_file_names_another_host():
     for file in STATIC.iterdir():
         addresses = re.findall(r"https?://[^\s\"'`)]+", file.read_text(encoding="utf-8"))

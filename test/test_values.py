@@ -129,7 +129,7 @@ def test_sizes_are_those_of_the_networks():
     from ldm.training import estimate
     other = configs.merge(tiny.CONFIG, {"unet": {"attention_downsampling": [1, 2], "learn_sigma": False},
                                         "autoencoder": {"z_channels": 5, "channel_mult": [1, 2]}}, "here")
-    for config in (configs.load(ROOT / "configs/demo.yaml"), tiny.CONFIG, other):
+    for config in (configs.load(ROOT / "configs/demo-128.yaml"), tiny.CONFIG, other):
         networks = {"unet": UNet(**config["unet"]), "autoencoder": Autoencoder(**config["autoencoder"])}
         for name, network in networks.items():
             built = sum(math.prod(shape) for shape in shapes(network).values())
@@ -211,7 +211,7 @@ def test_bad_yaml_is_one_line(tmp_path, name):
         configs.load(path)
     if name not in ("nothing", "int keys", "nested int key", "date key", "null", "merges"):
         with pytest.raises(UserError):
-            configs.load(ROOT / "configs/demo.yaml", [f"schedule={BAD_YAML[name]}"])
+            configs.load(ROOT / "configs/demo-128.yaml", [f"schedule={BAD_YAML[name]}"])
     assert str(path) in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 500
 
 
@@ -245,7 +245,7 @@ def test_aliases_are_read():
 
 def test_defaults_stay_as_they_are():
     before = copy.deepcopy(configs.DEFAULTS)
-    configs.load(ROOT / "configs/demo.yaml", ["unet.channel_mult=[1, 1]"])
+    configs.load(ROOT / "configs/demo-128.yaml", ["unet.channel_mult=[1, 1]"])
     assert configs.DEFAULTS == before
 
 

@@ -104,7 +104,7 @@ def real_images(folder: Optional[Path], size: images.Size) -> Optional[np.ndarra
 # ---- pipeline, kernels, accuracy, train --------------------------------------------------------------------
 
 def add_config(add: Callable[..., Any]) -> None:
-    add("--config", default=ROOT / "configs/demo.yaml", type=Path, metavar="FILE",
+    add("--config", default=ROOT / "configs/demo-128.yaml", type=Path, metavar="FILE",
         help="sizes of the networks, whose weights are random")
     add("overrides", nargs="*", help="key=value of the config")
 

@@ -16,7 +16,7 @@ from ldm.errors import UserError
 from ldm.images import Size
 
 ROOT = Path(__file__).resolve().parents[1]
-DEMO = ROOT / "configs/demo.yaml"         # found from any working directory
+DEMO = ROOT / "configs/demo-128.yaml"         # found from any working directory
 
 
 def checking(iterable: Iterable, total: int) -> Iterable:

@@ -6,7 +6,6 @@ its variant. The two `contest_*` variants average an "RGB" histogram of 4096 bin
 """
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 # Upper limits (inclusive) of the HSV bins. Hue is in degrees; above 315 it is in bin 0 again.
@@ -39,6 +38,7 @@ def _hsv_index(hue, saturation, value):
 
 
 def _hsv(image):
+    import cv2  # here, as in color_transfer.py: it is large
     return cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV))            # hue in half degrees, 0..179
 
 

@@ -1,9 +1,11 @@
-"""Colour transfer, Eq. 6: Reinhard's matching of each LAB channel's mean and spread. Needs no Jittor."""
+"""Colour transfer, Eq. 6: Reinhard's matching of each LAB channel's mean and spread. Needs no Jittor.
+
+OpenCV is imported by the functions that use it: it takes 16 MB, and the page's web process needs only MODES.
+"""
 from __future__ import annotations
 
 from typing import Optional, Tuple
 
-import cv2
 import numpy as np
 
 from ldm.errors import UserError
@@ -23,6 +25,7 @@ def color_transfer(image: np.ndarray, reference: np.ndarray, mode: str = "exact"
     """
     if mode not in MODES:
         raise UserError("color_transfer", f"is {mode!r}", f"choose one of {', '.join(MODES)}")
+    import cv2
     if mode == "opencv8":
         lab, target = (cv2.cvtColor(x, cv2.COLOR_RGB2LAB) for x in (image, reference))
         matched = match(lab, moments(lab, decimals=2), moments(target, decimals=2), CONSTANT[mode])
@@ -38,6 +41,7 @@ Moments = Tuple[np.ndarray, np.ndarray]             # mean and standard deviatio
 
 def moments(lab: np.ndarray, decimals: Optional[int] = None) -> Moments:
     """(mean, standard deviation) of each channel."""
+    import cv2
     mean, std = (m.reshape(-1) for m in cv2.meanStdDev(lab))
     return (mean, std) if decimals is None else (np.round(mean, decimals), np.round(std, decimals))
 

@@ -27,7 +27,7 @@ from ldm.inference.pipeline import Model
 TIMESTEPS = (20, 50)            # of a linear schedule: so little noise that the latents' structure decides
 PICTURES = 8
 POSITIONS = 1 << 13             # of latents that the U-Net gets at once
-# Set on the demo, tried on 10 right pairs and 34 others, see docs/own-data.md.
+# Set on models/demo-128, tried on 10 right pairs and 34 others, see docs/own-data.md.
 RATIO, SLOPE, SPREAD = 0.78, (0.96, 1.05), (0.6, 1.6)
 STEPS = 10                      # of the chain from noise
 APART = ("its autoencoder.safetensors and its unet.safetensors do not seem to belong together, or the U-Net "

@@ -41,7 +41,6 @@ class Job:
         self.streams, self.seen = 0, time.monotonic()
         self.started = self.ended = 0.0
         self.cancelling = False
-        self.steps_done = 0
 
     def say(self, event: str, **data: Any) -> None:
         """Add an event. Only the newest of each kind is kept; a late or slow reader needs no others."""
@@ -112,7 +111,6 @@ class Queue:
         self.waiting.remove(job)
         self.running.append(job)
         job.state, job.started, job.stepped, job.compiling = RUNNING, time.monotonic(), False, False
-        job.steps_done = 0
         job.attempts += 1
         self.tell_positions()
         return job

@@ -22,4 +22,5 @@ STEPS = 1000                    # of a job, all rounds together
 UNKNOWN_COLORS = 64             # listed, of a colour mask
 DEATHS, DEATH_SECONDS = 3, 600  # of the model process within so many seconds: it is not started again
 STREAM_COMMENT = 15             # seconds between comments in a silent stream
+REPORTS = 10                    # of a job's steps, a second at most
 PREVIEWS = 5                    # a second at most

@@ -121,8 +121,7 @@ class Pool:
 
     def _step(self, one, job, message):
         job.stepped, job.compiling = True, False
-        done = job.steps_done = job.steps_done + 1
-        job.say("step", seconds=job.step_seconds(done, job.order.steps),
+        job.say("step", seconds=job.step_seconds(message["done"], job.order.steps),
                 **{key: message[key] for key in ("round", "rounds", "step", "steps")})
 
     def _preview(self, one, job, message):

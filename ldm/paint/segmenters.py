@@ -15,7 +15,7 @@ from PIL import Image
 from ldm import images, weights
 from ldm.decoding import decode_file
 from ldm.errors import UserError
-from ldm.evaluation import labelling, weight_files
+from ldm.evaluation import weight_files
 from ldm.evaluation.segmentation import MaskAccuracy
 from ldm.paint import limits
 from ldm.platform import runtime
@@ -76,6 +76,7 @@ class Segmenters:
 
     def label(self, question: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
         """The map of tools/label_photos.py for the same file, with its default options."""
+        from ldm.evaluation import labelling  # imports OpenCV, which the web process does without
         segmenter, options = self.network(LABEL, "nearest"), labelling.Options(size)
         if segmenter.mapping is None:
             raise UserError(self.files[LABEL], "is a segmenter of the 29 classes", "give one of ADE20K's 150")

@@ -89,20 +89,24 @@ def answer(painter: Painter, question: dict[str, Any]) -> dict[str, Any]:
 
 def run(pipe: Pipe, painter: Painter, job: dict[str, Any]) -> None:
     """One job, to its last message. Raises EOFError where the web process has ended."""
-    started, shown = time.monotonic(), 0.0
+    started, told, shown, done = time.monotonic(), 0.0, 0.0, 0
 
     def on_step(step: Step) -> None:
-        nonlocal shown
+        nonlocal told, shown, done
+        done += 1
         while pipe.waiting():
             message = pipe.receive()
             if message["kind"] == "cancel" and message["job"] == job["job"]:
                 raise Cancelled
             reply(pipe, painter, message)
-        pipe.send("step", job=job["job"], round=step.round, rounds=step.rounds, step=step.step,
-                  steps=step.steps)
-        if time.monotonic() - shown >= 1 / limits.PREVIEWS:
+        now = time.monotonic()
+        if now - told >= 1 / limits.REPORTS:        # not each step: the web process would take a core's time
+            told = now
+            pipe.send("step", job=job["job"], done=done, round=step.round, rounds=step.rounds,
+                      step=step.step, steps=step.steps)
+        if now - shown >= 1 / limits.PREVIEWS:
+            shown = now
             pipe.send("preview", job=job["job"], pngs=step.preview())
-            shown = time.monotonic()
 
     try:
         pictures = painter.make(job, on_step)
