@@ -19,7 +19,7 @@ from PIL import Image
 
 from ldm.paint import server
 
-SIZE = (128, 96)  # of models/demo-128
+SMALL, SIZE = ROOT / "models/demo-128", (128, 96)
 OURS = {"X-IIDM": "1"}
 # The files of a result called "lake", in its bundle and in the folder of --keep.
 BUNDLE = {"masks/lake.png", "references/lake.png", "picture.png", "settings.yaml", "job.json", "README.txt"}
@@ -124,7 +124,7 @@ def until(condition, patience=60):
 
 
 def options(**changes):
-    return server.Options(**{"model": ROOT / "models/demo-128", "samples": ROOT / "data/samples", **changes})
+    return server.Options(**{"model": SMALL, "samples": ROOT / "data/samples", **changes})
 
 
 class InThread:
@@ -156,11 +156,11 @@ class InThread:
 
 
 class Started:
-    """The server as a user starts it, in a process of its own."""
+    """The server as a user starts it, in a process of its own, with the small model if no other is named."""
 
     def __init__(self, *arguments, script="test/paint_standin.py", env=None, **more):
         self.process = subprocess.Popen(
-            [sys.executable, ROOT / script, "--no-browser", *map(str, arguments)],
+            [sys.executable, ROOT / script, "--no-browser", "--model", SMALL, *map(str, arguments)],
             text=True,
             cwd=ROOT,
             stdout=subprocess.PIPE,

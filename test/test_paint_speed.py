@@ -24,7 +24,6 @@ import paint_client  # noqa: E402
 from ldm.paint.server import sample_files  # noqa: E402
 
 pytestmark = pytest.mark.slow
-SMALL = ROOT / "models/demo-128"
 MASK, STYLE = next(sample_files(ROOT / "data/samples"))
 
 
@@ -103,7 +102,7 @@ def test_painting_at_full_size(visit, large):  # noqa: F811
 @pytest.fixture(scope="module")
 def demo():
     """The page with the small model: its steps take 10 ms, so that what the page adds to them is seen."""
-    with paint_client.Started("--port", 0, "--model", SMALL, script="tools/paint.py") as started:
+    with paint_client.Started("--port", 0, script="tools/paint.py") as started:
         ready(started.client)
         yield started
 
@@ -135,7 +134,7 @@ def watched(client, order):
 @pytest.mark.parametrize("preset, count", [("fast", 10), ("entry", 3)])
 def test_jobs_beside_the_pipeline(demo, preset, count):
     from ldm import Pipeline
-    pipe, client = Pipeline.load(SMALL, preset), demo.client
+    pipe, client = Pipeline.load(paint_client.SMALL, preset), demo.client
     pipe(MASK, STYLE)
     sample = client.get("/api/state").json["samples"][0]
     order = {"client": "a", "mask": sample["mask"], "reference": sample["reference"], "rounds": preset}
