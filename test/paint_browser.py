@@ -94,6 +94,11 @@ def until(page: Any, expression: str, seconds: float = 60) -> Any:
     raise AssertionError(f"not within {seconds} s: {expression}")
 
 
+def same(one: bytes, other: bytes) -> bool:
+    """Whether two maps are equal. To print how they differ, pytest would take many minutes."""
+    return one == other
+
+
 def shown(page: Any) -> bytes:
     """The ids of the page's map."""
     return bytes(page.evaluate("() => [...page.app.map.data]"))

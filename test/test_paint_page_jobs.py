@@ -18,6 +18,7 @@ from paint_browser import (
     ink,
     png,
     point,
+    same,
     shown,
     stripes,
     until,
@@ -58,7 +59,7 @@ def test_generate_with_previews_variations_history_and_live(visit):
     page.click("label.switch")
     page.click("#history li:last-child .thumb")
     until(page, "page.app.settings.variations === 2")
-    assert shown(page) == drawn and page.evaluate("() => page.app.name") == "lake"
+    assert same(shown(page), drawn) and page.evaluate("() => page.app.name") == "lake"
     page.hover("#history li:first-child")
     page.click("#history li:first-child .remove")
     until(page, "document.querySelectorAll('#history li').length === 2")
@@ -97,10 +98,10 @@ def test_two_tabs_have_drafts_of_their_own(visit):
     assert shown(two) != drawn
     two.click("text=Continue it")
     until(two, f"page.app.map.at(64, 20) === {drawn[20 * 128 + 64]}")
-    assert shown(two) == drawn
+    assert same(shown(two), drawn)
     one.reload()
     until(one, "window.page && page.ready")
-    assert shown(one) == drawn and not one.is_visible("#banner")
+    assert same(shown(one), drawn) and not one.is_visible("#banner")
 
 
 # ---- passing it on -----------------------------------------------------------------------------------------
@@ -131,18 +132,18 @@ def test_a_link_and_a_bundle_bring_everything_back(visit):
     assert page.evaluate(state) == wanted
 
     other = visit(link[link.index("#"):])
-    assert shown(other) == drawn and other.evaluate(state) == wanted
+    assert same(shown(other), drawn) and other.evaluate(state) == wanted
     assert other.evaluate("() => [page.app.style.name, location.hash]") == ["lake", ""]
     third = visit()
     give(third, "again.zip", bundle)
     until(third, "page.app.settings.seed === 4321")
-    assert shown(third) == drawn and third.evaluate(state) == wanted
+    assert same(shown(third), drawn) and third.evaluate(state) == wanted
     generate(third)                                                 # the same style, so the same picture
     for suffix in ("png", "jpg"):
         fourth = visit()
         give(fourth, f"picture.{suffix}", encoded(COLORS[stripes(SKY)], suffix, text=json.dumps(note)))
         until(fourth, "page.app.settings.seed === 4321")
-        assert shown(fourth) == drawn and fourth.evaluate(state) == wanted
+        assert same(shown(fourth), drawn) and fourth.evaluate(state) == wanted
     assert "job.json" in zipfile.ZipFile(io.BytesIO(bundle)).namelist()
 
 
