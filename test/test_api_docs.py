@@ -36,5 +36,5 @@ def test_the_examples_run(place, page, monkeypatch, capsys):
     if page == "docs/api.md":
         printed = capsys.readouterr().out
         assert "round 3 of 3, step 18 of 18" in printed and "no such file.png: cannot be read" in printed
-        assert Image.open("four.png").width > 4 * 64 and known["wide"].size == (512, 256)
+        assert Image.open("four.png").width > 4 * 64 and known["wide"].size == (256, 128)
         assert np.array_equal(np.asarray(known["again"]), np.asarray(known["short"]("mask.png", "photo.jpg")))
