@@ -114,6 +114,41 @@ def test_a_hostfile_and_the_environment_are_passed_on(tmp_path):
     assert words[-2:] == ["--output", "x"]
 
 
+def test_the_options_of_the_start_stand_anywhere(tmp_path):
+    (tmp_path / "hosts").write_text("# two machines\na slots=1\n\nb max_slots=2 slots = 3   # the larger")
+    options, words = started(tmp_path, "--output", "x", "--hostfile", tmp_path / "hosts", "--data", "y",
+                             "--processes", "4")
+    assert options[options.index("-np") + 1] == "4" and "--hostfile" in options
+    assert words[-4:] == ["--output", "x", "--data", "y"]
+
+
+@pytest.mark.parametrize("text, word", [
+    ("a line of words\n???\n", "hosts: line 1 is 'a line of words'; write the name of a machine"),
+    ("a slots=two", "hosts: line 1 is 'a slots=two'; write"),
+    ("", "hosts: names no machine"), ("# a slots=4\n\n", "hosts: names no machine"),
+    ("a slots=1\nb slots=1\n", "hosts: has 2 slots for 3 processes; raise slots=")])
+def test_a_hostfile_of_another_form_is_one_line(tmp_path, text, word):
+    """mpirun says nothing about it: `--quiet`, which it needs against its banners, hides that too."""
+    (tmp_path / "hosts").write_text(text)
+    done = subprocess.run([BASH, ROOT / "tools/train.sh", "--processes", "3", "--hostfile", "hosts"],
+                          cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith(f"error: {word}") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("status, ours", [(1, True), (255, True), (2, False), (143, False)])
+def test_a_machine_that_is_not_reached_is_said(tmp_path, status, ours):
+    program(tmp_path / "mpirun", f'[ "$1" = --version ] && {{ {OPEN}; exit; }}; exit {status}')
+    program(tmp_path / "mpicc", OPEN)
+    (tmp_path / "hosts").write_text("a slots=2\n")
+    done = subprocess.run(
+        [BASH, ROOT / "tools/train.sh", "--processes", "2", "--hostfile", "hosts"], cwd=tmp_path, text=True,
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": str(tmp_path), "VIRTUAL_ENV": sys.prefix},
+        capture_output=True, stdin=subprocess.DEVNULL)
+    said = (f"error: mpirun: ended with status {status}; run `mpirun --hostfile hosts -np 2 hostname`, which "
+            "says why\n")
+    assert (done.returncode, done.stderr) == ((2, said) if ours else (status, ""))
+
+
 @pytest.mark.parametrize("allocation", ["SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID"])
 def test_in_an_allocation_the_number_is_of_all_machines(tmp_path, allocation):
     """No device of this machine, a login host perhaps, is counted."""

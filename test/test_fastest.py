@@ -72,7 +72,7 @@ def test_without_bf16_it_is_fp32(machine, monkeypatch):
     _, measured, said = machine
     monkeypatch.setattr(runtime, "cpu_has_bf16", lambda: False)
     assert choose(said) == "fp32" and not measured
-    assert said == ["precision auto: fp32; this processor has no AVX512_BF16 or AMX, or there is no oneDNN"]
+    assert said == [f"precision auto: fp32; {runtime.NO_BF16}"]
 
 
 def test_it_is_for_processors(monkeypatch):

@@ -271,7 +271,10 @@ def test_a_file_from_a_browser(server, data, tmp_path):
     with pytest.raises(UserError, match="is here already"):
         get(item, tmp_path / "m", source=own)
     own.write_bytes(QUOTA)
-    refused(entry(server), tmp_path / "n", "Downloads (1)", "is a web page", source=own)
+    for expected in (entry(server), item):
+        refused(expected, tmp_path / "n", "Downloads (1)", "is a page that says that its download quota",
+                source=own)
+    own.write_bytes(data[:-1] + b"?")
     refused(item, tmp_path / "n", "Downloads (1)", "sha256", source=own)
 
 
@@ -362,6 +365,7 @@ def test_the_tool(server, data, tmp_path, monkeypatch):
     assert (status, err) == (0, "") and "toy" in out and " -  " in out
     assert tool("toy", "--url-only")[1] == server.url + "\n"
     assert not (tmp_path / "m").exists() and not server.requests, "a list downloads nothing"
+    assert tool("--check", *models)[1] == f"no such weights in {tmp_path / 'm'}: nothing to compare\n"
     status, out, err = tool("toy", *models)
     assert status == 0 and f"sha256 of the published file {sha256(data)}, from 127.0.0.1" in out, err
     assert "is here already" in tool("toy", *models)[1] and " here " in tool("--list", *models)[1]

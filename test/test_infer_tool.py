@@ -247,10 +247,15 @@ def test_name_in_the_json_that_is_no_mask(model, pairs, tmp_path):
 
 def test_empty_folder(model, pairs, tmp_path):
     (tmp_path / "empty").mkdir()
-    one_error(run_tool("infer", "--model", model, "--masks", tmp_path / "empty"),
-              tmp_path / "empty", "holds no image")
-    one_error(run_tool("infer", "--model", model, "--masks", tmp_path / "none"),
-              tmp_path / "none", "is not a folder")
+    for name, words in (("empty", "holds no image"), ("none", "is not a folder")):
+        one_error(run_tool("infer", "--model", model, "--references", pairs / "references", "--masks",
+                           tmp_path / name), tmp_path / name, words)
+
+
+def test_own_masks_are_not_painted_in_the_samples_styles(model, pairs, tmp_path):
+    """They would be, where a mask has the name of a sample."""
+    one_error(run_tool("infer", "--model", model, "--masks", pairs / "masks", "--output", tmp_path),
+              "--references: is not given")
 
 
 def test_unwritable_output(model, pairs, tmp_path):

@@ -325,10 +325,11 @@ from ldm.platform.patch import Facts
 root, opened = str(jittor_copy.installed()) + "/jittor", {{}}
 def note(event, arguments):
     if event == "open" and str(arguments[0]).startswith(root):
-        opened[str(arguments[0])] = opened.get(str(arguments[0]), 0) + 1
+        key = str(arguments[0]), arguments[1]       # Python 3.9 tells of open() and of os.open() within it
+        opened[key] = opened.get(key, 0) + 1
 sys.addaudithook(note)
 folder = jittor_copy.choose(Facts((3, 13, 0), (2, 5, 0))).folder
-print(json.dumps([str(folder), max(opened.values(), default=0), len(opened)]))
+print(json.dumps([str(folder), max(opened.values(), default=0), len({{path for path, _ in opened}})]))
 """
 
 

@@ -143,7 +143,7 @@ def labelled(photos, segmenter, tmp_path_factory):
 def test_photographs_are_labelled_or_left_out_with_a_line(labelled, photos):
     output, done = labelled
     assert done.returncode == 2 and done.stderr.count("error: ") == 2, done.stderr      # broken.jpg
-    assert "broken.jpg" in done.stderr and "1 photographs cannot be read" in done.stderr
+    assert "broken.jpg" in done.stderr and "1 of the photographs cannot be read; replace" in done.stderr
     for name, word in (("grey.png", "no colours"), ("noise.png", "certainty"), ("small.png", "smaller"),
                        ("scene0.jpg", "looks like copy.jpg")):
         assert any(name in line and word in line for line in done.stdout.splitlines()), done.stdout
@@ -156,7 +156,8 @@ def test_photographs_are_labelled_or_left_out_with_a_line(labelled, photos):
     assert np.mean(agreement) > 0.75, agreement
     with open(output / "labels.csv", newline="") as file:
         rows = {row["name"]: row for row in csv.DictReader(file)}
-    assert len(rows) == 8 and rows["noise.png"]["decision"] == "refused"
+    assert len(rows) == 9 and rows["noise.png"]["decision"] == "refused"
+    assert rows["broken.jpg"]["decision"] == "unreadable"
     assert sum(float(rows["scene1.jpg"][name]) for name in NAMES) == pytest.approx(1, abs=0.01)
     card = yaml.safe_load((output / "dataset.yaml").read_text())
     assert card["mapping"] == "nearest" and len(card["targets"]) == 150 and card["size"] == list(SIZE)
@@ -219,7 +220,8 @@ def test_a_second_call_makes_only_what_is_missing(labelled, photos, segmenter, t
     (tmp_path / "mine/train_resized/labels/scene2.png").unlink()
     stamp = (tmp_path / "mine/train_resized/labels/scene1.png").stat().st_mtime_ns
     done = label(photos, tmp_path / "mine", segmenter)
-    assert "3 of 9 photographs to label" in done.stdout, done.stdout    # and the broken one, each time
+    assert "2 of 9 photographs to label" in done.stdout, done.stdout
+    assert done.returncode == 2 and done.stderr.count("broken.jpg: ") == 1, done.stderr     # it is still said
     assert (tmp_path / "mine/train_resized/labels/scene1.png").stat().st_mtime_ns == stamp
     for name in ("scene2", "scene3"):
         assert ((tmp_path / f"mine/train_resized/labels/{name}.png").read_bytes()
@@ -286,7 +288,35 @@ def test_a_photograph_is_painted_in_another_ones_style(photos, segmenter, tmp_pa
     done = run_tool("infer", "--model", tmp_path / "model", "--rounds", tmp_path / "model/rounds.yaml",
                     "--photos", contents, "--references", photos / "scene2.jpg", "--output", tmp_path / "out",
                     "--segmenter", segmenter)
-    assert done.returncode == 2 and "noise.png: cannot be labelled with certainty" in done.stderr, done.stderr
+    assert done.returncode == 0 and "left out: noise.png: cannot be labelled with certainty" in done.stdout
     assert images.read_image(tmp_path / "out/scene1.jpg").shape == (*size[::-1], 3)
     assert (tmp_path / "out-labels/train_resized/labels/scene1.png").exists()
     assert sorted(p.name for p in (tmp_path / "out").glob("*.jpg")) == ["scene1.jpg"]
+
+
+def test_photographs_to_paint_are_checked_before_they_are_labelled(photos, segmenter, tmp_path):
+    contents, model = tmp_path / "contents", tmp_path / "model"
+    contents.mkdir()
+    shutil.copy(photos / "scene1.jpg", contents)
+    model.mkdir()
+    make_model(model)
+
+    def paint(*more):
+        return run_tool("infer", "--model", model, "--rounds", model / "rounds.yaml", "--photos", contents,
+                        "--output", tmp_path / "out", "--segmenter", segmenter, *more)
+
+    one_error(paint(), "--references", "is not given")
+    one_error(paint("--references", tmp_path / "none"), "none", "folder")
+    one_error(paint("--references", photos, "--masks", tmp_path), "--photos", "--masks")
+    one_error(paint("--references", photos, "--pairs", tmp_path / "none.json"), "none.json")
+    others = tmp_path / "others"
+    others.mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        images.write_image(others / name, SCENES[0][0])
+    one_error(paint("--references", others), "contents", "scene1.png", "has no reference of the same name")
+    one_error(paint("--references", photos, "--part", "2/2"), "--part", "label_photos.py", "out-labels")
+    assert not (tmp_path / "out-labels").exists() and not (tmp_path / "out").exists()
+    done = label(contents, tmp_path / "out-labels", segmenter, "--size", *CONFIG["image_size"])
+    assert done.returncode == 0, done.stderr
+    done = paint("--references", photos, "--part", "1/2")
+    assert done.returncode == 0 and (tmp_path / "out/scene1.jpg").exists(), done.stderr

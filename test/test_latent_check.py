@@ -74,6 +74,9 @@ def test_the_doctor_says_it(tmp_path):
         state[f"quant_conv.{part}"] = state[f"quant_conv.{part}"][[2, 0, 1]]
     weights.save(tmp_path / "model/autoencoder.safetensors", state, config)
     one_error(run_tool("doctor", "--model", tmp_path / "model"), tmp_path / "model", "belong together")
+    one_error(run_tool("doctor", "--model", tmp_path / "iidm"), "iidm", "is not a model folder",
+              "get_weights.py iidm")
+    one_error(run_tool("doctor", "--photos", tmp_path), "--photos", "--model")
 
 
 def test_a_large_job_begins_with_a_warning(tmp_path, monkeypatch):

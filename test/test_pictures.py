@@ -60,7 +60,12 @@ def test_greys_without_a_white_are_refused(tmp_path, values):
     ("gif", "P"), ("jfif", "L")])
 def test_every_kind_of_photograph_is_read(tmp_path, suffix, mode):
     smooth = Image.fromarray(RGB).resize((64, 48), Image.BICUBIC)
-    read = images.read_image(saved(tmp_path / f"a.{suffix}", smooth.convert(mode)))
+    path = saved(tmp_path / f"a.{suffix}", smooth.convert(mode))
+    try:
+        Image.open(path).load()
+    except OSError:
+        pytest.skip("this Pillow does not read what it wrote")      # 11.3 and TIFF in YCbCr
+    read = images.read_image(path)
     plain = np.asarray(smooth.convert(mode if mode in ("1", "L", "P") else "L" if mode == "LA" else "RGB")
                        .convert("RGB"))
     assert np.abs(read.astype(int) - plain).mean() < 8

@@ -27,9 +27,12 @@ def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
                         help="only compare the installed packages with requirements.txt and these names")
     parser.add_argument("--model", type=Path, metavar="DIR", help="a model folder: only check that its "
                         "autoencoder and its U-Net belong together")
-    parser.add_argument("--photos", type=Path, metavar="DIR", default=SAMPLES,
+    parser.add_argument("--photos", type=Path, metavar="DIR",
                         help="with --model: photographs of the kind that the model was trained on")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.photos and not args.model:
+        parser.error("--photos: is for --model; give the folder of a model too")
+    return args
 
 
 def show(findings: Sequence[diagnosis.Finding]) -> None:
@@ -48,7 +51,13 @@ def check(findings: Iterable[diagnosis.Finding]) -> None:
 def check_model(folder: Path, photos: Path) -> None:
     """Check that the autoencoder and the U-Net of a model belong together, and print the numbers. UserError
     if they do not."""
-    from ldm.inference import latent_check
+    from ldm import files
+    from ldm.weights import published
+    for name in ("config.yaml", "unet.safetensors", "autoencoder.safetensors"):
+        if files.kind_of(folder / name) is None:
+            remedy = f"`{published.TOOL} iidm` gets it" if folder.name == "iidm" else "give another one"
+            raise UserError(folder, f"is not a model folder: it has no {name}", remedy)
+    from ldm.inference import latent_check  # these need the packages
     done = runtime.notice_compile(f"check of {folder}", "First use of this model here: its operators are "
                                   "compiled now, a minute or more ...")
     report = latent_check.of_model(folder, photos)
@@ -62,7 +71,7 @@ def check_model(folder: Path, photos: Path) -> None:
 def main(argv: Optional[Sequence[str]] = None) -> None:
     args = parse(argv)
     if args.model:
-        return check_model(args.model, args.photos)
+        return check_model(args.model, args.photos or SAMPLES)
     if args.packages is not None:
         if not all(re.fullmatch(r"[\w.-]+", name) for name in args.packages):
             raise UserError("--packages", "has a word that is not a name of a package",

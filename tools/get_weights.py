@@ -58,11 +58,13 @@ def show(models: Path) -> None:
 
 
 def check(items: Iterable[published.Published], models: Path) -> None:
-    for item in items:
-        if files.kind_of(item.place(models)) == "file":
-            known = obtain.verify(item, models)
-            print(f"{item.place(models)}: "
-                  + ("its hash is right" if known else "is here, but there is no hash to compare it with"))
+    here = [item for item in items if files.kind_of(item.place(models)) == "file"]
+    for item in here:
+        known = obtain.verify(item, models)
+        print(f"{item.place(models)}: "
+              + ("its hash is right" if known else "is here, but there is no hash to compare it with"))
+    if not here:
+        print(f"no such weights in {models}: nothing to compare")
 
 
 def get(item: published.Published, args: argparse.Namespace) -> None:

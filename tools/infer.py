@@ -24,6 +24,7 @@ from ldm.inference.record import Hashes
 from ldm.platform import runtime
 
 ROOT = Path(__file__).resolve().parents[1]
+SAMPLES = ROOT / "data/samples"
 LARGE = 1000                    # pictures; before so many the model itself is checked
 
 
@@ -35,13 +36,12 @@ def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=Path,
                         help="the rounds: a YAML file, or the name of one in configs/infer, such as fast "
                         "(default: the one that the model's config.yaml names, else entry)")
-    parser.add_argument("--masks", default=ROOT / "data/samples/masks", type=Path,
-                        help="folder of label maps (PNG, 0..28)")
+    parser.add_argument("--masks", type=Path, help="folder of label maps (PNG, 0..28), or the samples")
     parser.add_argument("--photos", type=Path, help="photographs instead of masks: their label maps are made "
                         "first, in OUTPUT-labels, then each is painted in its reference's style")
     styles = parser.add_mutually_exclusive_group()
-    styles.add_argument("--references", "--reference", default=ROOT / "data/samples/references", type=Path,
-                        help="folder of photographs, or one photograph for all masks")
+    styles.add_argument("--references", "--reference", type=Path,
+                        help="folder of photographs, or one photograph for all masks; or the samples'")
     styles.add_argument("--no-reference", action="store_true",
                         help="use no photographs; for rounds from noise, such as --rounds noise")
     parser.add_argument("--reference-masks", type=Path, metavar="DIR",
@@ -105,17 +105,28 @@ def check(parser: cli.Parser, args: argparse.Namespace) -> argparse.Namespace:
     if not 0 <= args.seed <= values.LARGEST_SEED:
         parser.error(f"--seed: is {args.seed}; choose 0 to {values.LARGEST_SEED}")
     args.seeds = None if args.seeds is None else values.seeds(args.seeds, "--seeds")
+    args.output = args.output_path or args.output
+    find_inputs(parser, args)
+    return args
+
+
+def find_inputs(parser: cli.Parser, args: argparse.Namespace) -> None:
+    """Set args.masks, references and pairs: what is given, in either spelling, or the samples."""
+    if args.photos and (args.masks or args.input_path):
+        parser.error("--photos: does not go with --masks or --input_path; leave one of them out")
+    if args.no_reference and (args.img_path or args.pairs):
+        parser.error("--no-reference: does not go with --img_path or --pairs; leave them out")
+    if args.img_path:
+        args.references = args.img_path / "imgs" if (args.img_path / "imgs").is_dir() else args.img_path
     if args.input_path:
         args.masks, found = landscape.contest_folder(args.input_path)
         args.pairs = args.pairs or found
-    if args.img_path:
-        args.references = args.img_path / "imgs" if (args.img_path / "imgs").is_dir() else args.img_path
-    args.output = args.output_path or args.output
-    if args.no_reference:
-        if args.img_path or args.pairs:
-            parser.error("--no-reference: does not go with --img_path or --pairs; leave them out")
-        args.references = None
-    return args
+    own = args.masks or args.photos
+    if own and not args.references and not args.no_reference:
+        parser.error("--references: is not given; give the photographs whose style is taken, or one of them")
+    args.masks = args.masks or SAMPLES / "masks"
+    if not args.no_reference:
+        args.references = args.references or SAMPLES / "references"
 
 
 def part_of(parser: cli.Parser, args: argparse.Namespace) -> tuple[int, int]:
@@ -171,13 +182,25 @@ def main(argv: Optional[Sequence[str]] = None) -> Optional[int]:
 
 
 def label_maps(args: argparse.Namespace, size: Sequence[int]) -> tuple[Path, list]:
-    """Label the photographs of --photos. Returns (the folder of the label maps, what cannot be labelled)."""
+    """Label the photographs of --photos. Returns (the folder of the label maps, what cannot be read)."""
     output = args.output.with_name(f"{args.output.name}-labels")
-    paths, folder, errors = label_photos.label(args, output, size, "crop")
-    if not args.dry_run and not labelling.count(paths, folder):
+    if args.references:                         # before the labelling, which takes long
+        names = [Path(f"{path.stem}.png") for path in labelling.photographs(args.photos)]
+        pairs = landscape.read_pairs(args.pairs) if args.pairs else None
+        missing = landscape.without_reference(names, args.references, pairs)
+        if len(missing) == len(names):
+            raise UserError(args.photos, f"none of its photographs has a reference: {names[0]}, a label "
+                            f"map, {missing[0].args[1]}", missing[0].args[2])
+    paths, folder, errors = label_photos.label(args, output, size, "crop",
+                                               before="--part" if args.part[1] > 1 else "")
+    if args.dry_run:
+        return folder.maps, []
+    if not labelling.count(paths, folder):
         raise UserError(args.photos, "none of its photographs could be labelled",
                         f"{output / labelling.TABLE} says why")
-    return folder.maps, [*errors, *labelling.refused(paths, folder)]
+    for line in labelling.refused(paths, folder):
+        print(f"left out: {line}")
+    return folder.maps, errors
 
 
 def warn_of_another_autoencoder(args: argparse.Namespace) -> None:

@@ -50,9 +50,12 @@ def add_options(parser: Any) -> None:
                         help="average with the mirrored photograph: better, and twice the time")
 
 
-def label(args: argparse.Namespace, output: Path, size: Sequence[int],
-          fit: str) -> tuple[list[Path], labelling.Folder, list[str]]:
-    """Label the photographs. Returns (paths, the Folder, errors)."""
+def label(args: argparse.Namespace, output: Path, size: Sequence[int], fit: str,
+          before: str = "") -> tuple[list[Path], labelling.Folder, list[object]]:
+    """Label the photographs. Returns (paths, the Folder, errors).
+
+    before: who asks for photographs that were all labelled before; a UserError names it if some are not.
+    """
     paths = labelling.photographs(args.photos)
     refuse_same(output, args.photos)
     weights = weight_files.find_labeller(args.segmenter, MODELS)
@@ -65,21 +68,32 @@ def label(args: argparse.Namespace, output: Path, size: Sequence[int],
         "targets": taken.targets.tolist(), "size": list(size), "fit": fit,
         "least_probability": args.min_confidence, "mirrored": args.flip})
     todo = [path for path in paths if not folder.is_done(path)]
+    if before and todo:
+        command = (f"python tools/label_photos.py --photos {args.photos} --output {output} "
+                   f"--size {size[0]} {size[1]}")
+        raise UserError(before, f"{len(todo)} of {len(paths)} photographs are not labelled yet, and parts "
+                        "must not do it at the same time", f"run `{command}` first")
     print(f"{len(todo)} of {len(paths)} photographs to label", flush=True)
     if getattr(args, "dry_run", False):
         return paths, folder, []
-    files.check_writable(output)
+    errors = make(paths, folder, weights, options, args.mapping) if todo else []
+    return paths, folder, [*errors, *labelling.unreadable(paths, folder)]
+
+
+def make(paths: list[Path], folder: labelling.Folder, weights: Path, options: labelling.Options,
+         mapping_name: str) -> list[str]:
+    """Open the segmenter and label what is not done. Returns errors."""
+    files.check_writable(folder.root)
     from ldm.evaluation.networks import open_segmenter
-    segmenter = open_segmenter(weights, args.mapping) if todo else None
-    if segmenter is not None and segmenter.mapping is None:
+    segmenter = open_segmenter(weights, mapping_name)
+    if segmenter.mapping is None:
         raise UserError(weights, "is a segmenter of the 29 classes", "give one of ADE20K's 150")
-    done = runtime.notice_compile(f"labelling {size}", "First use of this segmenter here: its operators are "
-                                  "compiled now, a minute or more ...") if todo else None
+    compiled = runtime.notice_compile(f"labelling {list(options.size)}", "First use of this segmenter here: "
+                                      "its operators are compiled now, a minute or more ...")
     errors = labelling.run(paths, folder, segmenter, options,
                            lambda items, total: tqdm(items, "labelling", total, unit="photo", disable=None))
-    if done:
-        done()
-    return paths, folder, errors
+    compiled()
+    return errors
 
 
 def refuse_same(output: Path, photos: Path) -> None:
@@ -98,11 +112,11 @@ def main(argv: Optional[Sequence[str]] = None) -> Optional[int]:
     for line in lines:
         print(f"left out: {line}")
     labelled = labelling.count(paths, folder)
-    print(f"{labelled} label maps in {folder.maps}, {len(lines)} photographs left out; "
-          f"{args.output / labelling.OVERVIEW} shows the first")
+    print(f"{labelled} label maps in {folder.maps}, {len(lines)} photographs left out"
+          + (f"; {args.output / labelling.OVERVIEW} shows the first" if labelled else ""))
     if not labelled and not errors:
         raise UserError(args.photos, "none of its photographs could be labelled", "the lines above say why")
-    return cli.report(errors, "{} photographs cannot be read")
+    return cli.report(errors, "{} of the photographs cannot be read; replace or remove them")
 
 
 if __name__ == "__main__":

@@ -212,6 +212,16 @@ def find_files(masks: Name, references: Name) -> tuple[list[Path], list[Path], l
     return paths, found, errors
 
 
+def without_reference(masks: Sequence[Path], references: Name,
+                      pairs: Optional[dict[str, str]] = None) -> list[UserError]:
+    """A UserError for each of `masks`, which need not exist yet, without a reference; see inference_pairs."""
+    found = [Path(references)] if kind_of(references) == "file" else images.list_images(references)
+    add = f"add an image to {references}"
+    find = named_in(pairs, found, add) if pairs is not None else of_equal_stems(found, add)
+    answers = ((mask, *find(mask)) for mask in masks)
+    return [UserError(mask, *wrong) for mask, reference, wrong in answers if reference is None]
+
+
 # mask -> (its reference or None, (what is wrong, what to do))
 Find = Callable[[Path], Tuple[Optional[Path], Tuple[str, str]]]
 

@@ -27,7 +27,7 @@ INDOOR = 0.1                # largest share of indoor things in a landscape
 DOUBTFUL = 0.3              # largest share of doubtful pixels in a usable label map
 GREY = 3.0                  # mean difference of the colour channels (of 255) below which a photograph is grey
 ALIKE = 3                   # copies of a photograph differ in at most so many bits of the hash
-LABELLED = "labelled"
+LABELLED, UNREADABLE = "labelled", "unreadable"        # decisions; the third is "refused"
 TABLE, CARD, OVERVIEW = "labels.csv", "dataset.yaml", "overview.jpg"
 COLUMNS = ("name", "decision", "why", "sha256", "hash", "mean_probability", "doubtful", "indoor", *NAMES)
 ROWS, SHOWN = 12, (256, 192)            # of the overview: how many, and their size
@@ -128,7 +128,7 @@ class Folder:
         return self.pictures / f"{path.stem}.jpg", self.maps / f"{path.stem}.png"
 
     def is_done(self, path: Path) -> bool:
-        """Whether this photograph, unchanged, was rejected, or was labelled and both files exist."""
+        """Whether this photograph, unchanged, was left out, or was labelled and both files exist."""
         row = self.rows.get(path.name)
         if row is None or row["sha256"] != files.sha256(path):
             return False
@@ -160,7 +160,7 @@ def photographs(folder: files.Name) -> list[Path]:
 
 def run(paths: Sequence[Path], folder: Folder, segmenter: Any, options: Options,
         progress: Progress = lambda items, total: items) -> list[str]:
-    """Label all `paths` that are not done. Returns the errors of files that cannot be read.
+    """Label all `paths` that are not done. Returns the errors of those that cannot be, see `unreadable` too.
 
     segmenter: a networks.Segmenter with a mapping.
     """
@@ -203,7 +203,10 @@ def doubts(sure: np.ndarray, indoor: float, options: Options) -> str:
 def _label(path, folder, segmenter, options, known):
     """Label one photograph, or reject it, and write the result. known: hashes of the accepted photographs."""
     row: dict[str, Any] = {"name": path.name, "sha256": files.sha256(path)}
-    picture = images.read_image(path)
+    try:
+        picture = images.read_image(path)
+    except UserError as e:
+        return folder.add({**row, "decision": UNREADABLE, "why": e.args[1]})
     try:
         _refuse_picture(picture, options)
         row["hash"] = f"{difference_hash(picture):016x}"
@@ -239,7 +242,15 @@ def _refuse_picture(picture, options):
 def refused(paths: Sequence[Path], folder: Folder) -> list[str]:
     """A line for each of the photographs that were left out."""
     rows = (folder.rows.get(path.name) for path in paths)
-    return [f"{row['name']}: {row['why']}" for row in rows if row and row["decision"] != LABELLED]
+    return [f"{row['name']}: {row['why']}" for row in rows
+            if row and row["decision"] not in (LABELLED, UNREADABLE)]
+
+
+def unreadable(paths: Sequence[Path], folder: Folder) -> list[UserError]:
+    """An error for each of the photographs that cannot be decoded."""
+    rows = ((path, folder.rows.get(path.name)) for path in paths)
+    return [UserError(path, row["why"], "replace or remove it") for path, row in rows
+            if row and row["decision"] == UNREADABLE]
 
 
 def count(paths: Sequence[Path], folder: Folder) -> int:

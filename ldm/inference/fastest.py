@@ -43,7 +43,7 @@ def chosen(kind: str, config: dict[str, Any], tell: Callable[[str], None] = say)
     if kind != AUTO:
         return kind
     if not runtime.cpu_has_bf16():
-        tell("precision auto: fp32; this processor has no AVX512_BF16 or AMX, or there is no oneDNN")
+        tell(f"precision auto: fp32; {runtime.NO_BF16}")
         return "fp32"
     path, key = cache.own_folder() / FILE, key_of(config)
     kept = _read(path)

@@ -7,6 +7,7 @@ takes minutes, and may end with "please rerun your command"; this module handles
 from __future__ import annotations
 
 import atexit
+import contextlib
 import fcntl
 import functools
 import hashlib
@@ -21,7 +22,7 @@ import sys
 import threading
 from pathlib import Path
 from types import ModuleType
-from typing import Callable
+from typing import Callable, Iterator
 
 from ldm.errors import UserError
 from ldm.platform import cuda, damage, jittor_copy, onednn
@@ -50,6 +51,10 @@ from ldm.platform.variables import check_variables
 
 CACHE_NAME = "main"                     # Jittor's default is the git branch: each branch would compile again
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")       # of the networks, see ldm/networks/precision.py
+# What DNNL_MAX_CPU_ISA may hold oneDNN to, without bf16.
+WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_MIC", "AVX512_MIC_4OPS", "AVX512_CORE",
+                "AVX512_CORE_VNNI")
+NO_BF16 = "this processor has no AVX512_BF16 or AMX, there is no oneDNN, or DNNL_MAX_CPU_ISA forbids it"
 RESTARTS = "IIDM_RESTARTS"                      # counts the restarts of one process, to limit them
 
 
@@ -67,9 +72,10 @@ def cpu_flags() -> set[str]:
 
 
 def cpu_has_bf16() -> bool:
-    """Whether this processor multiplies bf16 numbers, and oneDNN, which uses that, is installed."""
+    """Whether this processor multiplies bf16 numbers, and oneDNN, which uses that, is installed and may."""
     has_onednn = onednn.package() is not None or onednn.in_cache() is not None
-    return has_onednn and bool(cpu_flags() & {"avx512_bf16", "amx_bf16"})
+    held = os.environ.get("DNNL_MAX_CPU_ISA", "").upper() in WITHOUT_BF16
+    return has_onednn and not held and bool(cpu_flags() & {"avx512_bf16", "amx_bf16"})
 
 
 def check_precision(kind: str, where: str) -> None:
@@ -81,7 +87,7 @@ def check_precision(kind: str, where: str) -> None:
         raise UserError(where, f"unknown precision '{kind}'", f"choose {', '.join(PRECISIONS)}")
     if kind == "fp32" or on_gpu() or kind == "bf16" and cpu_has_bf16():
         return
-    why = ", and this processor has no AVX512_BF16 or AMX, or no oneDNN" if kind == "bf16" else ""
+    why = f", and {NO_BF16}" if kind == "bf16" else ""
     raise UserError(where, f"is {kind} without a GPU{why}", "choose fp32")
 
 
@@ -286,6 +292,19 @@ def _take_signals_back():
             signal.signal(number, signal.getsignal(number) or signal.SIG_DFL)
 
 
+@contextlib.contextmanager
+def _python_kept() -> Iterator[None]:
+    """Restore what Jittor's import changes in Python itself: https would accept any certificate, and Python
+    would recurse so deep that a nested JSON file of a stranger ends the process."""
+    import ssl
+    context, depth = ssl._create_default_https_context, sys.getrecursionlimit()
+    try:
+        yield
+    finally:
+        ssl._create_default_https_context = context
+        sys.setrecursionlimit(depth)
+
+
 _loaded: ModuleType | None = None
 
 
@@ -332,7 +351,7 @@ def load() -> ModuleType:
     compile_core()
     try:
         _check_operators()
-        with jittor_copy.importable(choice):
+        with _python_kept(), jittor_copy.importable(choice):
             with jittor_copy.environment(jittor_copy.home_variables()):
                 importlib.import_module("jittor_utils")      # the module that looks for the cache
             import jittor

@@ -325,9 +325,14 @@ def _refuse_page(url: str, head: bytes) -> None:
     try:
         foreign.refuse_other_beginning(url, head)
     except UserError as e:
-        problem = e.args[1]
-        if problem == "is a web page":
-            text = head.decode("utf-8", "replace").lower()
-            what = next((what for words, what in PAGES if re.search(words, text)), "a web page")
+        if what := page(head):
             raise Refused(f"answers with {what}") from None
-        raise Refused(f"gives a file that {problem}") from None
+        raise Refused(f"gives a file that {e.args[1]}") from None
+
+
+def page(head: bytes) -> str:
+    """What the web page that begins with `head` says; "" if it is none."""
+    if not foreign.is_page(head):
+        return ""
+    text = head.decode("utf-8", "replace").lower()
+    return next((what for words, what in PAGES if re.search(words, text)), "a web page")

@@ -95,6 +95,12 @@ def refuse_other_beginning(path: Name, head: bytes) -> None:
         raise UserError(path, "is not a file of weights", KINDS)
 
 
+def is_page(head: bytes) -> bool:
+    """Whether a file that begins with `head` is a web page."""
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    return text.startswith((b"<!doctype", b"<html", b"<head", b"<?xml", b"<!--"))
+
+
 def _refuse_by_name(path, head):
     """UserError that names the format of `path`, if its first bytes are those of another known format."""
     for start, what, remedy in OTHERS:
@@ -102,8 +108,7 @@ def _refuse_by_name(path, head):
             raise UserError(path, f"is {what}", remedy)
     if head[257:262] == b"ustar":
         raise UserError(path, "is a tar archive", "unpack it")
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith((b"<!doctype", b"<html", b"<head", b"<?xml", b"<!--")):
+    if is_page(head):
         raise UserError(path, "is a web page", "download it again, the file and not the page about it")
 
 

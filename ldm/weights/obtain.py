@@ -25,6 +25,7 @@ from ldm.weights.files import check, convert, opened
 from ldm.weights.published import TOOL, Published
 
 ORIGIN = "origin.yaml"
+PAGE = 2 ** 16                          # bytes in which a web page says what it is
 PACKED = 20                             # largest ratio of a member's size to the zip file's size
 
 
@@ -89,8 +90,9 @@ def _take(item, path, where, place, config, shapes, keep=False):
     """Check the file `path`, which came from `where`, and move it, or its conversion, to `place`."""
     own = path.parent == place.parent and path.name.startswith(".")        # a download
     what = f"the file from {urlsplit(where).hostname}" if own else str(path)
-    files.open_regular(path, "a file of weights").close()
-    if fault := _expected(item).fault(path):
+    with files.open_regular(path, "a file of weights") as file:
+        what_page = download.page(file.read(PAGE))
+    if fault := f"is {what_page}" if what_page else _expected(item).fault(path):
         raise _Unusable(item.name, f"{what} {fault}", by_hand(item))
     facts = {"sha256": files.sha256(path, 64), "bytes": path.stat().st_size, "from": where,
              "date": datetime.date.today().isoformat()}
