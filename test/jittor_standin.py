@@ -66,7 +66,10 @@ def start(home, code="from ldm.backend import jt", **variables):
         (home / "stand_in" / name).mkdir(parents=True, exist_ok=True)
         (home / "stand_in" / name / "__init__.py").write_text(text)
     script = home / "script.py"
+    # Its version is none that has patches: on no machine may it need one.
     script.write_text(f"import sys\nsys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tools')!r}]\nimport cli\n"
+                      "from ldm.platform import runtime\nfrom ldm.platform.patch import Facts\n"
+                      "runtime.facts = lambda: Facts((3, 11, 0), (1, 26, 0))\n"
                       f"def main(argv):\n{textwrap.indent(code, '    ')}\ncli.run(main)\n")
     environment = {**os.environ, "PYTHONPATH": str(home / "stand_in"), "OMP_NUM_THREADS": "1", **variables}
     return subprocess.Popen([sys.executable, str(script)], env=environment, text=True,

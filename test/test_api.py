@@ -284,6 +284,7 @@ def test_other_shapes_of_the_mask(portrait, files):
 ])
 def test_options_that_do_not_fit(place, options, words):
     done = run_tool("infer", "--model", place / "model", "--rounds", place / "model/rounds.yaml", "--masks",
-                    place / "in/masks", "--output", place / "none", *options)
+                    place / "in/masks", "--output", place / "none", *options,
+                    *([] if "--no-reference" in options else ["--references", place / "in/references"]))
     one_error(done, *words)
     assert not (place / "none").exists()

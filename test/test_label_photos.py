@@ -120,7 +120,7 @@ def photos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
     for i, (scene, _) in enumerate(SCENES):
         images.write_image(folder / f"scene{i}.jpg", scene)
-    images.write_image(folder / "copy.jpg", images.jpeg_roundtrip(SCENES[0][0], 70))
+    images.write_image(folder / "copy.jpg", images.jpeg_roundtrip(SCENES[0][0], 90))
     images.write_image(folder / "grey.png", np.repeat(scene[..., :1], 3, 2))
     images.write_image(folder / "noise.png",
                        np.random.default_rng(0).integers(0, 256, (*SIZE[::-1], 3)).astype(np.uint8))
