@@ -1,8 +1,10 @@
-"""Many operators compiled at once."""
-
+"""What is changed in Jittor, and what of its own changes is taken back."""
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from ldm.backend import jt, nn
 from ldm.platform import runtime
@@ -48,3 +50,12 @@ def test_what_a_compiler_says_is_in_the_error_and_not_on_the_terminal(tmp_path, 
     assert capfd.readouterr() == ("", "")
     assert "use_parallel_op_compiler=1" in str(runtime.explain(error.value))
     assert jt.code([1], "float32", [], cpu_src="out0_p[0] = 7;").item() == 7
+
+
+def test_what_jittor_changes_in_python_is_restored():
+    code = ("import ssl, sys\nbefore = ssl._create_default_https_context, sys.getrecursionlimit()\n"
+            "from ldm.backend import jt\nimport jittor_utils\n"
+            "assert (ssl._create_default_https_context, sys.getrecursionlimit()) == before\n"
+            "assert ssl._create_default_https_context().verify_mode == ssl.CERT_REQUIRED")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
