@@ -9,6 +9,7 @@ from ldm import sizes
 from ldm.errors import UserError
 from ldm.inference import fastest, makers
 from ldm.inference.pipeline import Pipeline
+from ldm.networks.onednn import operators
 from ldm.platform import cache, processor, runtime
 
 
@@ -91,6 +92,8 @@ def test_the_tool_and_the_api_take_it(machine, tmp_path, monkeypatch):
     assert maker.precision == "fp32" and maker.made_by(0)["precision"] == "fp32"
     assert Pipeline.load(model, model / "rounds.yaml", precision="auto").about["precision"] == "fp32"
     assert len(measured) == 1
+    if not operators.has_bf16():
+        return                              # the rest computes with it
     tiny.make_pairs(tmp_path / "in", 1)
     ratios.append(0.5)
     done = tiny.run_tool("infer", "--model", model, "--rounds", model / "rounds.yaml", "--dry-run",
