@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__.split("\n\n")[0])
     add = parser.add_argument
-    add("--model", default=ROOT / "models/demo", type=Path, metavar="DIR",
+    add("--model", default=ROOT / "models/demo-128", type=Path, metavar="DIR",
         help="model folder; its unet.safetensors holds the averaged weights")
     add("--checkpoint", type=Path, metavar="FILE",
         help="weights of one checkpoint, for the rows without the ensemble (default: "

@@ -33,7 +33,7 @@ OURS = {"dm": ("dm", "DM"), "ensemble": ("iidm", "IIDM")}       # rows of Table 
 def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__.split("\n\n")[0])
     add = parser.add_argument
-    add("--model", default=ROOT / "models/demo", type=Path, metavar="DIR", help="model folder of IIDM")
+    add("--model", default=ROOT / "models/demo-128", type=Path, metavar="DIR", help="model folder of IIDM")
     add("--checkpoint", type=Path, metavar="FILE",
         help="weights of one checkpoint, for the row DM (default: MODEL/checkpoint.safetensors)")
     add("--rounds", default=ROOT / "configs/infer/entry.yaml", type=Path, metavar="FILE",
