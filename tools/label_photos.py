@@ -72,7 +72,8 @@ def label(args: argparse.Namespace, output: Path, size: Sequence[int], fit: str,
         command = (f"python tools/label_photos.py --photos {args.photos} --output {output} "
                    f"--size {size[0]} {size[1]}")
         raise UserError(before, f"{len(todo)} of {len(paths)} photographs are not labelled yet, and parts "
-                        "must not do it at the same time", f"run `{command}` first")
+                        "must not do it at the same time",
+                        f"run `{command}` first, with your options of the segmenter")
     print(f"{len(todo)} of {len(paths)} photographs to label", flush=True)
     if getattr(args, "dry_run", False):
         return paths, folder, []

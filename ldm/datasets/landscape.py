@@ -180,8 +180,7 @@ def inference_pairs(masks: Name, references: Name, pairs: Optional[dict[str, str
     taken, _ = by_stem(paths)
     errors += [UserError(path, f"has the name of {taken[normal(path.stem)].name}", "rename one of them")
                for path in paths if taken[normal(path.stem)] != path]
-    add = f"add an image to {references}"
-    find = named_in(pairs, found, add) if pairs is not None else of_equal_stems(found, add)
+    find = finder(found, references, pairs)
     matched = []
     for path in taken.values():
         reference, wrong = find(path)
@@ -216,14 +215,19 @@ def without_reference(masks: Sequence[Path], references: Name,
                       pairs: Optional[dict[str, str]] = None) -> list[UserError]:
     """A UserError for each of `masks`, which need not exist yet, without a reference; see inference_pairs."""
     found = [Path(references)] if kind_of(references) == "file" else images.list_images(references)
-    add = f"add an image to {references}"
-    find = named_in(pairs, found, add) if pairs is not None else of_equal_stems(found, add)
+    find = finder(found, references, pairs)
     answers = ((mask, *find(mask)) for mask in masks)
     return [UserError(mask, *wrong) for mask, reference, wrong in answers if reference is None]
 
 
 # mask -> (its reference or None, (what is wrong, what to do))
 Find = Callable[[Path], Tuple[Optional[Path], Tuple[str, str]]]
+
+
+def finder(found: Sequence[Path], references: Name, pairs: Optional[dict[str, str]]) -> Find:
+    """A function that finds a mask's reference in `found`, by `pairs` or by its stem; see inference_pairs."""
+    add = f"add an image to {references}"
+    return named_in(pairs, found, add) if pairs is not None else of_equal_stems(found, add)
 
 
 def named_in(pairs: dict[str, str], found: Sequence[Path], add: str) -> Find:
