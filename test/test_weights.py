@@ -10,7 +10,7 @@ import safetensors.numpy
 from weight_samples import SAMPLES, Network, assert_same
 
 from ldm.errors import UserError
-from ldm.weights import check, convert, load, opened, read_state, save
+from ldm.weights import check, convert, fill, load, opened, read_state, save
 from ldm.weights.names import fit
 
 # ---- what the real programs write
@@ -249,6 +249,19 @@ def test_a_load_that_does_not_fit_lists_everything_and_changes_nothing(tmp_path)
 def test_names_are_only_changed_where_the_tables_are_clear(state, words):
     with pytest.raises(UserError, match=words):
         fit({name: np.ones(2) for name in state}, {"a": (2,)}, "w")
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint8, np.bool_])
+def test_weights_that_are_not_of_floats_are_refused_where_they_are_read(tmp_path, dtype):
+    save(tmp_path / "w", STATE | {"encoder.b": np.ones(3, dtype)})
+    network = Network(SHAPES)
+    words = f"not of floats: 1 .encoder.b is {np.dtype(dtype).name}"
+    for take in (lambda: load(tmp_path / "w", network), lambda: check(tmp_path / "w", network),
+                 lambda: fill(network, STATE | {"encoder.b": np.ones(3, dtype)}, "w"),
+                 lambda: convert(tmp_path / "w", tmp_path / "new", SHAPES)):
+        with pytest.raises(UserError, match=words):
+            take()
+    assert not any(value.any() for value in network.values.values()) and not (tmp_path / "new").exists()
 
 
 def test_a_network_that_drops_a_tensor_is_a_fault(tmp_path):

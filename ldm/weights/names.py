@@ -95,12 +95,25 @@ def refuse_unless_same(state: Mapping[str, Any], expected: Mapping[str, Sequence
                         f"give exactly the {len(expected)} tensors of the network")
 
 
+def _refuse_unless_floats(state, subject):
+    """Raise a UserError that lists the tensors of `state` that hold no floats.
+
+    Jittor would take them over with their type, and an operator that expects floats fails much later.
+    """
+    wrong = [f"{short(name)} is {tensor.dtype.name}" for name, tensor in state.items()
+             if tensor.dtype.kind != "f"]
+    if wrong:
+        raise UserError(subject, f"holds tensors that are not of floats: {_some(wrong)}",
+                        "give the weights as they were trained")
+
+
 def fit(state: Mapping[str, Any], expected: Mapping[str, Sequence[int]],
         subject: Name) -> tuple[dict[str, Any], list[str]]:
     """Rename the tensors of `state` to the names of a network, strictly.
 
     state: name -> array; expected: name -> shape. Only the tables above decide which prefixes are removed and
-    which tensors of training are left out; any other difference is an error of `refuse_unless_same`.
+    which tensors of training are left out; any other difference is an error of `refuse_unless_same`. All
+    weights of our networks are floats: other types are an error too.
     Returns (network's name -> array, the names left out).
     """
     prefix = _prefix(state, expected)
@@ -114,4 +127,5 @@ def fit(state: Mapping[str, Any], expected: Mapping[str, Sequence[int]],
             else:
                 fitted[bare] = array
     refuse_unless_same(fitted, expected, subject)
+    _refuse_unless_floats(fitted, subject)
     return fitted, left_out
