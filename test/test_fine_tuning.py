@@ -1,4 +1,4 @@
-"""tools/train.py --init: where a run begins, and which weights it refuses."""
+"""--init of the training tools: where a run begins, and which weights it refuses."""
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -60,6 +60,25 @@ def test_an_autoencoder_begins_so_too(folder, tmp_path):
     now = network_of(tmp_path / "run", step=2)
     assert furthest({k: v for k, v in now.items() if "embedding" not in k},
                     {k: v for k, v in began.items() if "embedding" not in k}) < 1e-6
+
+
+def test_a_segmenter_begins_so_at_another_size(folder, tmp_path):
+    more = {"segmenter": {**configs.DEFAULTS["segmenter"], "hidden": [8, 16, 16, 16], "depths": [1] * 4},
+            "segmenter_training": {"batch_size": 2, "steps": 1, "save_every": 1, "warmup_steps": 1}}
+    configs.save(tmp_path / "c.yaml", {**CONFIG, **more})
+    given = ["--config", tmp_path / "c.yaml", "--data", folder / "data"]
+    rate = "segmenter_training.learning_rate=1.0e-9"
+    done = run_tool("train_segmenter", *given, "--output", tmp_path / "small", rate, "image_size=[32,24]")
+    assert done.returncode == 0, done.stderr
+    small = tmp_path / "small/segmenter.safetensors"
+    done = run_tool("train_segmenter", *given, "--output", tmp_path / "large", "--init", small, rate)
+    assert done.returncode == 0, done.stderr
+    began, now = (weights.read_state(path)[0] for path in (small, tmp_path / "large/segmenter.safetensors"))
+    learned = {name for name in began if "running" not in name}
+    assert len(learned) > 50
+    assert furthest({name: now[name] for name in learned}, {name: began[name] for name in learned}) < 1e-3
+    one_error(run_tool("train_segmenter", *given, "--output", tmp_path / "other", "--init", small,
+                       "segmenter.decoder=16"), "segmenter.decoder")
 
 
 def test_a_dry_run_writes_nothing(folder, tmp_path):

@@ -24,6 +24,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     parser.add_argument("--autoencoder",
                         help="weights of an autoencoder; half of the pictures are replaced by its "
                              "reconstructions, which are as soft as generated ones")
+    train_common.add_init(parser)
     args = parser.parse_args(argv)
     config = configs.load(args.config, args.overrides,
                           ("segmenter", "autoencoder") if args.autoencoder else ("segmenter",))
@@ -35,6 +36,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     from ldm.backend import jt
     from ldm.evaluation.networks import SegFormer
     from ldm.networks import Autoencoder
+    from ldm.networks.onednn import for_inference
     from ldm.training.tasks.segmenter import Maps, SegmenterTask, reconstruct
     from ldm.training.trainer import Trainer
     from ldm.weights.agreement import refuse_other_config
@@ -46,16 +48,18 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         autoencoder = Autoencoder(**config["autoencoder"])
         found = (weights.check if args.dry_run else weights.load)(args.autoencoder, autoencoder)
         refuse_other_config(args.autoencoder, found, config, "autoencoder")
+    jt.set_global_seed(options["seed"])                    # for the weights of the new network
+    network = SegFormer(**config["segmenter"])
+    if args.init:
+        train_common.begin_with(args, network, config, "segmenter")
     if args.dry_run:
-        network = SegFormer(**config["segmenter"])
         picture = np.zeros((1, size[1], size[0], 3), np.uint8)
         return train_common.show_estimate(network, [(size[::-1], options)], args.output,
                                           lambda: network(picture))
     if args.autoencoder:
+        autoencoder = for_inference(autoencoder, size[1], size[0], consume=True)
         bar = tqdm(originals, "encoding and decoding", unit="image")
         versions.append([reconstruct(images.resize(picture, size), autoencoder) for picture in bar])
-    jt.set_global_seed(options["seed"])                    # for the weights of the new network
-    network = SegFormer(**config["segmenter"])
     maps = Maps([labels for _, labels in pairs], double, how)
     trainer = Trainer(SegmenterTask(network, versions, maps, size, options), args.output, config, options)
     train_common.train(trainer, args.from_step)

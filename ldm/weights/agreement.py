@@ -8,7 +8,8 @@ from ldm.files import Name
 # The sections that must be equal, for the weights of each network. An autoencoder has no schedule and works
 # at any size.
 SECTIONS = {"unet": ("image_size", "schedule", "unet", "autoencoder"), "autoencoder": ("autoencoder",),
-            "generator": ("kind", "image_size", "gan"), "encoder": ("kind", "image_size", "gan")}
+            "segmenter": ("segmenter",), "generator": ("kind", "image_size", "gan"),
+            "encoder": ("kind", "image_size", "gan")}
 FREE = ("unet.dropout", "gan.sean.style_mask")      # used in training only; chosen when pictures are made
 
 
