@@ -26,7 +26,7 @@ def server() -> Iterator[str]:
     pytest.importorskip("starlette")
     pytest.importorskip("uvicorn")
     from paint_client import Started
-    segmenter = ROOT / "models/demo-segmenter/segmenter.safetensors"     # not opened: the stand-in answers
+    segmenter = ROOT / "models/demo-128-segmenter/segmenter.safetensors"  # not opened: the stand-in answers
     with Started("--port", 0, "--segmenter", segmenter, env={"STANDIN_STEP": "0.004"}) as started:
         yield started.address
 

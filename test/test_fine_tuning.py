@@ -68,10 +68,11 @@ def test_a_segmenter_begins_so_at_another_size(folder, tmp_path):
     configs.save(tmp_path / "c.yaml", {**CONFIG, **more})
     given = ["--config", tmp_path / "c.yaml", "--data", folder / "data"]
     rate = "segmenter_training.learning_rate=1.0e-9"
-    done = run_tool("train_segmenter", *given, "--output", tmp_path / "small", rate, "image_size=[32,24]")
+    done = run_tool("train_segmenter", *given, "--output", tmp_path / "small", rate, "image_size=[64,48]")
     assert done.returncode == 0, done.stderr
     small = tmp_path / "small/segmenter.safetensors"
-    done = run_tool("train_segmenter", *given, "--output", tmp_path / "large", "--init", small, rate)
+    done = run_tool("train_segmenter", *given, "--output", tmp_path / "large", "--init", small, rate,
+                    "image_size=[128,96]")
     assert done.returncode == 0, done.stderr
     began, now = (weights.read_state(path)[0] for path in (small, tmp_path / "large/segmenter.safetensors"))
     learned = {name for name in began if "running" not in name}

@@ -133,5 +133,5 @@ def test_shipped_configs_load():
     assert configs.read_yaml(ROOT / "configs/iidm.yaml") == entry, "every key stands there"
     segmenter = configs.load(ROOT / "configs/segmenter.yaml")
     assert segmenter["segmenter"].keys() == configs.DEFAULTS["segmenter"].keys()
-    assert segmenter["image_size"] == [128, 96]
+    assert segmenter["image_size"] == [512, 384]
     assert configs.load(ROOT / "configs/demo-128.yaml")["image_size"] == [128, 96]

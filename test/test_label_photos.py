@@ -22,7 +22,7 @@ from ldm.labels import NAMES, NUM_CLASSES, OTHER
 
 SIZE = (128, 96)
 SCENES = [make_scene(9, i, SIZE) for i in (4, 9, 11, 3)]    # of which the demo's segmenter is sure
-DEMO = ROOT / "models/demo-segmenter/segmenter.safetensors"
+DEMO = ROOT / "models/demo-128-segmenter/segmenter.safetensors"
 
 
 # ---- the mapping -------------------------------------------------------------------------------------------

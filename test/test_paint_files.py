@@ -95,7 +95,7 @@ def test_a_picture_says_what_made_it_and_others_say_nothing(api):
 
 # ---- questions to a segmenter ------------------------------------------------------------------------------
 
-SEGMENTER = ROOT / "models/demo-segmenter/segmenter.safetensors"     # not opened: the stand-in answers
+SEGMENTER = ROOT / "models/demo-128-segmenter/segmenter.safetensors"     # not opened: the stand-in answers
 
 
 def test_without_a_segmenter_photographs_are_not_labelled(api):

@@ -60,7 +60,8 @@ def measured(arguments: argparse.Namespace, run: Path) -> float:
     config = configs.load(run / "config.yaml", networks=("unet", "autoencoder"))
     autoencoder = metrics = None
     if arguments.autoencoder:
-        autoencoder, metrics = Autoencoder(**config["autoencoder"]), train_common.metrics(arguments.segformer)
+        autoencoder = Autoencoder(**config["autoencoder"])
+        metrics = train_common.metrics(config["image_size"], arguments.segformer)
         found = weights.load(arguments.autoencoder, autoencoder)
         refuse_other_config(arguments.autoencoder, found, config, "autoencoder")
     held_out = validation.of_run(config, arguments.latents or run / "latents", autoencoder, metrics)

@@ -67,7 +67,7 @@ def run_solvers(args: argparse.Namespace) -> Any:
     settings = [solvers.one_round(one, steps, args.strength, args.guidance)
                 for one in chosen for steps in args.steps or solvers.COUNTS]
     total = sum(one.steps(Schedule.named(config["schedule"])) for one in settings)
-    weights = weight_files.find("segformer", models=args.models)
+    weights = weight_files.find("segformer", models=args.models, size=size)
     compiled = runtime.notice_compile(f"solvers {args.model.name} {weights}",
                                       "First use here: operators are compiled now, some minutes, once ...")
     plan = job.plan(args.masks, args.references, None, ROOT, "png", overwrite=True, count=args.count)

@@ -56,7 +56,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     schedule = Schedule.named(config["schedule"])
     autoencoder = Autoencoder(**config["autoencoder"])
     refuse_other_config(args.autoencoder, weights.load(args.autoencoder, autoencoder), config, "autoencoder")
-    measure = train_common.metrics(args.segformer) if training["held_out"] or args.segformer else None
+    measure = train_common.metrics(size, args.segformer) if training["held_out"] or args.segformer else None
     jt.set_global_seed(training["seed"])                   # for the weights of the new network
     network = UNet(**config["unet"])
     if args.init:

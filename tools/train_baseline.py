@@ -49,9 +49,9 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     from ldm.training.tasks.gan import GANTask, GANValidation
     from ldm.training.tasks.segmenter import Maps
     from ldm.training.trainer import Trainer
-    segmenter = weight_files.find("segformer", args.segformer, train_common.ROOT / "models")
+    segmenter = weight_files.find("segformer", args.segformer, train_common.ROOT / "models", size)
     comparison = open_comparison(options, args.vgg, segmenter)
-    measure = train_common.metrics(segmenter) if options["held_out"] else None
+    measure = train_common.metrics(size, segmenter) if options["held_out"] else None
     jt.set_global_seed(options["seed"])                    # for the weights of the new networks
     network, discriminator = Synthesis.of(config), models.discriminator(config)
     if args.dry_run:

@@ -78,11 +78,12 @@ def show_estimate(network: Any, parts: Sequence[tuple[Sequence[int], dict[str, A
           f"{speed / 1e9:.3g} GMAC/s of a large convolution on this machine", flush=True)
 
 
-def metrics(segformer: Optional[files.Name] = None) -> Callable[..., dict[str, Optional[float]]]:
-    """A function that measures pictures for validation: S and, with a segmenter, M and FD-seg."""
+def metrics(size: Sequence[int], segformer: Optional[files.Name] = None,
+            ) -> Callable[..., dict[str, Optional[float]]]:
+    """A function that measures pictures of `size` for validation: S and, with a segmenter, M and FD-seg."""
     from ldm.evaluation import quick, weight_files
     from ldm.evaluation.networks import open_segmenter
-    path = weight_files.find("segformer", segformer)
+    path = weight_files.find("segformer", segformer, size=size)
     if path is None:
         print(f"validation: {weight_files.missing('segformer')}", file=sys.stderr)
     segmenter = path and open_segmenter(path)

@@ -134,7 +134,7 @@ def evaluate(study: Study, pairs: Sequence[Pair],
     folders.append((SHUFFLED, "results of other masks", shuffle(study, pairs)))
     if study.truth.is_dir():
         folders.append(("real", "the real images", study.truth))
-    networks = runner.open_networks({"segformer": None, "nima": None, "inception": None}, study.weights)
+    networks = runner.open_networks({}, study.weights, folders[0][2])
     named = read_pairs(study.pairs_file) if study.pairs_file else None
     table = []
     for name, title, folder in folders:

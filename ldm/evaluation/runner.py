@@ -1,6 +1,7 @@
 """All metrics of the contest for folders of images, in constant memory."""
 from __future__ import annotations
 
+import contextlib
 import logging
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, Mapping, NamedTuple, Optional, Protocol, Sequence
@@ -60,12 +61,18 @@ class Pair(NamedTuple):
     reference: np.ndarray       # h x w x 3 uint8
 
 
-def open_networks(paths: Mapping[str, Optional[files.Name]], models: files.Name = "models") -> Networks:
+def open_networks(paths: Mapping[str, Optional[files.Name]], models: files.Name = "models",
+                  results: Optional[files.Name] = None) -> Networks:
     """{"segformer", "nima", "inception": Opened, or None if there are no weights}; see weight_files.find.
 
-    paths: these names -> a file, or None to search the folder `models`.
+    paths: these names -> a file, or None to search the folder `models`. results: a folder of pictures; the
+    segmenter is chosen for their size.
     """
-    found = {kind: weight_files.find(kind, paths.get(kind), models) for kind in weight_files.KINDS}
+    size = first_size(results) if results else None
+    found = {kind: weight_files.find(kind, paths.get(kind), models, size) for kind in weight_files.KINDS}
+    if size and (path := found["segformer"]) and (own := weight_files.size_of(path)) not in (None, size):
+        log.warning("%s was trained on pictures of %d x %d, these have %d x %d: M and FD-seg say less", path,
+                    *own, *size)
     if not any(found.values()):
         return dict.fromkeys(found)
     from ldm.evaluation import networks  # imports Jittor
@@ -74,6 +81,15 @@ def open_networks(paths: Mapping[str, Optional[files.Name]], models: files.Name 
         "inception": networks.open_inception}
     return {kind: Opened(openers[kind](path), path, files.sha256(path, 64)) if path else None
             for kind, path in found.items()}
+
+
+def first_size(folder: files.Name) -> Optional[tuple[int, int]]:
+    """(width, height) of the first picture in a folder that can be read; None if there is none."""
+    for path in images.list_images(folder):
+        with contextlib.suppress(UserError):
+            height, width = images.read_image(path).shape[:2]
+            return width, height
+    return None
 
 
 def read_pair(mask: Path, reference: Path, results: Mapping[str, Path],

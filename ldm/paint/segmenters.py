@@ -12,7 +12,7 @@ from typing import Any, Callable, Optional
 import numpy as np
 from PIL import Image
 
-from ldm import images, weights
+from ldm import images
 from ldm.decoding import decode_file
 from ldm.errors import UserError
 from ldm.evaluation import weight_files
@@ -40,14 +40,10 @@ def find(size: tuple[int, int], given: Optional[Path], models: Path) -> dict[str
 
 
 def _judge(size, models):
-    """The segmenter of tools/evaluate.py, if it is one for pictures of this size: the demo's knows small
-    drawings only."""
+    """The segmenter of tools/evaluate.py, if it is one for pictures of this size."""
     try:
-        path = weight_files.find("segformer", None, models)
-        if path is None:
-            return ""
-        with weights.opened(path) as (_, config):
-            return str(path) if not config or tuple(config["image_size"]) == size else ""
+        path = weight_files.find("segformer", None, models, size)
+        return str(path) if path and weight_files.size_of(path) in (None, size) else ""
     except UserError:                           # two files or a damaged one; tools/evaluate.py says so
         return ""
 
