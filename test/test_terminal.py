@@ -77,6 +77,21 @@ def test_an_empty_argument_is_refused(capsys, given):
     assert parser.parse_args(["key="]).overrides == ["key="]
 
 
+def test_assignments_may_stand_anywhere(capsys):
+    parser = cli.Parser(prog="tool")
+    parser.add_argument("--output", required=True)
+    parser.add_argument("--count", type=int)
+    parser.add_argument("overrides", nargs="*")
+    args = parser.parse_args(["a=1", "--output", "o", "b=2", "c.d=3", "--count", "4", "e=5"])
+    assert (args.overrides, args.output, args.count) == (["a=1", "b=2", "c.d=3", "e=5"], "o", 4)
+    for given, words in ((["a=1", "--no", "--output", "o", "b=2"], "--no"), (["a=1"], "required: --output"),
+                         (["a=1", "--output", "o", "b=2", "--count", "x"], "invalid int value: 'x'")):
+        with pytest.raises(SystemExit) as end:
+            parser.parse_args(given)
+        err = capsys.readouterr().err
+        assert end.value.code == 2 and words in err and err.count("\n") == 1
+
+
 @pytest.mark.parametrize("name, value", [("OMPI_COMM_WORLD_RANK", "x"), ("OMP_NUM_THREADS", "²"),
                                          ("OMP_NUM_THREADS", "100000"),
                                          ("log_v", "abc"), ("IIDM_RESTARTS", "x")])

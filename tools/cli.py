@@ -43,12 +43,22 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(formatter_class=argparse.ArgumentDefaultsHelpFormatter, **options)
 
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:   # type: ignore[override]
+        """As argparse's; key=value may stand anywhere among the options."""
+        self._refuse_empty(args)
+        if self._subparsers is not None:                # argparse cannot do both
+            return super().parse_args(args, namespace)
+        return self.parse_intermixed_args(args, namespace)
+
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._refuse_empty(args)
+        return super().parse_known_args(args, namespace)
+
+    def _refuse_empty(self, args):
         for given in sys.argv[1:] if args is None else args:
             name, equals, value = given.partition("=")
             if not given.strip() or name.startswith("--") and equals and not value.strip():
                 self.error(f"{given or 'an argument'}: is empty")
-        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         fail(f"{self.prog}: {message}; see --help")
