@@ -2,8 +2,8 @@
 
 Its pictures show the mask's colours and the seed, so that a test knows whose picture it holds. A job's name
 says how it behaves: `slow` (a second a step), `die-first` (before the first step), `die` (at the third),
-`error`, `full` (no space for a file), `hang`. A photograph is labelled by its red; it may be called
-`die.png`, `slow.png` or `error.png`.
+`error`, `full` (no space for a file), `hang`, `compile` (says that it compiles). A photograph is labelled by
+its red; it may be called `die.png`, `slow.png` or `error.png`.
 """
 import errno
 import io
@@ -41,6 +41,9 @@ def encoded(array, kind):
 
 
 class StandIn:
+    def __init__(self, pipe):
+        self.pipe = pipe
+
     def facts(self):
         return {"weights": {"unet": "0" * 32, "autoencoder": "0" * 32}}
 
@@ -48,6 +51,8 @@ class StandIn:
         name, rounds = job["name"], Settings(**job["rounds"]).for_schedule(Schedule.named("linear"))
         if name == "die-first":
             os.kill(os.getpid(), signal.SIGKILL)
+        if name == "compile":
+            self.pipe.send("compiling", job=job["job"], minutes=1)
         if name == "error":
             raise UserError(name, "is refused by the stand-in", "use another name")
         if name == "full":
@@ -84,7 +89,7 @@ class StandIn:
 def load(pipe, options):
     if os.environ.get("STANDIN_FATAL"):
         raise UserError("the stand-in", "is told not to start", "do not tell it")
-    return StandIn()
+    return StandIn(pipe)
 
 
 COMMAND = (sys.executable, str(Path(__file__).resolve()), "--worker")

@@ -49,6 +49,20 @@ def test_state_has_what_the_page_needs(api):
     assert state["limits"]["body"] == 8 * 2**20
 
 
+def test_a_picture_that_was_compiled_for_is_no_measure(api):
+    """Its seconds would be promised to all who wait."""
+    def measured():
+        return {preset["id"]: preset["measured"] for preset in api.get("/api/state").json["presets"]}
+
+    order = {"client": "c", "mask": api.get("/api/state").json["samples"][0]["mask"], "reference": None,
+             "rounds": "noise"}
+    assert not measured()["noise"]
+    for name, known in (("compile", False), ("lake", True)):
+        job = api.start({**order, "name": name}).json
+        assert api.finished(job["id"])["state"] == "done"
+        assert measured()["noise"] == known
+
+
 def test_the_page_is_asked_for_anew_and_sent_where_it_changed(api):
     page = api.get("/")
     assert page.status == 200 and page.headers["content-type"].startswith("text/html")

@@ -135,7 +135,8 @@ class Pool:
                 for i, (png, jpg) in enumerate(message["pictures"])]
         for result in made:
             self.store.add(result)
-        self.presets.note(order.rounds, message["seconds"] / order.variations)
+        if "compiling" not in job.latest:                   # its seconds were mostly the compiler's
+            self.presets.note(order.rounds, message["seconds"] / order.variations)
         if self.keeper:
             self.keeper.write_later(made)
         self.queue.end(job, DONE, seconds=round(message["seconds"], 3),
