@@ -25,7 +25,7 @@ from types import ModuleType
 from typing import Callable, Iterator
 
 from ldm.errors import UserError
-from ldm.platform import cuda, damage, jittor_copy, onednn
+from ldm.platform import cuda, damage, jittor_copy, onednn, precompiled
 from ldm.platform.cache import (
     cache_folder,
     check_cache,
@@ -161,8 +161,9 @@ def _stamp(name: str) -> Path:
     """A file that exists once `name` (the core, or a model's operators) was compiled with this Jittor and
     these settings into this cache."""
     variables = ("nvcc_path", "use_mkl", "use_mpi", "cc_flags", "cache_name", "python_config_path")
-    key = [name, cache_folder(), jittor_copy.choose(facts(), make=False).folder, sys.executable, sys.version,
-           _system(), compiler(), in_mpi_run() and mpi(), *(os.environ.get(v) for v in variables)]
+    key = [name, name != "core" and precompiled.HEADER, cache_folder(),
+           jittor_copy.choose(facts(), make=False).folder, sys.executable, sys.version, _system(), compiler(),
+           in_mpi_run() and mpi(), *(os.environ.get(v) for v in variables)]
     return own_folder() / hashlib.sha256(os.fsencode("|".join(map(str, key)))).hexdigest()[:16]
 
 
@@ -367,6 +368,7 @@ def load() -> ModuleType:
     jittor.flags.use_cuda = int(bool(jittor.has_cuda) and jittor.get_device_count() > 0)
     if jittor.flags.use_cuda:
         cuda.memory.bound_cudnn(jittor)
+    precompiled.install(jittor)
     _check_arrays(jittor, choice)
     _loaded = jittor
     return jittor
