@@ -25,6 +25,7 @@ from ldm.paint.server import sample_files  # noqa: E402
 
 pytestmark = pytest.mark.slow
 MASK, STYLE = next(sample_files(ROOT / "data/samples"))
+SHIPPED = ROOT / "models/demo"
 
 
 def say(what, values, limit=None, unit="ms"):
@@ -131,10 +132,21 @@ def watched(client, order):
     return at
 
 
-@pytest.mark.parametrize("preset, count", [("fast", 10), ("entry", 3)])
-def test_jobs_beside_the_pipeline(demo, preset, count):
+@pytest.fixture(scope="module")
+def shipped():
+    """The page as `bash tools/paint.sh` starts it, with the model for 512 x 384."""
+    with paint_client.Started("--port", 0, "--model", SHIPPED, script="tools/paint.py") as started:
+        ready(started.client)
+        yield started
+
+
+@pytest.mark.parametrize("model, preset, count", [("demo", "fast", 10), ("demo", "entry", 3),
+                                                  ("shipped", "draft", 5), ("shipped", "fast", 5)])
+def test_jobs_beside_the_pipeline(request, model, preset, count):
     from ldm import Pipeline
-    pipe, client = Pipeline.load(paint_client.SMALL, preset), demo.client
+    demo = request.getfixturevalue(model)
+    folder = SHIPPED if model == "shipped" else paint_client.SMALL
+    pipe, client = Pipeline.load(folder, preset), demo.client
     pipe(MASK, STYLE)
     sample = client.get("/api/state").json["samples"][0]
     order = {"client": "a", "mask": sample["mask"], "reference": sample["reference"], "rounds": preset}
@@ -148,8 +160,8 @@ def test_jobs_beside_the_pipeline(demo, preset, count):
         own += time.process_time() - used
         found.append(watched(client, order))
     used = sum(map(processor, processes)) - before
-    say(f"{preset}, Pipeline", alone, unit="s")
-    say(f"{preset}, done", [at["done"] for at in found], unit="s")
+    say(f"{folder.name}, {preset}, Pipeline", alone, unit="s")
+    say(f"{folder.name}, {preset}, done", [at["done"] for at in found], unit="s")
     over = 100 * (used / own - 1)
     print(f"\n{preset}, overhead: {100 * (min(at['done'] for at in found) / min(alone) - 1):.1f} % of the "
           f"fastest of each; in processor time, of both processes, {over:.1f} % of {own / count:.2f} s")
