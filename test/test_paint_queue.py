@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image
 
 WHY = "needs starlette and uvicorn: `pip install starlette uvicorn`"
@@ -15,7 +16,9 @@ pytest.importorskip("starlette", reason=WHY)
 import paint_standin  # noqa: E402
 from paint_client import SIZE, Client, InThread, error, until  # noqa: E402
 
-from ldm.paint import limits  # noqa: E402
+from ldm import config as configs  # noqa: E402
+from ldm.paint import limits, server  # noqa: E402
+from ldm.paint.presets import Presets, plain  # noqa: E402
 
 ONE_STEP = {"rounds": [{"strength": 0.5, "steps": 1}]}
 
@@ -143,3 +146,27 @@ def test_20_clients_each_get_their_own_pictures():
         assert not failures
         state = api.get("/api/state").json
         assert state["queue"] == {"running": 0, "waiting": 0} and state["worker"]["state"] == "ready"
+
+
+# ---- seconds -----------------------------------------------------------------------------------------------
+
+def test_one_disturbed_picture_does_not_change_what_is_promised():
+    presets = Presets(configs.load(ROOT / "models/demo-128/config.yaml"))
+    fast, noise = (plain(presets.settings[name]) for name in ("fast", "noise"))
+    assert presets.seconds(fast) is None
+    for seconds in (2.0, 2.2, 30.0):
+        presets.note(fast, seconds)
+    assert presets.seconds(fast) == 2.2
+    worked_out = presets.seconds(noise)
+    assert worked_out == round(2.2 * presets.work(noise) / presets.work(fast), 2)
+    for _ in range(3):                      # this machine has become slower
+        presets.note(fast, 8.0)
+    assert presets.seconds(fast) == 8.0
+
+
+def test_answers_wait_for_no_receipt():
+    """With Nagle's algorithm the body of an answer came 40 ms after its head."""
+    with server.listen("127.0.0.1", 0) as sock:
+        sock.listen()
+        with socket.create_connection(sock.getsockname()), sock.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from statistics import median
 from typing import Any, Optional
 
 import yaml
@@ -14,6 +15,7 @@ from ldm.paint import limits
 
 NAMES = ("draft", "fast", "entry", "paper", "noise")        # of configs/infer, those that are there
 WARM_UP = "fast"
+LATEST = 5                      # pictures whose seconds are kept
 
 
 class Presets:
@@ -22,7 +24,9 @@ class Presets:
     def __init__(self, config: dict[str, Any]) -> None:
         self.config, self.schedule = config, Schedule.named(config["schedule"])
         self.settings = {name: rounds.load(name) for name in NAMES if name in rounds.names()}
-        self.measured: dict[str, float] = {}        # {rounds as JSON: seconds a picture}, the newest last
+        # {rounds as JSON: seconds of the latest pictures}, the newest last. Their median is told, since
+        # something may have disturbed one of them.
+        self.measured: dict[str, list[float]] = {}
 
     def named(self, tree: dict[str, Any]) -> Optional[str]:
         """The preset with these rounds, or None."""
@@ -39,21 +43,21 @@ class Presets:
 
     def note(self, tree: dict[str, Any], seconds: float) -> None:
         """A picture of these rounds took so many seconds on this machine."""
-        self.measured.pop(key(tree), None)
-        self.measured[key(tree)] = seconds
+        latest = [*self.measured.pop(key(tree), []), seconds]
+        self.measured[key(tree)] = latest[-LATEST:]
         if len(self.measured) > limits.MEASURED:
             del self.measured[next(iter(self.measured))]
 
     def seconds(self, tree: dict[str, Any]) -> Optional[float]:
-        """For a picture: as measured for these very rounds, else from the newest measurement and the work
-        that both are. None while nothing was measured."""
+        """For a picture: as measured for these very rounds, else from those measured last and the work that
+        both are. None while nothing was measured."""
         if not self.measured:
             return None
         if key(tree) in self.measured:
-            return round(self.measured[key(tree)], 2)
+            return round(median(self.measured[key(tree)]), 2)
         known, seconds = next(reversed(self.measured.items()))
         work = self.work(json.loads(known))
-        return round(seconds * self.work(tree) / work, 2)
+        return round(median(seconds) * self.work(tree) / work, 2)
 
     def work(self, tree: dict[str, Any]) -> int:
         """Multiply-accumulates of a picture."""

@@ -3,7 +3,7 @@
 const HEADERS = { "X-IIDM": "1" };
 
 /** Take the token out of the fragment (#token=...), keep it for this tab, and send it from now on. */
-export function takeToken(fragment = location.hash) {
+function takeToken(fragment = location.hash) {
 	const given = new URLSearchParams(fragment.replace(/^#/, "")).get("token");
 	if (given) sessionStorage.setItem("iidm-token", given);
 	const token = given || sessionStorage.getItem("iidm-token");
@@ -44,7 +44,15 @@ function upload(path, file, query = {}) {
 	return json(search ? `${path}?${search}` : path, { method: "POST", body: file, headers });
 }
 
-export const state = (signal) => json("/api/state", { signal });
+let asked = null;
+
+/** The server's state. It is asked for when this module has come, while the others are still on their way. */
+export function state() {
+	const first = asked;
+	asked = null;
+	return first || json("/api/state");
+}
+
 export const maskIds = (id) => bytes(`/api/masks/${id}.bin`);
 export const maskPng = (id, colored) => blob(`/api/masks/${id}.png${colored ? "?colored=1" : ""}`);
 export const reference = (id, type = "jpg") => blob(`/api/references/${id}.${type}`);
@@ -111,3 +119,7 @@ export function parseEvent(block) {
 	}
 	return fields.data ? { ...fields, data: JSON.parse(fields.data) } : null;
 }
+
+takeToken();
+asked = state();
+asked.catch(() => {});                  // who waits for it hears of it

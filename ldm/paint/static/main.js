@@ -32,7 +32,6 @@ const guarded = (action) => async (...args) => {
 };
 
 async function start() {
-	api.takeToken();
 	const speaking = speak(localStorage.getItem("iidm-language") || navigator.language).then(translate);
 	drawIcons();
 	const [info, client] = await Promise.all([serverState(speaking), store.clientId(), speaking]);
