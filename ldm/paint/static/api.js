@@ -3,8 +3,8 @@
 const HEADERS = { "X-IIDM": "1" };
 
 /** Take the token out of the fragment (#token=...), keep it for this tab, and send it from now on. */
-function takeToken(fragment = location.hash) {
-	const given = new URLSearchParams(fragment.replace(/^#/, "")).get("token");
+function takeToken() {
+	const given = new URLSearchParams(location.hash.slice(1)).get("token");
 	if (given) sessionStorage.setItem("iidm-token", given);
 	const token = given || sessionStorage.getItem("iidm-token");
 	if (token) HEADERS.Authorization = `Bearer ${token}`;
@@ -46,7 +46,7 @@ function upload(path, file, query = {}) {
 
 let asked = null;
 
-/** The server's state. It is asked for when this module has come, while the others are still on their way. */
+/** The server's state, asked for while other modules are still on their way. */
 export function state() {
 	const first = asked;
 	asked = null;
@@ -122,4 +122,4 @@ export function parseEvent(block) {
 
 takeToken();
 asked = state();
-asked.catch(() => {});                  // who waits for it hears of it
+asked.catch(() => {}); // told to who waits for it

@@ -20,7 +20,7 @@ import * as tools from "./tools.js";
 import { MaskView, PictureView, Viewport, navigate } from "./view.js";
 import { language, speak, t, translate } from "./words.js";
 
-const dialogs = () => import("./dialogs.js");            // only when they are needed
+const dialogs = () => import("./dialogs.js"); // only when they are needed
 
 /** Run `action`; an error is shown in words. */
 const guarded = (action) => async (...args) => {
@@ -40,8 +40,8 @@ async function start() {
 	await guarded(firstMap)(page);
 	app.fresh();
 	page.ready = true;
-	window.page = page;                   // for the browser's console and the tests
-	page.style.thumbnails();              // after the map, which is looked at first
+	window.page = page; // for the browser's console and the tests
+	page.style.thumbnails(); // after the map, which is looked at first
 	watchServer(page);
 	await page.runner.resume();
 }
@@ -67,7 +67,7 @@ function build(app) {
 	page.redraw = () => {
 		page.mask.draw();
 		page.picture.draw();
-		frame ??= requestAnimationFrame(() => { frame = null; showZoom(); });   // once: a size costs a layout
+		frame ??= requestAnimationFrame(() => { frame = null; showZoom(); }); // once: a size costs a layout
 	};
 	const showZoom = () => {
 		const { size } = page.mask.size.width ? page.mask : page.picture;
@@ -95,7 +95,7 @@ function build(app) {
 	}));
 	page.runner = new Runner(app, (event, data) => onJob(page, event, data));
 	new ResizeObserver(([{ contentRect: { width, height } }]) => {
-		const [w, h] = viewport.size;           // one above the other where that makes both much larger
+		const [w, h] = viewport.size; // one above the other where that makes both much larger
 		$("panes").classList.toggle("stacked", Math.min(width / w, height / 2 / h) > 1.2 * Math.min(width / 2 / w, height / h));
 		page.redraw();
 	}).observe($("panes"));
@@ -111,7 +111,7 @@ function onJob(page, event, data) {
 	if (event !== "done") return;
 	page.results.take(data);
 	page.gallery.add(data);
-	refresh(page);                      // the seconds that this picture took are its preset's now
+	refresh(page); // the seconds that this picture took are its preset's now
 	if (innerWidth < 700 && document.body.dataset.view === "mask" && !page.runner.live) page.views.show("picture");
 }
 

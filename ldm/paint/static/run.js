@@ -3,8 +3,8 @@ import * as api from "./api.js";
 import { wanted, wantedTree } from "./settings.js";
 
 const KEY = "iidm-job";
-const LIVE_PAUSE = 400;             // ms after the last stroke
-const STREAMS = 4;                  // a browser has 6 connections to a host: more tabs than this poll
+const LIVE_PAUSE = 400; // ms after the last stroke
+const STREAMS = 4; // a browser has 6 connections to a host: more tabs than this poll
 
 /**
  * Runs jobs. `tell(event, data)` is called with "sending", "queued", "compiling", "step", "preview" (an
@@ -14,8 +14,8 @@ export class Runner {
 	constructor(app, tell) {
 		this.app = app;
 		this.tell = tell;
-		this.job = null;                // {id, request, name, ...} while one is active
-		this.posted = { version: -1 };  // the map that the server has
+		this.job = null; // {id, request, name, ...} while one is active
+		this.posted = { version: -1 }; // the map that the server has
 		this.live = false;
 		app.on("map style settings", () => this.live && this.#later());
 		addEventListener("pagehide", () => this.watching?.abort());
@@ -76,7 +76,7 @@ export class Runner {
 			this.tell("queued", { position, seconds });
 		} catch (e) {
 			if (e.status !== 404 || !again) throw e;
-			this.posted.version = -1;                         // the server forgot them: upload again
+			this.posted.version = -1; // the server forgot them: upload again
 			if (this.app.style.kind === "upload") this.app.style.id = null;
 			await this.#send(false);
 		}
@@ -118,7 +118,7 @@ export class Runner {
 		const job = this.job;
 		if (!job) return;
 		this.#end();
-		await api.cancel(job.id).catch(() => {});           // it may be done by now
+		await api.cancel(job.id).catch(() => {}); // it may be done by now
 	}
 
 	/** Take up a job of before a reload. */
@@ -173,7 +173,7 @@ export class Runner {
 				await this.#handle(job, event, data);
 			}
 		} catch (e) {
-			if (e.name === "AbortError" || e.status) throw e;  // status 0 and broken streams: poll, then resume
+			if (e.name === "AbortError" || e.status) throw e; // status 0 and broken streams: poll, then resume
 		}
 		return last;
 	}
@@ -235,7 +235,7 @@ async function decodePng(base64) {
 
 /** One of the few streams that all tabs may have: a function that gives it back, or null. */
 async function streamSlot() {
-	if (!navigator.locks) return () => {};               // http to another machine has no locks
+	if (!navigator.locks) return () => {}; // http to another machine has no locks
 	for (let n = 0; n < STREAMS; n++) {
 		const release = await new Promise((resolve) => {
 			navigator.locks.request(`iidm-stream-${n}`, { ifAvailable: true }, (lock) => (

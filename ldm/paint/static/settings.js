@@ -26,7 +26,7 @@ export const expected = (app) => rounds.expected(wantedTree(app), app.info.prese
 export class SettingsPanel {
 	constructor(app) {
 		this.app = app;
-		this.opened = {};                   // which of the folded parts are open
+		this.opened = {}; // which of the folded parts are open
 		radios($("presets"), ({ dataset: { preset } }) => preset && app.change({ preset, custom: null }));
 		app.on("language state settings", () => this.build());
 		app.on("style", () => this.kind === app.style.kind || this.build());
@@ -99,7 +99,7 @@ export class SettingsPanel {
 	}
 
 	#count() {
-		const own = this.tree.rounds, more = this.usual.rounds.slice(own.length);     // the preset's later rounds come back
+		const own = this.tree.rounds, more = this.usual.rounds.slice(own.length); // the preset's later rounds come back
 		const set = (n) => this.#set(rounds.withCount({ ...this.tree, rounds: [...own, ...more] }, n));
 		return this.#numbers("rounds", Math.max(own.length, this.app.info.limits.rounds), own.length, this.usual.rounds.length, set);
 	}

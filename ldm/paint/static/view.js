@@ -91,7 +91,7 @@ export class MaskView extends Pane {
 		this.app = app;
 		this.highlight = -1;
 		this.network = false;
-		this.underlay = null;               // {bitmap, opacity 0..1}
+		this.underlay = null; // {bitmap, opacity 0..1}
 		this.overlay = () => {};
 		this.base = blank(app.map.width, app.map.height);
 		this.small = blank(...app.info.model.latent);
