@@ -4,6 +4,7 @@ from __future__ import annotations
 from typing import Callable
 
 from ldm.backend import Module, Var, jt
+from ldm.networks.onednn.codebook import Codebook
 from ldm.networks.onednn.layers import Attention, Norm, Translator, upsample
 from ldm.networks.onednn.operators import from_blocks, to_blocks
 
@@ -45,7 +46,7 @@ class BlockedAutoencoder:
 
     def __init__(self, plain: Module, height: int, width: int, winograd: bool = True,
                  consume: bool = False) -> None:
-        self.factor, self._quantize = plain.factor, plain.quantize
+        self.factor, self._quantize = plain.factor, Codebook(plain.quantize)
         encoder, decoder = plain.encoder, plain.decoder
         self._channels = plain.quant_conv.weight.shape[0], decoder.conv_out.weight.shape[0]
         with jt.no_grad():
@@ -71,7 +72,7 @@ class BlockedAutoencoder:
 
     def decode(self, latents: Var) -> Var:
         """Quantise, then decode: -> N x 3 x H x W, about -1..1."""
-        return self._through(self._decoder, self._quantize(latents)[0], self._channels[1])
+        return self._through(self._decoder, self._quantize(latents), self._channels[1])
 
     def _through(self, layers, x, channels):
         results = []

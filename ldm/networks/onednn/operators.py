@@ -60,7 +60,7 @@ def _refuse(what, found, wanted):
     raise ValueError(f"{what} is {tuple(found)}, {wanted} is needed")
 
 
-def _check(what, x, shape):
+def check_shape(what, x, shape):
     """Raise a ValueError unless `x` is float32 of `shape`, where None is any size from 1 on. The native
     code trusts these sizes: with wrong ones it would read and write beyond the array."""
     right = len(x.shape) == len(shape) and all(n >= 1 and s in (None, n) for n, s in zip(x.shape, shape))
@@ -72,7 +72,7 @@ def _check(what, x, shape):
 def to_blocks(x: Var, block: int) -> Var:
     """1 x C x H x W -> 1 x C/B x H x W x B, C filled up with zeros to a multiple of B. All operators raise
     a ValueError for other shapes."""
-    _check("to_blocks' input", x, (1, None, None, None))
+    check_shape("to_blocks' input", x, (1, None, None, None))
     _, C, H, W = x.shape
     if C % block:
         x = jt.concat([x, jt.zeros((1, -C % block, H, W))], dim=1)
@@ -81,7 +81,7 @@ def to_blocks(x: Var, block: int) -> Var:
 
 def from_blocks(x: Var, channels: int) -> Var:
     """The first `channels` of 1 x C/B x H x W x B -> 1 x channels x H x W."""
-    _check("from_blocks' input", x, (1, None, None, None, None))
+    check_shape("from_blocks' input", x, (1, None, None, None, None))
     if not 1 <= channels <= x.shape[1] * x.shape[4]:
         _refuse("channels", [channels], f"1 to {x.shape[1] * x.shape[4]}")
     _, blocks, H, W, B = x.shape
@@ -114,7 +114,7 @@ class Convolution:
         if kernel not in (1, 3) or stride not in (1, 2) or height % stride or width % stride:
             _refuse("(kernel, stride, height, width)", (kernel, stride, height, width),
                     "a kernel of 1 or 3, and a stride of 1 or 2 that divides the sides,")
-        _check("bias", bias, (C_out,))
+        check_shape("bias", bias, (C_out,))
         filled = weight.reshape(C_out, C_in, kernel, kernel)
         if C_out % block or C_in % block:
             filled = jt.zeros((C_out + -C_out % block, C_in + -C_in % block, kernel, kernel))
@@ -134,10 +134,10 @@ class Convolution:
         for."""
         data = self._data
         H, W, B, stride = data["height"], data["width"], data["block"], data["stride"]
-        _check("a convolution's input", x, (1, data["in_channels"] // B, H, W, B))
+        check_shape("a convolution's input", x, (1, data["in_channels"] // B, H, W, B))
         shape = 1, data["out_channels"] // B, H // stride, W // stride, B
         if residual is not None:
-            _check("a convolution's residual", residual, shape)
+            check_shape("a convolution's residual", residual, shape)
         return code(shape, [x, self._weight, self._bias, x if residual is None else residual],
                     "convolution.h", "iidm::convolve(data, in0_p, in1_p, in2_p, in3_p, out0_p);",
                     {**data, "sum": residual is not None})
@@ -152,13 +152,13 @@ def normalize(x: Var, gain: Var, offset: Var, emb: Var, groups: int, eps: float,
     """
     arguments = ("in0_p, in1_p, in2_p, in3_p + int64_t(data[\"first\"]), out0_p, in0_shape1, "
                  "in0_shape2, in0_shape3, in1_shape2, in1_shape3, data[\"groups\"], data[\"eps\"]")
-    _check("normalize's input", x, (1, None, None, None, None))
+    check_shape("normalize's input", x, (1, None, None, None, None))
     _, blocks, H, W, B = x.shape
-    _check("gain", gain, (1, blocks, None, None, B))
-    _check("offset", offset, gain.shape)
+    check_shape("gain", gain, (1, blocks, None, None, B))
+    check_shape("offset", offset, gain.shape)
     if any(given not in (1, 3, size) for given, size in zip(gain.shape[2:4], (H, W))):
         _refuse("the size of gain", gain.shape[2:4], f"{H} x {W}, or 1 or 3 a side,")
-    _check("emb", emb, (1, None))
+    check_shape("emb", emb, (1, None))
     if first < 0 or first + 2 * blocks * B > emb.shape[1]:
         _refuse("emb's shape", emb.shape, f"{2 * blocks * B} numbers from {first} on")
     if groups < 1 or blocks * B % groups:
@@ -171,7 +171,7 @@ def normalize(x: Var, gain: Var, offset: Var, emb: Var, groups: int, eps: float,
 
 def attend(qkv: Var, heads: int) -> Var:
     """1 x 3C/B x H x W x B, each head's q, k and v side by side -> softmax(q k^T / sqrt(c)) v, C channels."""
-    _check("qkv", qkv, (1, None, None, None, None))
+    check_shape("qkv", qkv, (1, None, None, None, None))
     _, blocks, H, W, B = qkv.shape
     if heads < 1 or blocks % (3 * heads):
         _refuse("(heads, blocks)", (heads, blocks), "blocks for q, k and v of each head")
