@@ -223,9 +223,18 @@ def test_lossy_and_damaged_masks_are_refused_by_their_name(api):
     assert "transparent" in error(api.post("/api/masks", clear), 422)["is"]
     for data in (b"", b"<svg onload='alert(1)'/>", png(RAMP)[:200]):
         assert "image" in error(api.post("/api/masks", data), 422)["is"]
-    assert (
-        error(api.post("/api/masks", png(np.full((96, 128), 200, np.uint8))), 422)["is"] == "holds label 200"
-    )
+
+
+def test_greys_that_are_no_classes_are_asked_for(api):
+    """As colours are: the page has no option --ignore."""
+    stripe = RAMP.copy()
+    stripe[:24] = 200
+    told = error(api.post("/api/masks", png(stripe)), 422)
+    assert told["code"] == "colors" and told["colors"] == [[200, 200, 200, 0.25]]
+    reply = api.post("/api/masks?colors=%7B%22200,200,200%22:4%7D", png(stripe))
+    assert reply.status == 201, reply.body
+    ids = np.frombuffer(api.get(f"/api/masks/{reply.json['id']}.bin").body, np.uint8).reshape(RAMP.shape)
+    assert (ids[:24] == 4).all() and np.array_equal(ids[24:], RAMP[24:])
 
 
 @pytest.mark.parametrize("kind", ["image/svg+xml", "text/html", "multipart/form-data; boundary=x", ""])

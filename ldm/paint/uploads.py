@@ -61,9 +61,12 @@ def classes(decoded: Decoded, name: str,
     """A label map's ids, H x W uint8, and what its user should know."""
     image = decoded.image
     lossy = decoded.format not in label_maps.LOSSLESS or decoded.compression in label_maps.LOSSY_TIFF
+    exact = not lossy and ";16" not in decoded.raw
     colored = image.mode in (("RGB", "RGBA", "P", "L") if assigned else ("RGB", "RGBA"))
-    if colored and not lossy and ";16" not in decoded.raw and is_opaque(image):
+    if colored and exact and is_opaque(image):
         return by_colors(image.convert("RGB"), name, assigned), []
+    if image.mode == "L" and exact and image.getextrema()[1] >= NUM_CLASSES:
+        return by_colors(image.convert("RGB"), name, assigned), []      # asks what the other greys mean
     warnings = []
     if image.mode == "P":
         palette = np.array(image.getpalette("RGB"), np.int64).reshape(-1, 3)

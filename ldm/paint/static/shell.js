@@ -107,7 +107,8 @@ export class Toolbar {
 export class Progress {
 	constructor(app) {
 		this.app = app;
-		app.on("settings style language", () => this.running || this.idle());
+		app.on("settings style", () => this.running || this.idle());
+		app.on("language", () => (this.running ? this.event(...this.last) : this.idle()));
 		app.on("state", () => this.running || this.ended || this.idle());
 		this.idle();
 	}
@@ -132,6 +133,7 @@ export class Progress {
 
 	/** An event of the runner. */
 	event(name, data = {}) {
+		this.last = [name, data];
 		if (name === "sending") this.#show(t("sending"), 0);
 		if (name === "queued") {
 			const time = data.seconds == null ? "…" : duration(data.seconds);
