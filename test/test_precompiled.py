@@ -78,7 +78,7 @@ def test_it_is_made_again_where_something_changed(jt, tmp_path, change):
     elif change == "cut":
         file.write_bytes(file.read_bytes()[:-1000])
     else:
-        (made(jt).parent / "operators.h").write_text("#error damaged\n")
+        (made(jt).parent / "operators.h").write_bytes(b"#error damaged \xff\n")
     (new,) = start(jt)
     assert (new.stem == file.stem) == (change in ("cut", "text"))
     assert f"! {new}" in compiled(jt, tmp_path)

@@ -52,7 +52,7 @@ def install(jt: Any) -> None:
 def _write(header):
     """Write the header that is put before each operator, if it is not there."""
     header.parent.mkdir(exist_ok=True)
-    if not header.exists() or header.read_text() != HEADER:
+    if not header.exists() or header.read_bytes() != HEADER.encode():
         with replacing(header) as temporary:
             temporary.write_text(HEADER)
 
