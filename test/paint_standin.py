@@ -2,8 +2,9 @@
 
 Its pictures show the mask's colours and the seed, so that a test knows whose picture it holds. A job's name
 says how it behaves: `slow` (a second a step), `die-first` (before the first step), `die` (at the third),
-`error`, `full` (no space for a file), `hang`, `compile` (says that it compiles). A photograph is labelled by
-its red; it may be called `die.png`, `slow.png` or `error.png`.
+`error`, `full` (no space for a file), `hang`, `compile` (says that it compiles), `late` (a second
+after the last step). A photograph is labelled by its red; it may be called `die.png`, `slow.png` or
+`error.png`.
 """
 import errno
 import io
@@ -69,6 +70,8 @@ class StandIn:
                 time.sleep(1 if name == "slow" else STEP_SECONDS)
                 on_step(worker.Step(k + 1, len(rounds), i + 1, r.start,
                                     lambda: [encoded(p[::4, ::4], "PNG") for p in pictures]))
+        if name == "late":
+            time.sleep(1)
         return [(encoded(p, "PNG"), encoded(p, "JPEG")) for p in pictures]
 
     def answer(self, question):

@@ -3,6 +3,7 @@
 import io
 import socket
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -146,6 +147,22 @@ def test_20_clients_each_get_their_own_pictures():
         assert not failures
         state = api.get("/api/state").json
         assert state["queue"] == {"running": 0, "waiting": 0} and state["worker"]["state"] == "ready"
+
+
+def test_a_picture_that_comes_after_its_job_was_cancelled_is_not_kept(tmp_path):
+    with InThread(keep=tmp_path) as client:
+        sample = client.get("/api/state").json["samples"][0]
+        order = {"client": "a", "mask": sample["mask"], "reference": sample["reference"], "rounds": "draft",
+                 "name": "late"}
+        job = client.start(order).json["id"]
+        until(lambda: client.job(job)["progress"])
+        time.sleep(0.3)                             # its ten steps of a millisecond are over
+        client.request("DELETE", f"/api/jobs/{job}")
+        state = client.finished(job)
+        assert state["state"] == "cancelled" and not state.get("results")
+        again = client.start({**order, "name": "lake"}).json["id"]
+        assert client.finished(again)["state"] == "done"
+        until(lambda: len(list(tmp_path.iterdir())) == 1)
 
 
 # ---- seconds -----------------------------------------------------------------------------------------------

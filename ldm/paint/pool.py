@@ -129,6 +129,8 @@ class Pool:
 
     def _done(self, one, job, message):
         order, one.job = job.order, None
+        if job.cancelling:                                  # too late for the model, but nobody wants it
+            return self.queue.end(job, CANCELLED)
         made = [Result(secrets.token_hex(16), png, jpg, order.mask, order.reference,
                        {"seed": order.seed + i, "name": order.name, "rounds": order.rounds,
                         "preset": order.preset})

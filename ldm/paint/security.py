@@ -5,6 +5,7 @@ Such a page reaches this server by a plain link, a form, a picture's address or 
 """
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
 import socket
@@ -83,6 +84,9 @@ class Guard:
             if started:
                 raise
             await refusal.response()(scope, receive, guarded)
+        except asyncio.CancelledError:                  # the server ends and waits no longer for this request
+            if not started:
+                await Refusal(503, "the server", "ends", "start it again").response()(scope, receive, guarded)
         finally:
             self.open -= 1
 

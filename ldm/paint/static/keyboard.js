@@ -34,7 +34,8 @@ function plain(e, app, painter, actions) {
 	const canvas = e.target === painter.view.canvas;
 	if (canvas && painter.key(e)) return true;
 	if (e.key === "Enter" && painter.corners) { painter.close(); return true; }
-	if (["Enter", " "].includes(e.key) && e.target.closest("button, summary, a, input, [role=slider]")) return false;
+	const on = e.target.closest("button, summary, a, input, [role=slider]"), radio = on?.ariaChecked === "true";
+	if (on && (e.key === " " || e.key === "Enter" && !radio)) return false;
 	if (e.key === "Enter") { actions.generate(); return true; }
 	if (e.key === " ") { painter.space = true; return true; }
 	return letter(e, app, actions);

@@ -41,7 +41,7 @@ async function start() {
 	app.fresh();
 	page.ready = true;
 	window.page = page; // for the browser's console and the tests
-	page.style.thumbnails(); // after the map, which is looked at first
+	page.style.thumbnails(); // after the map
 	watchServer(page);
 	await page.runner.resume();
 }
@@ -183,7 +183,7 @@ function wire(page) {
 	app.on("settings", () => showSeed(app));
 	app.on("ink", () => showInk(app));
 	$("palette").addEventListener("click", () => innerWidth < 700 && sheet(""));
-	$("seed").addEventListener("change", () => app.change({ seed: Math.max(0, parseInt($("seed").value, 10) || 0) }));
+	$("seed").addEventListener("change", () => app.change({ seed: Math.max(0, parseInt($("seed").value, 10) || 0), locked: true }));
 	$("live").addEventListener("change", () => page.runner.setLive($("live").checked));
 	$("underlay").addEventListener("input", () => showUnderlay(page, page.mask.underlay.bitmap));
 	$("underlay-off").addEventListener("click", () => showUnderlay(page, null));

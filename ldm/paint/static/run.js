@@ -4,7 +4,7 @@ import { wanted, wantedTree } from "./settings.js";
 
 const KEY = "iidm-job";
 const LIVE_PAUSE = 400; // ms after the last stroke
-const STREAMS = 4; // a browser has 6 connections to a host: more tabs than this poll
+const STREAMS = 4; // of the 6 connections to a host; other tabs poll
 
 /**
  * Runs jobs. `tell(event, data)` is called with "sending", "queued", "compiling", "step", "preview" (an
