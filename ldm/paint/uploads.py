@@ -65,7 +65,7 @@ def classes(decoded: Decoded, name: str,
     colored = image.mode in (("RGB", "RGBA", "P", "L") if assigned else ("RGB", "RGBA"))
     if colored and exact and is_opaque(image):
         return by_colors(image.convert("RGB"), name, assigned), []
-    if image.mode == "L" and exact and image.getextrema()[1] >= NUM_CLASSES:
+    if image.mode == "L" and exact and np.asarray(image).max() >= NUM_CLASSES:
         return by_colors(image.convert("RGB"), name, assigned), []      # asks what the other greys mean
     warnings = []
     if image.mode == "P":
