@@ -60,6 +60,19 @@ def test_first_stage_at_half_the_size(fine):
     np.testing.assert_array_equal(labels, networks.segformer.labels(logits, (48, 64)).numpy())
 
 
+@pytest.mark.parametrize("patch, least", [(3, 16), (7, 32)])
+def test_pictures_that_are_too_small_for_the_network_are_enlarged(patch, least):
+    """As in the first part of a run of several sizes, whose pictures are measured too."""
+    network = SegFormer(**{**SMALL, "patch": patch, "reductions": (8, 4, 2, 1)})
+    assert network.least_side == least
+    judge = networks.Segmenter(network, "small")
+    for height, width in ((16, 17), (24, 32), (32, 33)):
+        pictures = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), np.uint8)
+        labels, features = judge.segment(pictures)
+        assert labels.shape == (2, height, width) and np.isfinite(features).all()
+        np.testing.assert_allclose(judge.features(pictures), features, rtol=1e-4, atol=1e-5)
+
+
 def test_batches_are_a_function_of_the_step():
     first, again, other = task().batch(4), task().batch(4), task().batch(5)
     assert first["images"].shape == (5, 12, 16, 3) and first["images"].dtype == np.uint8

@@ -39,7 +39,7 @@ class Segmenter:
     def features(self, images: np.ndarray) -> np.ndarray:
         """N x H x W x 3 uint8 -> N x D float32: the mean over positions of each of the four stages."""
         with jt.no_grad():
-            return segformer.features(self.network.stages(images)).numpy()
+            return segformer.features(self.network.stages(self._large_enough(images))).numpy()
 
     def segment(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """N x H x W x 3 uint8 -> (labels N x H x W uint8, features N x D float32), in one pass."""
@@ -47,10 +47,18 @@ class Segmenter:
             found = [self.label(image, image.shape[1::-1]) for image in images]
             return np.stack([labels for labels, _, _ in found]), self.features(images)
         with jt.no_grad():
-            stages = self.network.stages(images)
+            stages = self.network.stages(self._large_enough(images))
             labels = segformer.labels(self.network.decode_head(stages), images.shape[1:3])
             features, labels = jt.fetch_sync([segformer.features(stages), labels])
         return labels.astype(np.uint8), features
+
+    def _large_enough(self, images):
+        """Pictures with shorter sides than the network can reduce are enlarged by a whole number."""
+        least, (height, width) = self.network.least_side, images.shape[1:3]
+        factor = -(-least // min(height, width))
+        if factor == 1:
+            return images
+        return np.stack([resize(image, (factor * width, factor * height)) for image in images])
 
     def label(self, image: np.ndarray, size: Sequence[int],
               mirrored: bool = False) -> tuple[np.ndarray, np.ndarray, float]:

@@ -185,6 +185,8 @@ class SegFormer(nn.Module):
     def __init__(self, hidden: Sequence[int], depths: Sequence[int], decoder: int,
                  reductions: Sequence[int] = (8, 4, 2, 1), mlp_ratio: int = 4, num_classes: int = NUM_CLASSES,
                  patch: int = 7, rectify: bool = False) -> None:
+        # Each stage's map must be at least as large as the square that its attention reduces to one position.
+        self.least_side = max(n * ((patch + 1) // 2) * 2 ** i for i, n in enumerate(reductions))
         self.segformer = Named(encoder=Encoder(hidden, depths, reductions, mlp_ratio, patch))
         self.decode_head = Head(hidden, decoder, num_classes, rectify)
 

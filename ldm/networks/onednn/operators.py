@@ -60,7 +60,7 @@ def _refuse(what, found, wanted):
     raise ValueError(f"{what} is {tuple(found)}, {wanted} is needed")
 
 
-def check_shape(what, x, shape):
+def check_shape(what: str, x: Var, shape: Sequence[Optional[int]]) -> None:
     """Raise a ValueError unless `x` is float32 of `shape`, where None is any size from 1 on. The native
     code trusts these sizes: with wrong ones it would read and write beyond the array."""
     right = len(x.shape) == len(shape) and all(n >= 1 and s in (None, n) for n, s in zip(x.shape, shape))
