@@ -32,8 +32,9 @@ def test_a_machine_gets_what_it_needs():
         return {patch.path for patch in chosen(Facts(**{"python": (3, 11, 7), "numpy": (1, 26, 4), **facts}))}
     everywhere = {patch.path for patch in PATCHES if patch.everywhere}
     assert files() == set() == files(python=(3, 12, 1))
-    for facts in ({"numpy": (2, 0, 0)}, {"python": (3, 13, 0)}, {"mpi": True}):
+    for facts in ({"numpy": (2, 0, 0)}, {"python": (3, 13, 0)}, {"numpy": (2, 0, 0), "mpi": True}):
         assert files(**facts) == everywhere                  # one copy serves all of these
+    assert files(mpi=True) == {"jittor/extern/mpi/src/mpi_wrapper.cc"}       # its core is the installed one's
     assert files(cuda=(13, 0), cudnn=(9, 1)) > files(cuda=(12, 2), cudnn=(8, 9, 7)) > everywhere
     assert len([path for path in files(cuda=(12, 2), cudnn=(8, 9, 7)) if "cudnn_conv" in path]) == 6
     assert {patch.path for patch in needed(Facts((3, 11), (1, 26), mpi=True))} == {

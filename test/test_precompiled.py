@@ -106,6 +106,54 @@ def test_with_other_compilers_and_a_full_disk_nothing_changes(jt, monkeypatch):
     assert start(jt) == [] and jt.flags.cc_flags.strip() == flags.strip()
 
 
+def core_commands(folder, tmp_path, flags):
+    """Commands of the kind by which Jittor compiles its core, and what g++ says that it read for each."""
+    commands = []
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.cc").write_text(f"#include <cmath>\nint {name}() {{ return 1; }}\n")
+        commands.append(f'"{shutil.which("g++")}" "{tmp_path}/{name}.cc" {flags} -H '
+                        f'-c -o "{tmp_path}/{name}.o"')
+    said = []
+
+    def run_cmds(commands, *arguments):
+        for command in commands:
+            done = subprocess.run(precompiled.shlex.split(command), capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            said.append(done.stderr)
+    utils = SimpleNamespace(run_cmds=run_cmds)
+    precompiled.precompile_core(utils, folder)
+    return utils, commands, said
+
+
+def test_the_core_is_compiled_with_it_and_it_is_removed(tmp_path):
+    folder = tmp_path / "a cache"
+    (folder / "iidm").mkdir(parents=True)
+    precompiled.write_core_header(folder)
+    stale = precompiled.core_header(folder).with_name(precompiled.core_header(folder).name + ".gch")
+    stale.write_text("of a process that was killed")
+    flags = precompiled.core_options("-Wall -std=c++14 -fPIC -O2", folder)
+    utils, commands, said = core_commands(folder, tmp_path, flags)
+    utils.run_cmds(commands, tmp_path, tmp_path, "Compiling jittor_core.so")
+    assert all(f"! {stale}" in text for text in said) and len(said) == 2
+    assert [path.name for path in (folder / "iidm").iterdir()] == [precompiled.core_header(folder).name]
+    utils.run_cmds(commands, tmp_path, tmp_path, "Compiling mkl_ops.so")
+    assert all(".gch" not in text for text in said[2:]) and len(said) == 4
+
+
+def test_the_cores_option_is_there_once_and_of_this_cache():
+    first = precompiled.core_options("-O1", Path("/one cache"))
+    second = precompiled.core_options(first, Path("/another"))
+    assert precompiled.core_options(second, Path("/another")) == second
+    assert second.startswith("-O1 ") and second.count("-include") == 1 and "/another/iidm/core-" in second
+
+
+def test_without_the_option_the_core_is_compiled_as_ever(tmp_path):
+    """With CUDA the option is not set."""
+    utils, commands, said = core_commands(tmp_path, tmp_path, "-Wall -O2")
+    utils.run_cmds(commands, tmp_path, tmp_path, "Compiling jittor_core.so")
+    assert len(said) == 2 and "core-" not in said[0]
+
+
 def test_jittors_own_operators_are_compiled_with_it():
     from ldm.backend import jt
     x = jt.array([1.0, 2.0, 3.0])

@@ -90,7 +90,11 @@ def needed(facts: Facts, patches: Iterable[Patch] = PATCHES) -> list[Patch]:
 
 
 def chosen(facts: Facts, patches: Iterable[Patch] = PATCHES) -> list[Patch]:
-    """The patches of a copy made for `facts`; none if the installed Jittor works without them."""
-    if not needed(facts, patches):
-        return []
+    """The patches of a copy made for `facts`; none if the installed Jittor works without them.
+
+    MPI's alone change nothing of the core, so that its copy takes over the installed Jittor's (reuse.py).
+    """
+    wanted = needed(facts, patches)
+    if all(patch in MPI for patch in wanted):
+        return wanted
     return [patch for patch in patches if patch.everywhere or patch.needed(facts)]

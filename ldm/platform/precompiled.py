@@ -1,15 +1,18 @@
-"""Jittor's headers, compiled once. Half of the time that an operator took to compile went into reading them.
+"""Jittor's headers, compiled once. Half of the time that a file of its core, or an operator, took to compile
+went into reading them.
 
 g++ uses a precompiled header only with the compiler and the options that it was made with; else it reads the
-headers themselves. So operators are the same with and without.
+headers themselves. So what is compiled is the same with and without.
 """
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import os
+import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -29,8 +32,69 @@ HEADER = """\
 #include "ops/broadcast_to_op.h"
 #include "ops/binary_op.h"
 """
+# What most files of the core include. Jittor compiles its first files without the folder of these headers.
+CORE_HEADER = """\
+#include <cmath>
+#include <sstream>
+#include <algorithm>
+#if __has_include("var.h")
+#include "var.h"
+#include "op.h"
+#include "pyjt/py_converter.h"
+#endif
+"""
+CORE_OPTION = re.compile(r' -include "[^"]*/iidm/core-[^"/]*\.h"')
 LINKING = ("-l", "-L", "-Wl,", "-shared")
 
+
+# ---- the core ----------------------------------------------------------------------------------------------
+
+def core_header(folder: Path) -> Path:
+    """The file in `folder` for CORE_HEADER. Each version of Python has one, since it includes Python.h."""
+    return folder / "iidm" / f"core-{sys.implementation.cache_tag}.h"
+
+
+def core_options(flags: str, folder: Path) -> str:
+    """`flags`, the user's flags for the compiler, with the one that puts CORE_HEADER before each file.
+
+    Jittor compares the flags with those of its last import, so every import needs the same.
+    """
+    return CORE_OPTION.sub("", flags) + f' -include "{core_header(folder)}"'
+
+
+def write_core_header(folder: Path) -> None:
+    """Write CORE_HEADER where `core_options` says it is. UserError if that is not possible."""
+    with replacing(core_header(folder)) as temporary:
+        temporary.write_text(CORE_HEADER)
+
+
+def precompile_core(jittor_utils: Any, folder: Path) -> None:
+    """Let the import of Jittor that follows in this process compile its core with a precompiled header.
+
+    It has 70 MB and is not needed afterwards, so it is removed when the core is compiled.
+    """
+    compile_all = jittor_utils.run_cmds
+    made = Path(f"{core_header(folder)}.gch")
+
+    def run_cmds(commands, *arguments):
+        made.unlink(missing_ok=True)                # of a process that was killed
+        try:
+            if CORE_OPTION.search(commands[0]) and "jittor_core" in str(arguments):
+                _precompile_for(commands[0], core_header(folder), made)
+            return compile_all(commands, *arguments)
+        finally:
+            made.unlink(missing_ok=True)
+    jittor_utils.run_cmds = run_cmds
+
+
+def _precompile_for(command, header, made):
+    """Make the header for a command of Jittor's: COMPILER SOURCE OPTION... -c -o OBJECT."""
+    words = shlex.split(CORE_OPTION.sub("", command))
+    subprocess.run([words[0], *words[2:words.index("-c")], "-x", "c++-header", header, "-o", made],
+                   stdin=subprocess.DEVNULL, capture_output=True)
+
+
+# ---- operators ---------------------------------------------------------------------------------------------
 
 def install(jt: Any) -> None:
     """Let Jittor compile its operators with precompiled headers, which are made now if they are not there.
@@ -43,8 +107,8 @@ def install(jt: Any) -> None:
     header = Path(jt.compiler.cache_path) / "iidm/operators.h"
     with contextlib.suppress(OSError, UserError):
         _write(header)
-        flags = jt.flags.cc_flags
-        jt.flags.cc_flags += f' -include "{header}"'
+        flags = CORE_OPTION.sub("", jt.flags.cc_flags)
+        jt.flags.cc_flags = flags + f' -include "{header}"'
         _precompile(header, Path(jt.compiler.cc_path), shlex.split(flags),
                     Path(jt.compiler.jittor_path) / "src")
 

@@ -7,16 +7,39 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 from ldm.errors import UserError
-from ldm.platform import damage, jittor_copy
+from ldm.platform import damage, jittor_copy, precompiled, reuse
 from ldm.platform.cache import REMEDY, cache_folder, check_cache
 from ldm.platform.compilers import check_compilers, compiler, remedy
 
 PATIENCE = 5                    # seconds that an import may take before the notice is printed
-PROBE = ("import jittor_utils; print('\\njittor compiles in', jittor_utils.cache_path, flush=True); "
-         "import jittor; print('\\njittor is ready in', jittor.compiler.cache_path)")
+PROBE = """import sys
+import jittor_utils
+print('\\njittor compiles in', jittor_utils.cache_path, flush=True)
+sys.path.append(sys.argv[1])
+from ldm.platform.trial_import import shorten
+shorten(jittor_utils, sys.argv[2])
+import jittor
+print('\\njittor is ready in', jittor.compiler.cache_path)
+"""
+
+
+def shorten(jittor_utils: Any, folder: str) -> None:
+    """Let the import of Jittor that follows in this process compile in less time. folder: Jittor's cache.
+
+    Another version of Jittor, without these functions, compiles as it does.
+    """
+    if not os.environ.get("nvcc_path"):             # nobody has tried it with CUDA
+        reuse.take_over(Path(jittor_utils.cache_path), Path(jittor_utils.__file__).parents[1] / "jittor")
+    if hasattr(jittor_utils, "run_cmds"):
+        precompiled.precompile_core(jittor_utils, Path(folder))
+    if hasattr(jittor_utils, "get_total_mem"):
+        # Jittor starts a compiler for each 3 GB of memory: on few cores they only push each other out of the
+        # caches.
+        memory = jittor_utils.get_total_mem
+        jittor_utils.get_total_mem = lambda: min(memory(), (os.cpu_count() or 1) * 3 << 30)
 
 
 class TrialImport:
@@ -31,7 +54,7 @@ class TrialImport:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_", "PMIX_"))}
         with jittor_copy.importable(choice) as more:
             self._child = subprocess.Popen(
-                [sys.executable, "-u", "-c", PROBE],
+                [sys.executable, "-u", "-c", PROBE, Path(__file__).parents[2], cache_folder()],
                 env={**environment, **more, **jittor_copy.home_variables(), "log_silent": "0"},
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         self.output = ""
