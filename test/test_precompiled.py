@@ -106,52 +106,70 @@ def test_with_other_compilers_and_a_full_disk_nothing_changes(jt, monkeypatch):
     assert start(jt) == [] and jt.flags.cc_flags.strip() == flags.strip()
 
 
-def core_commands(folder, tmp_path, flags):
-    """Commands of the kind by which Jittor compiles its core, and what g++ says that it read for each."""
-    commands = []
+# ---- the core ----------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def core(jt, tmp_path):
+    """Commands by which Jittor compiles its core, and its function that runs them: it writes keys as Jittor
+    does, runs only commands that are new, and keeps what g++ says that it read."""
+    for name in ("op.h", "pyjt/py_converter.h"):
+        path = tmp_path / "jittor/src" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("#pragma once\n")
+    cache, commands, said = tmp_path / "a cache", [], []
     for name in ("a", "b"):
         (tmp_path / f"{name}.cc").write_text(f"#include <cmath>\nint {name}() {{ return 1; }}\n")
-        commands.append(f'"{shutil.which("g++")}" "{tmp_path}/{name}.cc" {flags} -H '
-                        f'-c -o "{tmp_path}/{name}.o"')
-    said = []
+        commands.append(f'"{shutil.which("g++")}" "{tmp_path}/{name}.cc" -std=c++14 -fPIC -O2 -H '
+                        f'-I"{tmp_path}/jittor/src"  -c -o "{cache}/{name}.o"')
 
     def run_cmds(commands, *arguments):
         for command in commands:
-            done = subprocess.run(precompiled.shlex.split(command), capture_output=True, text=True)
-            assert done.returncode == 0, done.stderr
-            said.append(done.stderr)
+            key = Path(precompiled.shlex.split(command)[-1] + ".key")
+            if not key.exists() or key.read_text() != command:
+                done = subprocess.run(precompiled.shlex.split(command), capture_output=True, text=True)
+                assert done.returncode == 0, done.stderr
+                said.append(done.stderr)
+                key.write_text(command)
     utils = SimpleNamespace(run_cmds=run_cmds)
-    precompiled.precompile_core(utils, folder)
-    return utils, commands, said
+    precompiled.precompile_core(utils, cache)
+    return SimpleNamespace(commands=commands, said=said, cache=cache,
+                           run=lambda what="jittor_core.so": utils.run_cmds(commands, what),
+                           as_ever=lambda: run_cmds(commands, "jittor_core.so"))
 
 
-def test_the_core_is_compiled_with_it_and_it_is_removed(tmp_path):
-    folder = tmp_path / "a cache"
-    (folder / "iidm").mkdir(parents=True)
-    precompiled.write_core_header(folder)
-    stale = precompiled.core_header(folder).with_name(precompiled.core_header(folder).name + ".gch")
-    stale.write_text("of a process that was killed")
-    flags = precompiled.core_options("-Wall -std=c++14 -fPIC -O2", folder)
-    utils, commands, said = core_commands(folder, tmp_path, flags)
-    utils.run_cmds(commands, tmp_path, tmp_path, "Compiling jittor_core.so")
-    assert all(f"! {stale}" in text for text in said) and len(said) == 2
-    assert [path.name for path in (folder / "iidm").iterdir()] == [precompiled.core_header(folder).name]
-    utils.run_cmds(commands, tmp_path, tmp_path, "Compiling mkl_ops.so")
-    assert all(".gch" not in text for text in said[2:]) and len(said) == 4
+def test_the_core_is_compiled_with_it_and_keeps_no_trace_of_it(core):
+    core.run()
+    assert len(core.said) == 2 and all(f"! {core.cache}/iidm-core/core.h.gch" in text for text in core.said)
+    assert {path.name for path in core.cache.iterdir()} == {"a.o", "a.o.key", "b.o", "b.o.key"}
+    core.as_ever()                                          # a later import
+    core.run()
+    assert len(core.said) == 2
 
 
-def test_the_cores_option_is_there_once_and_of_this_cache():
-    first = precompiled.core_options("-O1", Path("/one cache"))
-    second = precompiled.core_options(first, Path("/another"))
-    assert precompiled.core_options(second, Path("/another")) == second
-    assert second.startswith("-O1 ") and second.count("-include") == 1 and "/another/iidm/core-" in second
+def test_what_a_killed_process_compiled_is_not_compiled_again(core):
+    """It ends before the keys are as they should be, and leaves its header."""
+    core.run()
+    option = f' -include"{core.cache}/iidm-core/core.h"'
+    (core.cache / "a.o.key").write_text(core.commands[0].replace(" -c -o ", f"{option} -c -o "))
+    (core.cache / "b.o").unlink()
+    (core.cache / "b.o.key").unlink()
+    (core.cache / "iidm-core").mkdir()
+    (core.cache / "iidm-core/core.h.gch").write_text("cut")
+    core.run()
+    assert len(core.said) == 3 and "core.h.gch" in core.said[2] and not (core.cache / "iidm-core").exists()
+    core.as_ever()
+    assert len(core.said) == 3
 
 
-def test_without_the_option_the_core_is_compiled_as_ever(tmp_path):
-    """With CUDA the option is not set."""
-    utils, commands, said = core_commands(tmp_path, tmp_path, "-Wall -O2")
-    utils.run_cmds(commands, tmp_path, tmp_path, "Compiling jittor_core.so")
-    assert len(said) == 2 and "core-" not in said[0]
+def test_other_libraries_and_other_compilers_are_left_alone(core, monkeypatch):
+    core.run("mkl_ops.so")
+    assert len(core.said) == 2 and not any("core.h" in text for text in core.said)
+    for path in core.cache.iterdir():
+        path.unlink()
+    monkeypatch.setattr(precompiled, "CORE_HEADER", "#error no such header\n")
+    core.run()
+    assert len(core.said) == 4 and not any("core.h" in text for text in core.said)
+    assert not (core.cache / "iidm-core").exists()
 
 
 def test_jittors_own_operators_are_compiled_with_it():

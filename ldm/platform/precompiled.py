@@ -9,12 +9,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import shlex
+import shutil
 import subprocess
-import sys
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterable, Iterator
 
 from ldm.errors import UserError
 from ldm.files import replacing
@@ -32,66 +31,68 @@ HEADER = """\
 #include "ops/broadcast_to_op.h"
 #include "ops/binary_op.h"
 """
-# What most files of the core include. Jittor compiles its first files without the folder of these headers.
+# What most files of the core include.
 CORE_HEADER = """\
 #include <cmath>
 #include <sstream>
 #include <algorithm>
-#if __has_include("var.h")
 #include "var.h"
 #include "op.h"
 #include "pyjt/py_converter.h"
-#endif
 """
-CORE_OPTION = re.compile(r' -include "[^"]*/iidm/core-[^"/]*\.h"')
 LINKING = ("-l", "-L", "-Wl,", "-shared")
 
 
 # ---- the core ----------------------------------------------------------------------------------------------
 
-def core_header(folder: Path) -> Path:
-    """The file in `folder` for CORE_HEADER. Each version of Python has one, since it includes Python.h."""
-    return folder / "iidm" / f"core-{sys.implementation.cache_tag}.h"
+def precompile_core(jittor_utils: Any, cache: Path) -> None:
+    """Let the import of Jittor that follows in this process compile its core with a precompiled header, which
+    has 70 MB and is removed when that is done. cache: where Jittor compiles.
 
-
-def core_options(flags: str, folder: Path) -> str:
-    """`flags`, the user's flags for the compiler, with the one that puts CORE_HEADER before each file.
-
-    Jittor compares the flags with those of its last import, so every import needs the same.
+    Jittor keeps the command of each file that it made, and compiles the file again if another one comes. The
+    header changes nothing that is made, so what names it is taken out of the command that is kept. It is one
+    word, or Jittor would take the header for a source.
     """
-    return CORE_OPTION.sub("", flags) + f' -include "{core_header(folder)}"'
-
-
-def write_core_header(folder: Path) -> None:
-    """Write CORE_HEADER where `core_options` says it is. UserError if that is not possible."""
-    with replacing(core_header(folder)) as temporary:
-        temporary.write_text(CORE_HEADER)
-
-
-def precompile_core(jittor_utils: Any, folder: Path) -> None:
-    """Let the import of Jittor that follows in this process compile its core with a precompiled header.
-
-    It has 70 MB and is not needed afterwards, so it is removed when the core is compiled.
-    """
-    compile_all = jittor_utils.run_cmds
-    made = Path(f"{core_header(folder)}.gch")
+    compile_all, header = jittor_utils.run_cmds, cache / "iidm-core" / "core.h"
+    option = f' -include"{header}"'
 
     def run_cmds(commands, *arguments):
-        made.unlink(missing_ok=True)                # of a process that was killed
-        try:
-            if CORE_OPTION.search(commands[0]) and "jittor_core" in str(arguments):
-                _precompile_for(commands[0], core_header(folder), made)
+        if "jittor_core" not in str(arguments):
             return compile_all(commands, *arguments)
+        outputs = {command: shlex.split(command)[-1] for command in commands}
+        _take_out(option, outputs.values())                 # of a process that was killed
+        new = [command for command in commands if not os.path.exists(outputs[command])]
+        try:
+            if new and _precompile_for(new[0], header):
+                commands = [command.replace(" -c -o ", f"{option} -c -o ") if command in new else command
+                            for command in commands]
+            compile_all(commands, *arguments)
         finally:
-            made.unlink(missing_ok=True)
+            shutil.rmtree(header.parent, ignore_errors=True)
+            _take_out(option, outputs.values())
     jittor_utils.run_cmds = run_cmds
 
 
-def _precompile_for(command, header, made):
-    """Make the header for a command of Jittor's: COMPILER SOURCE OPTION... -c -o OBJECT."""
-    words = shlex.split(CORE_OPTION.sub("", command))
-    subprocess.run([words[0], *words[2:words.index("-c")], "-x", "c++-header", header, "-o", made],
-                   stdin=subprocess.DEVNULL, capture_output=True)
+def _take_out(option: str, outputs: Iterable[str]) -> None:
+    """Remove an option from the commands that Jittor keeps in OUTPUT.key."""
+    for key in (Path(f"{output}.key") for output in outputs):
+        if key.exists() and option.encode() in (text := key.read_bytes()):
+            with replacing(key) as temporary:
+                temporary.write_bytes(text.replace(option.encode(), b""))
+
+
+def _precompile_for(command: str, header: Path) -> bool:
+    """Write the header and precompile it for commands like this one: COMPILER SOURCE OPTION... -c -o OUTPUT.
+    Returns whether g++ can."""
+    compiler, _, *options = shlex.split(command)[:-3]
+    if "g++" not in Path(compiler).name:
+        return False
+    shutil.rmtree(header.parent, ignore_errors=True)        # of a process that was killed
+    header.parent.mkdir()
+    header.write_text(CORE_HEADER)
+    done = subprocess.run([compiler, *options, "-x", "c++-header", header, "-o", f"{header}.gch"],
+                          stdin=subprocess.DEVNULL, capture_output=True)
+    return done.returncode == 0
 
 
 # ---- operators ---------------------------------------------------------------------------------------------
@@ -107,8 +108,8 @@ def install(jt: Any) -> None:
     header = Path(jt.compiler.cache_path) / "iidm/operators.h"
     with contextlib.suppress(OSError, UserError):
         _write(header)
-        flags = CORE_OPTION.sub("", jt.flags.cc_flags)
-        jt.flags.cc_flags = flags + f' -include "{header}"'
+        flags = jt.flags.cc_flags
+        jt.flags.cc_flags += f' -include "{header}"'
         _precompile(header, Path(jt.compiler.cc_path), shlex.split(flags),
                     Path(jt.compiler.jittor_path) / "src")
 

@@ -9,7 +9,7 @@ import re
 import shutil
 from pathlib import Path
 
-LEFT_OUT = ("tmp", "checkpoints", "iidm")       # iidm: precompiled headers, which hold paths
+LEFT_OUT = ("tmp", "checkpoints", "iidm", "iidm-core")      # iidm: precompiled headers, which hold paths
 
 
 def take_over(cache: Path, jittor: Path) -> bool:

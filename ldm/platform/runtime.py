@@ -103,8 +103,6 @@ def prepare() -> None:
             os.environ.setdefault(name, value)
     else:
         os.environ["nvcc_path"] = ""            # with a toolkit but no device Jittor's import would fail
-        # Not with CUDA: nvcc gets these flags too, and nobody has tried what it makes of them.
-        os.environ["cc_flags"] = precompiled.core_options(os.environ.get("cc_flags", ""), cache_folder())
     if sys.platform == "linux" and platform.machine() == "x86_64" and not onednn.link():
         os.environ["use_mkl"] = "0"             # correct, but convolutions are 80 times slower
     if in_mpi_run():
@@ -229,7 +227,6 @@ def compile_core(again: bool = False) -> None:
     with locked("lock", "Another process compiles Jittor's core; waiting for it ..."):
         if compiled_core() and not again:
             return
-        precompiled.write_core_header(cache_folder())
         choice, notice = jittor_copy.choose(facts()), Notice(None if again else NOTICE)
         if not any(cache_folder().glob("jt*/**/jittor_core*.so")):
             notice()                             # later imports print it only if they take long

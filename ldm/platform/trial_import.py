@@ -20,21 +20,22 @@ import jittor_utils
 print('\\njittor compiles in', jittor_utils.cache_path, flush=True)
 sys.path.append(sys.argv[1])
 from ldm.platform.trial_import import shorten
-shorten(jittor_utils, sys.argv[2])
+shorten(jittor_utils)
 import jittor
 print('\\njittor is ready in', jittor.compiler.cache_path)
 """
 
 
-def shorten(jittor_utils: Any, folder: str) -> None:
-    """Let the import of Jittor that follows in this process compile in less time. folder: Jittor's cache.
+def shorten(jittor_utils: Any) -> None:
+    """Let the import of Jittor that follows in this process compile in less time.
 
     Another version of Jittor, without these functions, compiles as it does.
     """
-    if not os.environ.get("nvcc_path"):             # nobody has tried it with CUDA
-        reuse.take_over(Path(jittor_utils.cache_path), Path(jittor_utils.__file__).parents[1] / "jittor")
-    if hasattr(jittor_utils, "run_cmds"):
-        precompiled.precompile_core(jittor_utils, Path(folder))
+    cache = Path(jittor_utils.cache_path)
+    if not os.environ.get("nvcc_path"):             # nobody has tried these two with CUDA
+        reuse.take_over(cache, Path(jittor_utils.__file__).parents[1] / "jittor")
+        if hasattr(jittor_utils, "run_cmds"):
+            precompiled.precompile_core(jittor_utils, cache)
     if hasattr(jittor_utils, "get_total_mem"):
         # Jittor starts a compiler for each 3 GB of memory: on few cores they only push each other out of the
         # caches.
@@ -54,7 +55,7 @@ class TrialImport:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_", "PMIX_"))}
         with jittor_copy.importable(choice) as more:
             self._child = subprocess.Popen(
-                [sys.executable, "-u", "-c", PROBE, Path(__file__).parents[2], cache_folder()],
+                [sys.executable, "-u", "-c", PROBE, Path(__file__).parents[2]],
                 env={**environment, **more, **jittor_copy.home_variables(), "log_silent": "0"},
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         self.output = ""
