@@ -1,6 +1,7 @@
 """What is changed in Jittor, and what of its own changes is taken back."""
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,3 +60,12 @@ def test_what_jittor_changes_in_python_is_restored():
             "assert ssl._create_default_https_context().verify_mode == ssl.CERT_REQUIRED")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_operators_are_the_same_for_every_name_of_the_interpreter():
+    """Jittor's commands name it, and another command compiles an operator again."""
+    names = (Path(sys.executable).with_name(name) for name in ("python", "python3"))
+    code = "from ldm.backend import jt; print(jt.flags.python_path)"
+    found = [subprocess.run([name, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+             for name in names if name.is_file()]
+    assert len(set(found)) == 1 and found[0].strip()

@@ -306,6 +306,14 @@ def _python_kept() -> Iterator[None]:
         sys.setrecursionlimit(depth)
 
 
+def _name_one_python(jittor: ModuleType) -> None:
+    """Let the commands that compile operators name this interpreter python3.N, however it was started. Jittor
+    keeps the commands, and would compile everything again for `python` after `python3`."""
+    path = Path(sys.executable).with_name(f"python3.{sys.version_info.minor}")
+    if path.is_file():
+        jittor.flags.python_path = str(path)
+
+
 _loaded: ModuleType | None = None
 
 
@@ -368,6 +376,7 @@ def load() -> ModuleType:
     jittor.flags.use_cuda = int(bool(jittor.has_cuda) and jittor.get_device_count() > 0)
     if jittor.flags.use_cuda:
         cuda.memory.bound_cudnn(jittor)
+    _name_one_python(jittor)
     precompiled.install(jittor)
     _check_arrays(jittor, choice)
     _loaded = jittor
