@@ -126,6 +126,7 @@ def add_rooms(commands: Any) -> None:
     add("--torch-python", type=Path, metavar="FILE", help="a Python with PyTorch to compare with")
     add = add_room(commands, "accuracy", "errors of a guided step in each way, against PyTorch in float64")
     add("--torch-python", type=Path, required=True, metavar="FILE", help="a Python with PyTorch")
+    add_room(commands, "rounding", "what bf16 rounds, and how far each kind of rounding moves a guided step")
     add = add_room(commands, "train", "samples a second and memory of the U-Net's training",
                    "steps to take, after one that compiles")
     add("--torch-python", type=Path, metavar="FILE", help="a Python with PyTorch to compare with")

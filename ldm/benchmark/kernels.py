@@ -23,6 +23,7 @@ from ldm.networks.blocks import modulated
 from ldm.networks.blocks import normalize as plain_normalize
 from ldm.networks.onednn import for_inference
 from ldm.networks.onednn import operators as fused
+from ldm.platform import runtime
 
 GPU_CALLS = 50              # of an operator in one reading, on a GPU
 GPU_KINDS = "fp32", "tf32", "bf16"          # precisions in which a pass is timed there
@@ -163,18 +164,12 @@ def pass_table(config: dict, repeats: int, torch: Optional[Torch],
     unet = random_weights(UNet(**config["unet"]))
     unet.eval()
     found = operators(unet, lambda: unet(z, [TIMESTEP], one_hot))
-    kinds = GPU_KINDS if jt.flags.use_cuda else ("fp32",)
-    if jt.flags.use_cuda:
-        sides = {f"Jittor, ours, {kind}": pass_in(kind, in_precision(unet, config["unet"], kind), z, one_hot)
-                 for kind in kinds}
-    else:
-        fast = for_inference(unet, *z.shape[2:])
-        sides = {"Jittor, plain": of_jittor(lambda: unet(z, [TIMESTEP], one_hot)),
-                 "Jittor, ours": of_jittor(lambda: fast.decode(*fast.encode(z, [TIMESTEP]),
-                                                               fast.modulate(one_hot)))}
+    sides = sides_of(unet, config["unet"], z, one_hot)
     if torch:
         torch.ask(do="build", config=config["unet"], height=z.shape[2], width=z.shape[3])
-        sides.update({f"PyTorch, eager, {kind}": partial(of_torch, torch, kind) for kind in kinds})
+        for kind in precisions():
+            for layout in ("", ", channels last"):
+                sides[f"PyTorch, {kind}{layout}"] = partial(of_torch, torch, kind, bool(layout))
     times = in_turn(sides, repeats)
     against = min((t for name, t in times.items() if name.startswith("PyTorch")),
                   default=next(iter(times.values())))
@@ -182,8 +177,29 @@ def pass_table(config: dict, repeats: int, torch: Optional[Torch],
              "processor ratio": t.cpu / against.cpu} for name, t in times.items()], found
 
 
-def of_torch(torch: Torch, kind: str) -> Time:
-    return Time(**torch.ask(do="pass", kind=kind))
+def precisions() -> tuple[str, ...]:
+    """Those in which a pass is timed on this machine."""
+    if jt.flags.use_cuda:
+        return GPU_KINDS
+    return ("fp32", "bf16") if runtime.cpu_has_bf16() else ("fp32",)
+
+
+def sides_of(unet: Module, options: dict, z: Var, one_hot: Var) -> dict[str, Callable[[], Time]]:
+    """{name: function -> Time of a pass} of Jittor; `options` are the arguments that `unet` was made with."""
+    if jt.flags.use_cuda:
+        return {f"Jittor, ours, {kind}": pass_in(kind, in_precision(unet, options, kind), z, one_hot)
+                for kind in precisions()}
+    fast = for_inference(unet, *z.shape[2:])
+    sides = {"Jittor, plain": of_jittor(lambda: unet(z, [TIMESTEP], one_hot)),
+             "Jittor, ours, fp32": of_jittor(lambda: fast.decode(*fast.encode(z, [TIMESTEP]),
+                                                                 fast.modulate(one_hot)))}
+    if "bf16" in precisions() and fast is not unet:
+        sides["Jittor, ours, bf16"] = pass_in("bf16", in_precision(unet, options, "bf16"), z, one_hot)
+    return sides
+
+
+def of_torch(torch: Torch, kind: str, channels_last: bool) -> Time:
+    return Time(**torch.ask(do="pass", kind=kind, channels_last=channels_last))
 
 
 def pass_in(kind: str, network: Module, z: Var, one_hot: Var) -> Callable[[], Time]:

@@ -3,7 +3,8 @@
     {"do": "hello", "device": "cpu" or "cuda"}              -> {"version": ..., "threads": ...}
     {"do": "operator", "operator": {...}, "calls": n}       -> {"wall": s, "cpu": s}, of one of n runs
     {"do": "build", "config": {...}, "height": h, "width": w}   the U-Net with random weights
-    {"do": "pass", "kind": "fp32", "tf32" or "bf16"}        -> {"wall": s, "cpu": s}, one pass of that
+    {"do": "pass", "kind": "fp32", "tf32" or "bf16", "channels_last": bool}     -> {"wall": s, "cpu": s}, one
+                                                            pass of that
     {"do": "build_training", "config": {...}, "batch": n, "height": h, "width": w}      what is trained
     {"do": "train", "kind": "fp32" or "bf16", "channels_last": bool}    -> {"wall": s, "cpu": s}, a step
     {"do": "exact", "config": {...}, "weights": npz, "inputs": npz, "output": npz}     one by one, in float64:
@@ -56,8 +57,8 @@ class Side:
         return self.timed(self.made[key], ask["calls"])
 
     def build(self, ask: dict[str, Any]) -> dict[str, Any]:
-        network = UNet(**ask["config"])
-        self.made = {"fp32": network, "tf32": network}              # bf16 where it is asked for
+        self.network = UNet(**ask["config"])
+        self.made = {}                                              # its copies, as they are asked for
         self.z = torch.randn(1, 3, ask["height"], ask["width"])
         self.map = torch.zeros(1, ask["config"]["num_classes"], ask["height"], ask["width"])
         self.map[:, 0] = 1
@@ -65,10 +66,12 @@ class Side:
 
     def run_pass(self, ask: dict[str, Any]) -> dict[str, float]:
         kind = ask["kind"]
-        if kind not in self.made:
-            self.made[kind] = copy.deepcopy(self.made["fp32"]).bfloat16()
-        network, given = self.made[kind], (self.z, self.map)
-        z, map_ = (x.bfloat16() for x in given) if kind == "bf16" else given
+        dtype = torch.bfloat16 if kind == "bf16" else torch.float32
+        layout = torch.channels_last if ask["channels_last"] else torch.contiguous_format
+        if (dtype, layout) not in self.made:
+            self.made[dtype, layout] = copy.deepcopy(self.network).to(dtype=dtype, memory_format=layout)
+        network = self.made[dtype, layout]
+        z, map_ = (x.to(dtype=dtype, memory_format=layout) for x in (self.z, self.map))
         allow_tf32(kind == "tf32")
         try:
             return self.timed(lambda: network(z, torch.tensor([500]), map_))

@@ -25,7 +25,7 @@ from types import ModuleType
 from typing import Callable, Iterator
 
 from ldm.errors import UserError
-from ldm.platform import cuda, damage, jittor_copy, onednn, precompiled
+from ldm.platform import compile_command, cuda, damage, jittor_copy, onednn, precompiled
 from ldm.platform.cache import (
     cache_folder,
     check_cache,
@@ -161,9 +161,9 @@ def _stamp(name: str) -> Path:
     """A file that exists once `name` (the core, or a model's operators) was compiled with this Jittor and
     these settings into this cache."""
     variables = ("nvcc_path", "use_mkl", "use_mpi", "cc_flags", "cache_name", "python_config_path")
-    key = [name, name != "core" and precompiled.HEADER, cache_folder(),
-           jittor_copy.choose(facts(), make=False).folder, sys.executable, sys.version, _system(), compiler(),
-           in_mpi_run() and mpi(), *(os.environ.get(v) for v in variables)]
+    key = [name, name != "core" and (precompiled.HEADER, compile_command.SCRIPT), cache_folder(),
+           jittor_copy.choose(facts(), make=False).folder, compile_command.interpreter(), sys.version,
+           _system(), compiler(), in_mpi_run() and mpi(), *(os.environ.get(v) for v in variables)]
     return own_folder() / hashlib.sha256(os.fsencode("|".join(map(str, key)))).hexdigest()[:16]
 
 
@@ -306,14 +306,6 @@ def _python_kept() -> Iterator[None]:
         sys.setrecursionlimit(depth)
 
 
-def _name_one_python(jittor: ModuleType) -> None:
-    """Let the commands that compile operators name this interpreter python3.N, however it was started. Jittor
-    keeps the commands, and would compile everything again for `python` after `python3`."""
-    path = Path(sys.executable).with_name(f"python3.{sys.version_info.minor}")
-    if path.is_file():
-        jittor.flags.python_path = str(path)
-
-
 _loaded: ModuleType | None = None
 
 
@@ -376,7 +368,7 @@ def load() -> ModuleType:
     jittor.flags.use_cuda = int(bool(jittor.has_cuda) and jittor.get_device_count() > 0)
     if jittor.flags.use_cuda:
         cuda.memory.bound_cudnn(jittor)
-    _name_one_python(jittor)
+    compile_command.install(jittor)
     precompiled.install(jittor)
     _check_arrays(jittor, choice)
     _loaded = jittor
