@@ -138,7 +138,7 @@ class Normalize(jt.Function):
     `affine` is 2 x C, gains and offsets, or maps of 2 C channels, for each image or (without a
     gradient) for all; emb is N x 2C, scales and shifts."""
 
-    HEADERS = "layout.h norm_training.h"
+    HEADERS = "layout.h norm_channels_last.h norm_training.h"
 
     def __init__(self, groups: int, eps: float, silu: bool) -> None:
         self.data = {"groups": groups, "eps": eps, "silu": silu}

@@ -15,17 +15,10 @@ void each(const Layout& x, F f) {
         for (int64_t part = 0; part < parts; part++) f(n, part * L);
 }
 
-// Of each image's group: the mean of a number that each channel has.
-inline double of_group(const double* numbers, int64_t share) {
-    double sum = 0;
-    for (int64_t i = 0; i < share; i++) sum += numbers[i] / share;
-    return sum;
-}
-
-// stats: N x 2 C, mean and reciprocal deviation of each channel's group.
+// stats: N x 2 C, see of_groups.
 template <class T, int L>
 void statistics(const T* x, const Layout& at, int64_t groups, float eps, float* stats) {
-    int64_t C = at.channels(), share = C / groups;
+    int64_t C = at.channels();
     std::vector<double> means(at.images * C), variances(at.images * C);
     each<L>(at, [&](int64_t n, int64_t c) {
         const T* p = x + at.at(n, c);
@@ -49,16 +42,7 @@ void statistics(const T* x, const Layout& at, int64_t groups, float eps, float* 
             variances[n * C + c + lane] = squares[lane] / at.size() - d * d;
         }
     });
-    for (int64_t n = 0; n < at.images; n++)
-        for (int64_t start = 0; start < C; start += share) {
-            double* mean = means.data() + n * C + start;
-            double* variance = variances.data() + n * C + start;
-            double m = of_group(mean, share);
-            for (int64_t c = 0; c < share; c++) variance[c] += (mean[c] - m) * (mean[c] - m);
-            double v = of_group(variance, share);
-            for (int64_t c = start; c < start + share; c++)
-                stats[2 * n * C + c] = m, stats[(2 * n + 1) * C + c] = 1 / std::sqrt(v + eps);
-        }
+    of_groups(means, variances, at.images, C, groups, eps, stats);
 }
 
 // What L channels of an image are computed with.
@@ -74,11 +58,10 @@ struct Channels {
     }
 };
 
-template <class T, int L, bool MAPS>
-void normalize(const T* x, const void* given, const float* emb, T* y, float* stats, const Layout& at,
-               const Layout& maps, int64_t groups, float eps, bool silu) {
+template <class T, int L, bool MAPS, bool SILU>
+void normalize_blocks(const T* x, const void* given, const float* emb, T* y, const float* stats, const Layout& at,
+                      const Layout& maps) {
     int64_t C = at.channels();
-    statistics<T, L>(x, at, groups, eps, stats);
     each<L>(at, [&](int64_t n, int64_t c) {
         Channels<L> k(stats, MAPS ? nullptr : static_cast<const float*>(given), emb, C, n, c);
         const T *p = x + at.at(n, c), *g = nullptr, *o = nullptr;
@@ -88,31 +71,40 @@ void normalize(const T* x, const void* given, const float* emb, T* y, float* sta
             o = static_cast<const T*>(given) + maps.at(image, C + c);
         }
         T* q = y + at.at(n, c);
-        for (int64_t i = 0; i < at.size(); i++, p += at.block, q += at.block) {
-            float v[L];
+        for (int64_t i = 0; i < at.size(); i++, p += L, q += L)
             #pragma omp simd
             for (int lane = 0; lane < L; lane++) {
-                float gain = MAPS ? load(g + i * maps.block + lane) : k.gain[lane];
-                float offset = MAPS ? load(o + i * maps.block + lane) : k.offset[lane];
-                v[lane] = ((load(p + lane) - k.mean[lane]) * k.scale[lane] * gain + offset) * k.times[lane]
+                float gain = MAPS ? load(g + i * L + lane) : k.gain[lane];
+                float offset = MAPS ? load(o + i * L + lane) : k.offset[lane];
+                float v = ((load(p + lane) - k.mean[lane]) * k.scale[lane] * gain + offset) * k.times[lane]
                           + k.plus[lane];
+                store(q + lane, SILU ? v * sigmoid(v) : v);
             }
-            if (silu)
-                #pragma omp simd
-                for (int lane = 0; lane < L; lane++) v[lane] = v[lane] / (1 + std::exp(-v[lane]));
-            #pragma omp simd
-            for (int lane = 0; lane < L; lane++) store(q + lane, v[lane]);
-        }
     });
 }
 
-// The gradients of x, of the maps or of 2 C numbers (over the batch), and of emb. In a first pass dx is that of
-// the normalised values.
 template <class T, int L, bool MAPS>
-void backward(const T* x, const void* given, const float* emb, const float* stats, const T* dy, T* dx,
-              void* dgiven, float* demb, const Layout& at, const Layout& maps, int64_t groups, bool silu) {
-    int64_t C = at.channels(), N = at.images, share = C / groups;
-    std::vector<double> sums(N * C), products(N * C), gains(N * C), offsets(N * C);
+void normalize(const T* x, const void* given, const float* emb, T* y, float* stats, const Layout& at,
+               const Layout& maps, int64_t groups, float eps, bool silu) {
+    if (at.block > L)
+        return normalize_by_rows<T, MAPS>(x, given, emb, y, stats, at, maps, groups, eps, silu);
+    statistics<T, L>(x, at, groups, eps, stats);
+    (silu ? normalize_blocks<T, L, MAPS, true> : normalize_blocks<T, L, MAPS, false>)(
+        x, given, emb, y, stats, at, maps);
+}
+
+// Sums over an image's positions, N x C each.
+struct Sums {
+    std::vector<double> ups, products, gains, offsets;
+    explicit Sums(int64_t count) : ups(count), products(count), gains(count), offsets(count) {}
+};
+
+// The first pass: dx is that of the normalised values, over positions: its mean, and the mean of its products with
+// them. Without maps `sums` also has the gradients of gain and offset.
+template <class T, int L, bool MAPS, bool SILU>
+void backward_blocks(const T* x, const void* given, const float* emb, const float* stats, const T* dy, T* dx,
+                     void* dgiven, float* demb, Sums& sums, const Layout& at, const Layout& maps) {
+    int64_t C = at.channels();
     each<L>(at, [&](int64_t n, int64_t c) {
         Channels<L> k(stats, MAPS ? nullptr : static_cast<const float*>(given), emb, C, n, c);
         const T *p = x + at.at(n, c), *r = dy + at.at(n, c), *g = nullptr, *o = nullptr;
@@ -124,55 +116,60 @@ void backward(const T* x, const void* given, const float* emb, const float* stat
         double total[6][L] = {};
         for (int64_t row = 0; row < at.height; row++) {
             float s[6][L] = {};
-            for (int64_t i = 0; i < at.width; i++, p += at.block, q += at.block, r += at.block) {
-                float normal[L], inner[L], slope[L];
+            for (int64_t i = 0; i < at.width; i++, p += L, q += L, r += L) {
                 #pragma omp simd
                 for (int lane = 0; lane < L; lane++) {
-                    normal[lane] = (load(p + lane) - k.mean[lane]) * k.scale[lane];
-                    inner[lane] = normal[lane] * (MAPS ? load(g + lane) : k.gain[lane])
-                                  + (MAPS ? load(o + lane) : k.offset[lane]);
-                    slope[lane] = load(r + lane);
-                }
-                if (silu)
-                    #pragma omp simd
-                    for (int lane = 0; lane < L; lane++) {
-                        float v = inner[lane] * k.times[lane] + k.plus[lane], part = 1 / (1 + std::exp(-v));
-                        slope[lane] *= part * (1 + v * (1 - part));
+                    float gain = MAPS ? load(g + lane) : k.gain[lane];
+                    float offset = MAPS ? load(o + lane) : k.offset[lane];
+                    float normal = (load(p + lane) - k.mean[lane]) * k.scale[lane], inner = normal * gain + offset;
+                    float slope = load(r + lane), v = inner * k.times[lane] + k.plus[lane];
+                    if (SILU) {
+                        float part = sigmoid(v);
+                        slope *= part * (1 + v * (1 - part));
                     }
-                #pragma omp simd
-                for (int lane = 0; lane < L; lane++) {
-                    float d = slope[lane] * k.times[lane];
-                    float of_normal = d * (MAPS ? load(g + lane) : k.gain[lane]);
-                    if (MAPS) store(dg + lane, d * normal[lane]), store(dO + lane, d);
+                    float d = slope * k.times[lane], of_normal = d * gain;
+                    if (MAPS) store(dg + lane, d * normal), store(dO + lane, d);
                     store(q + lane, of_normal);
-                    s[0][lane] += slope[lane] * inner[lane], s[1][lane] += slope[lane];
-                    s[2][lane] += of_normal, s[3][lane] += of_normal * normal[lane];
-                    if (!MAPS) s[4][lane] += d * normal[lane], s[5][lane] += d;
+                    s[0][lane] += slope * inner, s[1][lane] += slope;
+                    s[2][lane] += of_normal, s[3][lane] += of_normal * normal;
+                    if (!MAPS) s[4][lane] += d * normal, s[5][lane] += d;
                 }
-                if (MAPS) g += maps.block, o += maps.block, dg += maps.block, dO += maps.block;
+                if (MAPS) g += L, o += L, dg += L, dO += L;
             }
             for (int j = 0; j < 6; j++)
                 for (int lane = 0; lane < L; lane++) total[j][lane] += s[j][lane];
         }
         for (int lane = 0; lane < L; lane++) {
             demb[2 * n * C + c + lane] = total[0][lane], demb[(2 * n + 1) * C + c + lane] = total[1][lane];
-            sums[n * C + c + lane] = total[2][lane] / at.size();
-            products[n * C + c + lane] = total[3][lane] / at.size();
-            gains[n * C + c + lane] = total[4][lane], offsets[n * C + c + lane] = total[5][lane];
+            sums.ups[n * C + c + lane] = total[2][lane] / at.size();
+            sums.products[n * C + c + lane] = total[3][lane] / at.size();
+            sums.gains[n * C + c + lane] = total[4][lane], sums.offsets[n * C + c + lane] = total[5][lane];
         }
     });
+}
+
+// The gradients of x, of the maps or of 2 C numbers (over the batch), and of emb.
+template <class T, int L, bool MAPS>
+void backward(const T* x, const void* given, const float* emb, const float* stats, const T* dy, T* dx,
+              void* dgiven, float* demb, const Layout& at, const Layout& maps, int64_t groups, bool silu) {
+    if (at.block > L)
+        return backward_by_rows<T, MAPS>(x, given, emb, stats, dy, dx, dgiven, demb, at, groups, silu);
+    int64_t C = at.channels(), N = at.images, share = C / groups;
+    Sums sums(N * C);
+    (silu ? backward_blocks<T, L, MAPS, true> : backward_blocks<T, L, MAPS, false>)(
+        x, given, emb, stats, dy, dx, dgiven, demb, sums, at, maps);
     if (!MAPS)
         for (int64_t c = 0; c < C; c++) {
             double gain = 0, offset = 0;
-            for (int64_t n = 0; n < N; n++) gain += gains[n * C + c], offset += offsets[n * C + c];
+            for (int64_t n = 0; n < N; n++) gain += sums.gains[n * C + c], offset += sums.offsets[n * C + c];
             static_cast<float*>(dgiven)[c] = gain, static_cast<float*>(dgiven)[C + c] = offset;
         }
     each<L>(at, [&](int64_t n, int64_t c) {
         float mean[L], product[L];
         for (int lane = 0; lane < L; lane++) {
             int64_t start = n * C + (c + lane) / share * share;
-            mean[lane] = of_group(sums.data() + start, share);
-            product[lane] = of_group(products.data() + start, share);
+            mean[lane] = of_group(sums.ups.data() + start, share);
+            product[lane] = of_group(sums.products.data() + start, share);
         }
         Channels<L> k(stats, nullptr, emb, C, n, c);
         const T* p = x + at.at(n, c);

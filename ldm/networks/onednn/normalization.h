@@ -76,7 +76,7 @@ void normalize(const float* x, const float* gain, const float* offset, const flo
                 #pragma omp simd
                 for (int lane = 0; lane < B; lane++) {
                     float v = ((p[lane] - m[lane]) * r[lane] * g[lane] + o[lane]) * e[lane] + f[lane];
-                    q[lane] = SILU ? v / (1 + std::exp(-v)) : v;
+                    q[lane] = SILU ? v * sigmoid(v) : v;
                 }
             }
         }

@@ -165,7 +165,7 @@ def normalize(x: Var, gain: Var, offset: Var, emb: Var, groups: int, eps: float,
         _refuse("groups", [groups], f"a divisor of {blocks * B} channels")
     call = (f'if (data["silu"]) iidm::normalize<{B}, true>({arguments}); '
             f'else iidm::normalize<{B}, false>({arguments});')
-    return code(x.shape, [x, gain, offset, emb], "normalization.h", call,
+    return code(x.shape, [x, gain, offset, emb], "layout.h normalization.h", call,
                 {"groups": groups, "eps": eps, "first": first, "silu": silu})
 
 
