@@ -86,7 +86,9 @@ def test_the_machine_code_is_the_same(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     folder = Path(done.stdout.split("\n")[-2])
     keys = {path.with_suffix(".so"): path.with_suffix(".so.key").read_text().split("\n")[0]
-            for path in folder.glob("*_op.cc") if "exp(" in path.read_text()}
+            for path in folder.glob("*_op.cc")      # other tests compile meanwhile: the key is written last
+            if path.with_suffix(".so.key").exists() and "exp(" in (text := path.read_text())
+            and "@begin" not in text}
     made, kept = next((made, key) for made, key in keys.items() if "compile.sh" in key)
     tuner = kept[kept.index("compile.sh") + len('compile.sh" '):]
     shutil.copy(made.with_suffix(".cc"), tmp_path)

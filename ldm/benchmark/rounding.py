@@ -10,23 +10,25 @@ import numpy as np
 
 from ldm.backend import Module, Var, jt, nn
 from ldm.benchmark.clock import machine
-from ldm.benchmark.pipeline import EntrysWay, difference, in_precision, inputs, random_weights, step
+from ldm.benchmark.pipeline import GUIDANCE, EntrysWay, difference, in_precision, inputs, random_weights
+from ldm.diffusion.guidance import guide
 from ldm.networks import UNet
 from ldm.networks.attention import AttentionBlock, Projection
 from ldm.networks.blocks import GroupNorm, ResBlock
+from ldm.networks.onednn import packed
 from ldm.networks.spade import SPADENorm, SPADEResBlock
 from ldm.platform import runtime
 
-Rounded = Iterator[None]        # a context in which numbers are rounded
-
 
 def rounded(tree: Any) -> Any:
-    """fp32 Vars, or nested tuples of them -> rounded to bf16, in fp32."""
-    return tree.cast("bfloat16").float32() if isinstance(tree, jt.Var) else tuple(map(rounded, tree))
+    """fp32 Vars, or nested tuples of them -> rounded to the nearest bf16, in fp32."""
+    if not isinstance(tree, jt.Var):
+        return tuple(map(rounded, tree))
+    return (tree.cast("bfloat16") if jt.flags.use_cuda else packed.rounded(tree)).float32()
 
 
 @contextlib.contextmanager
-def replaced(layers: list[Module], name: str, around: Callable) -> Rounded:
+def replaced(layers: list[Module], name: str, around: Callable) -> Iterator[None]:
     """The method `name` of each layer becomes around(method)."""
     before = [getattr(layer, name) for layer in layers]
     for layer, method in zip(layers, before):
@@ -47,7 +49,7 @@ def arguments(method: Callable) -> Callable:
 
 
 @contextlib.contextmanager
-def weights(layers: list[Module]) -> Rounded:
+def weights(layers: list[Module]) -> Iterator[None]:
     """The weights of convolutions are rounded."""
     before = [layer.weight.copy().sync() for layer in layers]
     for layer in layers:
@@ -105,7 +107,8 @@ def of_way(unet: Module, one_hot: Var, z: Var, *contexts: Callable) -> tuple[Var
             stack.enter_context(context())
         way = EntrysWay(unet, one_hot)
         way.keep()
-        return jt.concat([out.sync() for out in way.passes(z)]), step(way, z).sync()
+        with_map, without = (out.sync() for out in way.passes(z))
+        return jt.concat([with_map, without]).sync(), guide(with_map, without, GUIDANCE).sync()
 
 
 def row(what: str, made: tuple[Var, Var], exact: tuple[Var, Var]) -> dict[str, Any]:
