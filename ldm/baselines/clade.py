@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Optional
 
-from ldm.backend import Var, jt, nn
+from ldm.backend import Var, jt, nn, tanh
 from ldm.baselines.generator import Generator, residual
 from ldm.baselines.layers import BatchNorm, Conv, Maps
 
@@ -97,7 +97,7 @@ class CLADE(Generator):
         condition = Condition(Maps(one_hot_of_largest(one_hot[:, :self.classes])),
                               None if distance is None else Maps(distance),
                               Maps(one_hot[:, self.classes:]) if self.edges else None)
-        return jt.tanh(self.grow(Maps(one_hot), z, condition))
+        return tanh(self.grow(Maps(one_hot), z, condition))
 
 
 def one_hot_of_largest(one_hot: Var) -> Var:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from typing import Optional
 
-from ldm.backend import Var, jt, nn
+from ldm.backend import Var, nn, tanh
 from ldm.baselines.generator import Generator, residual
 from ldm.baselines.layers import BatchNorm, Conv, Maps
 
@@ -60,4 +60,4 @@ class GauGAN(Generator):
 
     def execute(self, one_hot: Var, z: Optional[Var] = None) -> Var:
         maps = Maps(one_hot)
-        return jt.tanh(self.grow(maps, z, maps))
+        return tanh(self.grow(maps, z, maps))

@@ -6,7 +6,7 @@ from typing import Any, Iterator
 
 import numpy as np
 
-from ldm.backend import Var, jt, nn
+from ldm.backend import Var, jt, nn, tanh
 from ldm.networks.blocks import normalize
 
 EPS = 1e-5                  # of batch and instance normalisation
@@ -41,6 +41,13 @@ class Activation(nn.Module):
 
     def execute(self, x: Var) -> Var:
         return activate(x)
+
+
+class Tanh(nn.Module):
+    """The hyperbolic tangent as a layer of a Sequential."""
+
+    def execute(self, x: Var) -> Var:
+        return tanh(x)
 
 
 class Conv(nn.Module):

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from typing import Callable, NamedTuple
 
-from ldm.backend import Var, jt, nn
+from ldm.backend import Var, jt, nn, tanh
 from ldm.baselines.gaugan import SPADE
 from ldm.baselines.generator import Generator, residual
 from ldm.baselines.layers import (
@@ -15,6 +15,7 @@ from ldm.baselines.layers import (
     Linear,
     Maps,
     ReflectionPad,
+    Tanh,
 )
 
 Noise = Callable[[str, tuple], Var]         # (name of a norm, shape) -> standard normal numbers
@@ -40,7 +41,7 @@ class StyleEncoder(nn.Module):
             Conv(c, 2 * c, 3, 2, 1), InstanceNorm(), Activation(),
             Conv(2 * c, 4 * c, 3, 2, 1), InstanceNorm(), Activation(),
             ConvTranspose(4 * c, 8 * c), InstanceNorm(), Activation(),
-            ReflectionPad(), Conv(8 * c, length, 3), nn.Tanh())
+            ReflectionPad(), Conv(8 * c, length, 3), Tanh())
 
     def execute(self, picture: Var, one_hot: Var) -> Var:
         features = self.model(picture)
@@ -147,4 +148,4 @@ class SEAN(Generator):
 
     def execute(self, one_hot: Var, codes: Var, noise: Noise) -> Var:
         maps = Maps(one_hot)
-        return jt.tanh(self.grow(maps, None, Condition(maps, codes, noise)))
+        return tanh(self.grow(maps, None, Condition(maps, codes, noise)))
