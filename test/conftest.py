@@ -31,11 +31,13 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes minutes or many GB; run with --slow")
     config.addinivalue_line("markers", "jittor: needs Jittor (found by imports.py); -m 'not jittor' omits it")
     config.addinivalue_line("markers", "process: starts servers, browsers, compilers or many processes")
+    config.addinivalue_line("markers", "quick: neither of these two; half a minute for all of them")
 
 
 def pytest_ignore_collect(collection_path, config):
-    """With -m 'not jittor' a file that needs Jittor is not imported: there may be no Jittor."""
-    if "not jittor" in config.option.markexpr and collection_path.match("test_*.py"):
+    """With -m quick or 'not jittor' a file that needs Jittor is not imported: there may be no Jittor."""
+    expression = config.option.markexpr
+    if ("not jittor" in expression or expression == "quick") and collection_path.match("test_*.py"):
         return needs_jittor(collection_path) or None
 
 
@@ -44,6 +46,8 @@ def pytest_itemcollected(item):
         item.add_marker("jittor")
     if starts_servers(item.path):
         item.add_marker("process")
+    if not item.get_closest_marker("jittor") and not item.get_closest_marker("process"):
+        item.add_marker("quick")
 
 
 def pytest_collection_modifyitems(config, items):
