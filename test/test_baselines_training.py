@@ -143,6 +143,16 @@ def test_what_a_user_can_cause(tmp_path):
     one_error(run_tool(*command, "gan.channels=1"), "gan.channels")
 
 
+def test_a_finished_model_is_not_trained_over(tmp_path):
+    source, model = write_data(tmp_path / "data"), tmp_path / "model/generator.safetensors"
+    configs.save(tmp_path / "config.yaml", config_of("gaugan"))
+    weights.save(model, {"a": np.zeros(3)})
+    before = model.read_bytes()
+    one_error(run_tool("train_baseline", "--config", tmp_path / "config.yaml", "--data", source,
+                       "--output", model.parent), "model: holds generator.safetensors", "--output")
+    assert model.read_bytes() == before and len(list(model.parent.iterdir())) == 1
+
+
 def test_distances_of_a_mirrored_map():
     from ldm.baselines.inputs import distances
     maps = copy.deepcopy(data()[1][:1])

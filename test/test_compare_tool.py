@@ -88,6 +88,21 @@ def test_bad_input(place, tmp_path):
     one_error(compare(place, "--seed", 1), "made otherwise", "seed")
 
 
+def test_no_folder_of_models_takes_results(place):
+    for folder in ("gans", "."):
+        one_error(compare(place, "--output", place / folder), "is or contains", "--output")
+    assert not list(place.glob("gans/*/*.jpg"))
+
+
+@pytest.mark.parametrize("text", ["[]", '{"a": 1}', '{"a": {"seconds": "b"}}', '{"a": {"seconds": 1.5}}'])
+def test_a_file_of_seconds_that_was_edited(place, text):
+    speeds = place / "out/speed.json"
+    before = speeds.read_text()
+    speeds.write_text(text)
+    one_error(compare(place), "speed.json", "remove it")
+    speeds.write_text(before)
+
+
 def test_table_1_is_the_papers():
     assert report.PAPER["iidm"] == report.PAPER["ensemble"]
     rows = [{"name": "sean", "title": "SEAN", "numbers": {"S": {"value": 50.0}, "seconds": {"value": 0.25}}}]

@@ -61,7 +61,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     settings = rounds.load(args.rounds)
     config = configs.load(args.model / "config.yaml", networks=("unet", "autoencoder"))
     compared = study_of(args, config, settings)
-    job.refuse_inputs(args.output, compared.masks, compared.references, compared.truth, args.train_images)
+    job.refuse_inputs(args.output, args.model, compared.masks, compared.references, compared.truth,
+                      args.train_images)
     for folder in (*(row.name for row in compared.rows), study.SHUFFLED):
         files.check_writable(args.output / folder)
     images.list_images(args.train_images)

@@ -81,7 +81,8 @@ def study_of(args: argparse.Namespace, config: dict[str, Any], settings: rounds.
     masks, pairs_file = contest_folder(args.data)
     maps = args.reference_masks or args.data / "reference_labels"
     if any(row.maker.reads_reference_maps for row in gans) and files.kind_of(maps) is None:
-        raise UserError("--reference-masks", f"is not given, and there is no {maps}; SEAN needs it",
+        given = "" if args.reference_masks else "is not given, and "
+        raise UserError("--reference-masks", f"{given}there is no {maps}; SEAN needs it",
                         "give the folder of the references' label maps")
     return study.Study("comparison", [*gans, *rows], masks, args.data / "imgs", args.data / "truth",
                        pairs_file, args.train_images, args.count, args.seed, args.batch_size,
@@ -93,8 +94,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     settings = rounds.load(args.rounds)
     config = configs.load(args.model / "config.yaml", networks=("unet", "autoencoder"))
     compared = study_of(args, config, settings)
-    job.refuse_inputs(args.output, compared.masks, compared.references, compared.truth, args.train_images,
-                      compared.reference_maps)
+    job.refuse_inputs(args.output, args.model, args.gans, compared.masks, compared.references, compared.truth,
+                      args.train_images, compared.reference_maps)
     for folder in (*(row.name for row in compared.rows), study.SHUFFLED):
         files.check_writable(args.output / folder)
     images.list_images(args.train_images)

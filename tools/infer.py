@@ -219,18 +219,18 @@ def check_references(args: argparse.Namespace, maker: makers.Maker) -> None:
     """UserError if the model reads references, or their label maps, that are not given, or the reverse."""
     if args.no_reference and maker.uses_reference:
         raise UserError("--no-reference", "does not go with this model or these rounds: they use a reference",
-                        "use rounds from noise, such as --rounds noise")
+                        "leave it out" + (", or use --rounds noise" if isinstance(maker, makers.Rounds) else ""))
     if maker.reads_reference_maps and args.reference_masks is None:
         raise UserError("--reference-masks", "is not given, and this SEAN takes the style of the reference's "
-                        "own regions", "give the folder of the references' label maps, or write style_mask: "
-                        f"target into {args.model / 'config.yaml'}")
+                        "own regions", "give the folder of the references' label maps, or set "
+                        f"gan.sean.style_mask to target in {args.model / 'config.yaml'}")
     if args.reference_masks is not None and not maker.reads_reference_maps:
         raise UserError("--reference-masks", f"is given, but {args.model} does not read them", "leave it out")
 
 
 def look(args: argparse.Namespace, maker: makers.Maker) -> tuple[record.Record, job.Plan]:
     """(the Record of --output, the Plan of what is to make there)."""
-    job.refuse_inputs(args.output, args.masks, args.references, args.reference_masks)
+    job.refuse_inputs(args.output, args.model, args.masks, args.references, args.reference_masks)
     hashes = Hashes.read(args.output)
     how = reading.of(args)
     made_by = maker.made_by(args.seed if args.seeds is None else None, how, hashes)

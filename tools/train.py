@@ -42,7 +42,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     pairs = landscape.training_pairs(args.data, None if all(map(latents.is_whole, caches)) else size,
                                      train_common.checking, how)
     batch_order.split(len(pairs), training["held_out"], training["seed"])   # fails early
-    train_common.check_output(args.output, pairs)
+    train_common.check_run(args.output, pairs)
 
     from ldm import weights
     from ldm.backend import jt

@@ -33,7 +33,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     paths = [picture for picture, _ in pairs]
     if args.pictures:
         paths += landscape.further_pictures(args.pictures, config["image_size"], train_common.checking, how)
-    train_common.check_output(args.output, pairs, args.pictures)
+    train_common.check_run(args.output, pairs, args.pictures)
 
     from ldm.backend import jt
     from ldm.networks import Autoencoder, checkpointing, precision

@@ -38,7 +38,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     options, size, how = config["gan_training"], config["image_size"], reading.of(args)
     pairs = landscape.training_pairs(args.data, size, train_common.checking, how)
     batch_order.split(len(pairs), options["held_out"], options["seed"])     # fails early
-    train_common.check_output(args.output, pairs)
+    train_common.check_run(args.output, pairs)
 
     from ldm.backend import jt
     from ldm.baselines import models

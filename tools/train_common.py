@@ -14,6 +14,7 @@ from ldm import files
 from ldm.datasets.landscape import PathPair
 from ldm.errors import UserError
 from ldm.images import Size
+from ldm.training.run import checkpoints
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "configs/demo-128.yaml"         # found from any working directory
@@ -33,6 +34,17 @@ def check_output(output: files.Name, pairs: Sequence[PathPair], *more: Optional[
         if os.path.realpath(output) == os.path.realpath(folder):
             raise UserError(output, "is a folder of pictures that are read", "choose another --output")
     files.check_writable(output)
+
+
+def check_run(output: files.Name, pairs: Sequence[PathPair], *more: Optional[files.Name]) -> None:
+    """`check_output`, and UserError if the folder `output` holds weights but no training: it is a finished
+    model, which the training would replace."""
+    check_output(output, pairs, *more)
+    found = sorted(Path(output).glob("*.safetensors"))
+    of_a_run = (Path(output) / checkpoints.LOG).exists() or any(p.name.startswith("state-") for p in found)
+    if found and not of_a_run:
+        raise UserError(output, f"holds {found[0].name}, but no training that made it and could go on",
+                        "choose another --output")
 
 
 def encode(pairs: Sequence[PathPair], autoencoder: Any, size: Size, folder: files.Name,

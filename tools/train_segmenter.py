@@ -31,7 +31,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     size = config["image_size"]
     how = reading.of(args)
     pairs = landscape.training_pairs(args.data, size, train_common.checking, how)
-    train_common.check_output(args.output, pairs)
+    train_common.check_run(args.output, pairs)
 
     from ldm.backend import jt
     from ldm.evaluation.networks import SegFormer

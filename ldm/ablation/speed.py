@@ -10,6 +10,7 @@ from typing import Sequence
 from ldm import files, weights
 from ldm.ablation.study import RowPlan, Study
 from ldm.documents import read_json
+from ldm.errors import UserError
 from ldm.inference.batch import Batch
 from ldm.inference.job import Item
 from ldm.inference.makers import Maker
@@ -45,11 +46,21 @@ def seconds(maker: Maker, item: Item, seed: int) -> float:
     return min(times[1:])
 
 
+def _read(path):
+    """The measurements in a file that `add` wrote."""
+    known = read_json(path, "JSON of this program")
+    whole = isinstance(known, dict) and all(isinstance(one, dict) and isinstance(one.get("seconds"), float)
+                                            and isinstance(one.get("threads"), str) for one in known.values())
+    if not whole:
+        raise UserError(path, "does not hold the seconds that this program writes", "remove it")
+    return known
+
+
 def add(study: Study, plans: Sequence[RowPlan], table: Sequence[dict]) -> None:
     """Add "seconds" and "million parameters" to the numbers of the rows. A row that was measured in this
     folder with the same settings is not measured again."""
     path = study.output / FILE
-    known = read_json(path, "JSON of this program") if files.kind_of(path) else {}
+    known = _read(path) if files.kind_of(path) else {}
     threads = os.environ.get("OMP_NUM_THREADS") or str(len(os.sched_getaffinity(0)))
     by_name = {row["name"]: row["numbers"] for row in table}
     for row, made_by, found, _ in plans:
