@@ -219,7 +219,7 @@ def check_references(args: argparse.Namespace, maker: makers.Maker) -> None:
     """UserError if the model reads references, or their label maps, that are not given, or the reverse."""
     if args.no_reference and maker.uses_reference:
         raise UserError("--no-reference", "does not go with this model or these rounds: they use a reference",
-                        "leave it out" + (", or use --rounds noise" if isinstance(maker, makers.Rounds) else ""))
+                        "leave it out" + ("" if isinstance(maker, makers.GAN) else ", or use --rounds noise"))
     if maker.reads_reference_maps and args.reference_masks is None:
         raise UserError("--reference-masks", "is not given, and this SEAN takes the style of the reference's "
                         "own regions", "give the folder of the references' label maps, or set "
