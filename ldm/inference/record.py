@@ -239,7 +239,7 @@ class Record:
 
     def refuse(self, unknown: int, others: set[str]) -> None:
         """UserError if this job would replace pictures of other settings, or be mixed with them."""
-        remedy = "choose another --output, or --overwrite to replace them"
+        remedy = "choose another --output, or remove them (infer.py --overwrite replaces them)"
         if unknown and not self.settings and files.kind_of(self.output / EARLIER) == "file":
             raise UserError(self.output, f"holds {unknown} results of an earlier version, which did not keep "
                             "what each was made from", remedy)
