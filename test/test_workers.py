@@ -165,7 +165,15 @@ def errors(text):
 def worker_numbers(process):
     """The process numbers of a tool's workers."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return [int(n) for n in children if b"--multiprocessing-fork" in Path(f"/proc/{n}/cmdline").read_bytes()]
+    return [int(n) for n in children if b"--multiprocessing-fork" in command_of(n)]
+
+
+def command_of(number):
+    """The command line of a process; b"" if it has just ended, such as a compiler."""
+    try:
+        return Path(f"/proc/{number}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def start_two(arguments, output, threads):
