@@ -74,6 +74,7 @@ def test_bad_input(place):
     one_error(ablation(place, "--rounds", place / "data/absent.yaml"), "absent.yaml")
     one_error(ablation(place, "--seed", 1), "holds results made otherwise (seed)")
     one_error(ablation(place, "--train-images", place / "empty"), "empty: is not a folder")
+    one_error(ablation(place, "--output", place), "is or contains", "--output")
 
 
 def test_the_papers_rows_stand_beside_ours():

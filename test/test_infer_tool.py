@@ -86,6 +86,11 @@ def test_standing_results_are_kept_and_other_settings_refused(model, pairs, tmp_
     assert infer(model, pairs, out, "--seed", 5, "--overwrite").returncode == 0
 
 
+def test_a_models_folder_takes_no_results(model, pairs):
+    one_error(infer(model, pairs, model), "is or contains", "--output")
+    assert not results(model)
+
+
 def test_killed_and_started_again(model, undisturbed, tmp_path):
     pairs, made, _ = undisturbed
     command = [sys.executable, ROOT / "tools/infer.py", "--model", model, "--rounds", model / "rounds.yaml",

@@ -112,6 +112,16 @@ def test_the_other_tools_say_what_they_need_too(folder, tmp_path, tool, more):
         one_error(run_tool(tool, *given[:-1], tmp_path / "none", "--dry-run"), "none")
 
 
+@pytest.mark.parametrize("tool", ["train", "train_autoencoder", "train_segmenter"])
+def test_a_finished_model_is_not_trained_over(folder, tmp_path, tool):
+    weights.save(tmp_path / "mine.safetensors", {"a": np.zeros(3)})
+    more = ["--autoencoder", folder / "model/autoencoder.safetensors"] if tool == "train" else []
+    done = run_tool(tool, "--config", folder / "config.yaml", "--data", folder / "data", "--output", tmp_path,
+                    *more)
+    one_error(done, "holds mine.safetensors", "--output")
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.safetensors"]
+
+
 @pytest.mark.parametrize("arguments, words", [
     (["training.lerning_rate=1.0"], ("training.lerning_rate", "is not an option")),
     (["training.learning_rate=fast"], ("training.learning_rate", "a number")),

@@ -87,8 +87,7 @@ def variational_bound(predicted: Var, values: Var, z0: np.ndarray, z_t: np.ndarr
 
 
 def normal_cdf(x: Var) -> Var:
-    """The standard normal distribution function, in the tanh approximation of the reference
-    code."""
+    """The standard normal distribution function, in the tanh approximation of the reference code."""
     return 0.5 * (1 + tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x * x * x)))
 
 
