@@ -1,5 +1,6 @@
 """Training in blocks of channels against the plain networks: operators, gradients, dropout, checkpointing."""
 import ctypes
+from functools import partial
 
 import numpy as np
 import pytest
@@ -208,6 +209,48 @@ def test_autoencoder_for_inference_in_bf16():
                  (network.decode_quantized(jt.array(g["z_pre"])), g["dec_noquant"]))
     for result, expected in pairs:
         assert 1e-5 < np.abs(result.numpy() - expected).max() / np.abs(expected).max() < 2 ** -4
+
+
+@pytest.mark.skipif(not (operators.has_bf16() and operators.compiles_bf16()),
+                    reason="this processor, or g++ before version 10, has no AVX512_BF16")
+@pytest.mark.parametrize("shape", [(1, 64, 32, 12, 16), (2, 80, 96, 13, 17), (1, 128, 64, 24, 32)])
+@pytest.mark.parametrize("options", [{}, {"relu": True}, {"wide": True}])
+def test_winograds_algorithm_in_bf16(monkeypatch, shape, options):
+    """Odd sizes, several images, channels that fill no whole panel; against the plain convolution of the
+    same rounded numbers, and no further off than rounded tiles are."""
+    monkeypatch.setattr(packed, "has_amx", lambda: False)
+    (N, C_in, C_out, H, W), rng = shape, np.random.default_rng(0)
+    x, weight, bias = (packed.rounded(jt.array(rng.normal(size=size).astype(np.float32) * scale)).float32()
+                       for size, scale in (((N, 1, H, W, C_in), 1), ((C_out, C_in, 3, 3), C_in ** -0.5 / 3),
+                                           ((C_out, 1), 1)))
+    used, code = [], packed.code
+    monkeypatch.setattr(packed, "code", lambda *given: used.append(given[3]) or code(*given))
+    made = packed.Packed(weight, bias.reshape(-1), **options)
+    found = made(packed.rounded(x))
+    again = made(packed.rounded(x)).float32().numpy()
+    plain = jt.nn.conv2d(x[:, 0].transpose(0, 3, 1, 2), weight, bias.reshape(-1), padding=1)
+    plain = (jt.nn.relu(plain) if "relu" in options else plain).transpose(0, 2, 3, 1).numpy()[:, None]
+    assert sum("winograd::convolve" in call for call in used) == 2
+    assert str(found.dtype) == ("float32" if "wide" in options else "bfloat16")
+    found = found.float32().numpy()
+    assert np.array_equal(found, again) and found.shape == plain.shape
+    assert np.abs(found - plain).max() < 2 ** -6 * np.abs(plain).max()
+    assert 1e-4 < np.sqrt(np.square(found - plain).mean() / np.square(plain).mean()) < 4e-3
+
+
+@pytest.mark.parametrize("change", [{"height": 6, "width": 8}, {"in_channels": 32}, {"in_channels": 72},
+                                    {"out_channels": 48}, {"stride": 2}, {"kernel": 1}, {"block": 16},
+                                    {"has_amx": True}, {"has_bf16": False}, {"compiles_bf16": False}])
+def test_where_onednn_is_faster_it_computes(monkeypatch, change):
+    machine = {"has_bf16": True, "has_amx": False, "compiles_bf16": True}
+    layer = {"height": 24, "width": 32, "in_channels": 64, "out_channels": 64, "stride": 1, "kernel": 3,
+             "block": 0}
+
+    def chosen(change):
+        for name in machine:
+            monkeypatch.setattr(packed, name, partial(bool, {**machine, **change}[name]))
+        return packed.by_winograd({**layer, **change})
+    assert chosen({}) is True and chosen(change) is False
 
 
 @pytest.mark.skipif(not operators.has_bf16(), reason="this processor has no bf16")

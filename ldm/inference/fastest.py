@@ -17,7 +17,7 @@ from ldm.platform import cache, onednn, processor, runtime
 
 AUTO = "auto"
 FILE = "precision.json"             # {key: ratio}, in this project's part of the cache
-VERSION = 1                         # of the measurement, to be raised when it or the operators change
+VERSION = 2                         # of the measurement, to be raised when it or the operators change
 WORTH = 0.9                         # of fp32's time: for less than a tenth pictures need not change
 SHARE = 0.75                        # of the U-Net's work is timed: of its convolutions the largest ones
 REPEATS = 5

@@ -62,6 +62,14 @@ def _check_compiler() -> None:
                         "another")
 
 
+def defines(macro: str) -> bool:
+    """Whether the compiler defines this macro for the instructions of this machine: an older one does not
+    know them all."""
+    path = compiler()
+    return path is not None and f" {macro} " in run([path, "-march=native", "-dM", "-E", "-x", "c++",
+                                                     "/dev/null"]).stdout
+
+
 def remedy(words: str) -> str | None:
     """What to do if a compiler that says `words` failed for lack of something; None for other failures."""
     return next((text for pattern, text in REMEDIES.items() if re.search(pattern, words)), None)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Optional, Sequence
 
 from ldm.backend import Var, jt
-from ldm.platform import onednn
+from ldm.platform import compilers, onednn
 
 SOURCES = {path.name: path.read_text() for path in Path(__file__).parent.glob("*.h")}
-AVX512, BF16 = 0x20, 0x80  # bits of dnnl_get_effective_cpu_isa
+AVX512, BF16, AMX = 0x20, 0x80, 0x200     # bits of dnnl_get_effective_cpu_isa
 
 
 def _folder():
@@ -37,6 +37,17 @@ def block_size() -> int:
 def has_bf16() -> bool:
     """Whether this processor multiplies bf16 numbers (AVX512_BF16, AMX)."""
     return available() and bool(_isa() & BF16)
+
+
+def has_amx() -> bool:
+    """Whether this processor multiplies tiles of bf16 numbers (AMX)."""
+    return available() and bool(_isa() & AMX)
+
+
+@functools.lru_cache(None)
+def compiles_bf16() -> bool:
+    """Whether the compiler has AVX512_BF16 (g++ does from version 10 on, on such a processor)."""
+    return compilers.defines("__AVX512BF16__")
 
 
 @functools.lru_cache(None)
