@@ -21,6 +21,7 @@ DECAYS = ("none", "cosine", "linear")
 KINDS = ("iidm", "gaugan", "clade", "sean", "scgan")
 UPSAMPLINGS = {"normal": 5, "more": 6, "most": 7}    # doublings of a GAN's first map
 CHECKPOINTING = ("none", "blocks")
+METRICS = ("M", "S", "FD-seg")          # of generated pictures, in validation
 LATENT_CHANNELS = 3                     # of the latents that the U-Net is built for
 LARGEST_SEED = 2 ** 31 - 1              # accepted by every library that we use
 MOST_SEEDS = 10_000                     # of one job
@@ -94,12 +95,14 @@ RULES: dict[str, Any] = {               # a Rule for each key, a dict of them fo
         "discriminator_layers": numbers(2, 8), "discriminator_scales": numbers(1, 4),
         "feature_weight": WEIGHT, "kld_weight": WEIGHT, "l1_weight": WEIGHT, "routing_weight": WEIGHT,
         "perceptual": one_of(("vgg", "segmenter", "none")), "perceptual_weight": WEIGHT,
-        "held_out": numbers(0, 10 ** 9), "metrics_every": STEPS, "keep_best": numbers(0, 10 ** 6)},
+        "held_out": numbers(0, 10 ** 9), "metrics_every": STEPS, "keep_best": numbers(0, 10 ** 6),
+        "best_by": one_of(METRICS)},
     "training": {
         **RUN, "checkpointing": one_of(CHECKPOINTING), "precision": one_of(runtime.PRECISIONS),
         "more_ema_rates": lists(RATE, 0, 16), "label_drop": SHARE, "loss": one_of(LOSSES),
         "weighting": one_of(WEIGHTINGS),
-        "held_out": numbers(0, 10 ** 9), "metrics_every": STEPS, "keep_best": numbers(0, 10 ** 6)},
+        "held_out": numbers(0, 10 ** 9), "metrics_every": STEPS, "keep_best": numbers(0, 10 ** 6),
+        "best_by": one_of(("loss", *(f"loss_q{q}" for q in (1, 2, 3, 4)), *METRICS))},
     "autoencoder_training": {
         **RUN, "checkpointing": one_of(CHECKPOINTING), "crop": numbers(LEAST_CROP, 2 ** 14, 16),
         "perceptual_weight": WEIGHT, "gradient_weight": WEIGHT, "square_weight": WEIGHT,

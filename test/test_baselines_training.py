@@ -140,7 +140,10 @@ def test_what_a_user_can_cause(tmp_path):
     weights.save(tmp_path / "other.safetensors", {"a": np.zeros(3)})
     one_error(run_tool(*command, "gan_training.perceptual=vgg", "--vgg", tmp_path / "other.safetensors"),
               "other.safetensors", "VGG19")
+    one_error(run_tool(*command, "gan_training.perceptual=none", "--vgg", tmp_path / "other.safetensors"),
+              "--vgg", "perceptual is none")
     one_error(run_tool(*command, "gan.channels=1"), "gan.channels")
+    one_error(run_tool(*command, "gan_training.best_by=loss"), "gan_training.best_by", "FD-seg")
 
 
 def test_a_finished_model_is_not_trained_over(tmp_path):

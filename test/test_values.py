@@ -46,6 +46,7 @@ def test_no_training_has_these(section, key, value):
 
 @pytest.mark.parametrize("name, value", [
     ("training.keep_best", -1), ("training.label_drop", 1.5), ("training.held_out", -1.0),
+    ("training.best_by", "hello"), ("training.best_by", "FID"),
     ("training.metrics_every", 0), ("training.precision", "fp8"), ("training.checkpointing", "all"),
     ("training.loss", "mae"), *[("training.more_ema_rates", rates)
                                 for rates in ([0.5, 2.0], [0.9999], ["x"], [0.5, 0.5], [NAN])],

@@ -20,6 +20,9 @@ def open_comparison(options: dict, vgg_file: Optional[Name],
     """The perceptual loss of the option `perceptual`; None for "none". UserError if the file of its network
     is not given, or belongs to another network."""
     kind = options["perceptual"]
+    if vgg_file and kind != "vgg":
+        raise UserError("--vgg", f"is given, but gan_training.perceptual is {kind}",
+                        "leave the option out, or set gan_training.perceptual=vgg")
     if kind == "none" or not options["perceptual_weight"]:
         return None
     if kind == "vgg":
