@@ -15,7 +15,7 @@ from ldm.diffusion.guidance import guide
 from ldm.networks import UNet
 from ldm.networks.attention import AttentionBlock, Projection
 from ldm.networks.blocks import GroupNorm, ResBlock
-from ldm.networks.onednn import packed
+from ldm.networks.onednn import operators, packed
 from ldm.networks.spade import SPADENorm, SPADEResBlock
 from ldm.platform import runtime
 
@@ -28,8 +28,8 @@ def rounded(tree: Any) -> Any:
 
 
 @contextlib.contextmanager
-def replaced(layers: list[Module], name: str, around: Callable) -> Iterator[None]:
-    """The method `name` of each layer becomes around(method)."""
+def replaced(layers: list[Any], name: str, around: Callable) -> Iterator[None]:
+    """The method `name` of each layer, or the function of a module, becomes around(method)."""
     before = [getattr(layer, name) for layer in layers]
     for layer, method in zip(layers, before):
         setattr(layer, name, around(method))
@@ -92,12 +92,23 @@ def measure(config: dict, seed: int = 0) -> dict[str, Any]:
         found = kinds(unet)
         rows = [row(what, of_way(unet, one_hot, z, found[what]), exact) for what in found]
         rows.append(row("all of these", of_way(unet, one_hot, z, *found.values()), exact))
-        if jt.flags.use_cuda or runtime.cpu_has_bf16():
+        for what, contexts in networks().items():
             half = in_precision(unet, config["unet"], "bf16")
-            rows.append(row("the network in bf16", of_way(half, one_hot, z), exact))
+            rows.append(row(what, of_way(half, one_hot, z, *contexts), exact))
     return {"machine": machine(),
             "tables": [{"title": "What bf16 rounds, and how far that moves a guided step, batch 1",
                         "rows": rows}]}
+
+
+def networks() -> dict[str, list[Callable[[], contextlib.AbstractContextManager]]]:
+    """{the network in bf16, in words: contexts to compute it in}: as this machine computes it, if it can,
+    and where that is by Winograd's algorithm, whose tiles are rounded too, also without it."""
+    if not (jt.flags.use_cuda or runtime.cpu_has_bf16()):
+        return {}
+    direct = partial(replaced, [packed], "by_winograd", lambda _: lambda data: False)
+    by_winograd = not jt.flags.use_cuda and not operators.has_amx()
+    return {**({"the network in bf16, without Winograd's algorithm": [direct]} if by_winograd else {}),
+            "the network in bf16": []}
 
 
 def of_way(unet: Module, one_hot: Var, z: Var, *contexts: Callable) -> tuple[Var, Var]:
