@@ -11,10 +11,25 @@ from ldm.diffusion import Schedule
 from ldm.diffusion.losses import mse_weights
 from ldm.errors import UserError
 from ldm.networks import UNet, checkpointing, precision
-from ldm.training.step import gradients
+from ldm.training import fused
+from ldm.training.step import apply, gradients
 from ldm.training.tasks.diffusion import DiffusionTask
 from ldm.training.trainer import Trainer
 from ldm.training.trial_run import RandomLatents
+
+
+@pytest.mark.parametrize("kind", [fused.AdamW, jt.optim.Adam])
+def test_steps_are_counted_from_one(kind):
+    """Adam's first step is the rate times the gradient's sign, however small the gradient is: the moments are
+    corrected for one step. The second one, in numpy."""
+    x, g, rate = jt.array(np.float32([1, -2, 3])), np.float32([1e-3, -0.5, 20]), 0.25
+    optimizer = kind([x], rate, betas=(0.5, 0.9), eps=1e-12)
+    optimizer.weight_decay = 0.0
+    apply(optimizer, [jt.array(g)], 0)
+    np.testing.assert_allclose(x.numpy(), [0.75, -1.75, 2.75], rtol=1e-4)
+    apply(optimizer, [jt.array(-g)], 1)
+    expected = -0.25 * g / 0.75 / np.sqrt(0.19 * g ** 2 / 0.19)
+    np.testing.assert_allclose(x.numpy(), [0.75, -1.75, 2.75] - rate * expected, rtol=1e-4)
 
 
 def trainer(tmp_path, **options):
