@@ -1,15 +1,17 @@
 // 3 x 3 convolutions in bf16 by Winograd's algorithm F(2 x 2, 3 x 3) (Lavin and Gray 2016, section 4.1), for
-// AVX512_BF16 without AMX, which oneDNN has in fp32 only. Symbols are the paper's: d a tile of 4 x 4 of the map,
-// U = G g G^T of the weights, V = B^T d B, M the 16 products of matrices, A^T M A 2 x 2 results. M is fp32.
+// AVX512_BF16 without AMX; oneDNN has the algorithm in fp32 only. Symbols are the paper's: d a tile of 4 x 4
+// of the map, U = G g G^T of the weights, V = B^T d B, M the 16 products of matrices, A^T M A 2 x 2 results.
+// M is fp32.
 #include <immintrin.h>
 #include <omp.h>
 #include <algorithm>
+#include <memory>
 
 namespace iidm {
 namespace winograd {
 
-// Products: ROWS tiles by LANES channels, whose 24 sums stay in registers. CHUNK tiles go through at a time, so
-// that their V and M stay in a core's cache.
+// Products: ROWS tiles by LANES channels, whose 24 sums stay in registers. CHUNK tiles go through at a time,
+// so that their V and M stay in a core's cache.
 constexpr int64_t ROWS = 12, LANES = 32, CHUNK = 48, POINTS = 16;
 
 struct Map {
@@ -22,7 +24,8 @@ struct Map {
         out(data["out_channels"]) {}
 };
 
-// Weights out x in x 3 x 3 -> U, POINTS x panels x in / 2 x LANES x 2: pairs of inputs, as the processor wants.
+// Weights out x in x 3 x 3 -> U, POINTS x panels x in / 2 x LANES x 2: pairs of inputs, as the processor
+// needs them.
 template <class Data>
 void pack(Data& data, const bf16* plain, bf16* u) {
     const Map m(data);
@@ -122,33 +125,33 @@ void leave(const Map& m, const float* products, const float* bias, T* y, int64_t
     }
 }
 
-// x, height x width x in, with channels last -> y, height x width x out, plus bias. Each thread takes a chunk or, of a
-// small map, some of its panels; the order of sums is the same on any threads.
+// x, height x width x in, with channels last -> y, height x width x out, plus bias. Each thread takes a chunk
+// or, of a small map, some of its panels; the order of sums is the same on any threads.
 template <class T>
 void image(const Map& m, const bf16* x, const bf16* u, const float* bias, T* y, bool relu) {
     const int64_t chunks = (m.tiles() + CHUNK - 1) / CHUNK;
     const int64_t together = std::min<int64_t>(chunks, omp_get_max_threads()), size = POINTS * CHUNK * m.in;
-    std::vector<bf16> v(together * size);
+    std::unique_ptr<bf16[]> v(new bf16[together * size]);       // a vector would be filled with zeros first
     #pragma omp parallel
     {
-        std::vector<float> products(POINTS * CHUNK * LANES);
+        std::unique_ptr<float[]> products(new float[POINTS * CHUNK * LANES]);
         for (int64_t from = 0; from < chunks; from += together) {
             int64_t here = std::min(together, chunks - from);
             #pragma omp for
             for (int64_t t = 0; t < here * CHUNK; t++)
-                enter(m, x, v.data() + t / CHUNK * size, from * CHUNK + t, t % CHUNK);
+                enter(m, x, v.get() + t / CHUNK * size, from * CHUNK + t, t % CHUNK);
             #pragma omp for collapse(2)
             for (int64_t c = 0; c < here; c++)
                 for (int64_t panel = 0; panel < m.panels(); panel++) {
                     for (int64_t k = 0; k < POINTS; k++)
                         for (int64_t r = 0; r < CHUNK; r += ROWS)
-                            multiply(v.data() + c * size + (k * CHUNK + r) * m.in,
+                            multiply(v.get() + c * size + (k * CHUNK + r) * m.in,
                                      u + (k * m.panels() + panel) * m.in * LANES,
-                                     products.data() + (k * CHUNK + r) * LANES, m.in);
+                                     products.get() + (k * CHUNK + r) * LANES, m.in);
                     int64_t first = (from + c) * CHUNK, end = std::min(first + CHUNK, m.tiles());
                     for (int64_t t = first; t < end; t++)
                         for (int64_t half = 0; half < LANES; half += 16)
-                            leave(m, products.data() + (t - first) * LANES + half, bias, y, t,
+                            leave(m, products.get() + (t - first) * LANES + half, bias, y, t,
                                   panel * LANES + half, relu);
                 }
         }
