@@ -23,7 +23,8 @@ DEFAULTS = {
     "rounds": "entry",                      # of configs/infer, for a model that is used without others
     "autoencoder": {
         "channels": 128, "channel_mult": [1, 2, 4], "num_res_blocks": 2,
-        "z_channels": 3, "codebook_size": 8192, "embed_dim": 3, "norm_groups": 32,
+        "z_channels": 3, "embed_dim": 3, "norm_groups": 32,
+        "codebook_size": 8192,              # 0: latents are decoded as they are
     },
     "unet": {
         "num_classes": 29, "channels": 256, "channel_mult": [1, 1, 2, 3, 4], "num_res_blocks": 2,

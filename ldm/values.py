@@ -69,7 +69,7 @@ RULES: dict[str, Any] = {               # a Rule for each key, a dict of them fo
     "schedule": one_of(SCHEDULES),
     "autoencoder": {
         "channels": CHANNELS, "channel_mult": MULT, "num_res_blocks": BLOCKS, "z_channels": CHANNELS,
-        "codebook_size": numbers(1, 2 ** 24), "norm_groups": CHANNELS,
+        "codebook_size": numbers(0, 2 ** 24), "norm_groups": CHANNELS,
         "embed_dim": (lambda v: v == LATENT_CHANNELS, f"{LATENT_CHANNELS}, the U-Net's latent channels")},
     "unet": {
         "num_classes": (lambda v: v == NUM_CLASSES, f"{NUM_CLASSES}, the number of label classes"),

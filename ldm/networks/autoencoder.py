@@ -168,7 +168,8 @@ class Autoencoder(nn.Module):
     """Images N x 3 x H x W in -1..1 to latents N x embed_dim x H/f x W/f, f = 2 ** (levels - 1), and back.
 
     Latents are the encoder's output *before* quantisation, unscaled, as in the entry.
-    State-dict names are CompVis'.
+    State-dict names are CompVis'. `codebook_size` 0: no codebook (`quantize` is None), latents are decoded
+    as they are.
     """
 
     def __init__(self, channels: int = 128, channel_mult: Sequence[int] = (1, 2, 4), num_res_blocks: int = 2,
@@ -179,10 +180,12 @@ class Autoencoder(nn.Module):
         self.decoder = Decoder(channels, channel_mult, num_res_blocks, z_channels, norm_groups)
         self.quant_conv = nn.Conv(z_channels, embed_dim, 1)
         self.post_quant_conv = nn.Conv(embed_dim, z_channels, 1)
-        self.quantize = Quantizer(codebook_size, embed_dim)
+        self.quantize = Quantizer(codebook_size, embed_dim) if codebook_size else None
 
     def execute(self, images: Var) -> tuple[Var, Var, Var, Var]:
-        """For training: -> (reconstruction, codebook loss, codes, latents before quantisation)."""
+        """For training with a codebook: -> (reconstruction, codebook loss, codes, latents before
+        quantisation)."""
+        assert self.quantize is not None, "without a codebook: encode, then decode_quantized"
         z = self.encode(images)
         z_q, loss, codes = self.quantize.straight_through(z)
         return self.decode_quantized(z_q), loss, codes, z
@@ -192,8 +195,8 @@ class Autoencoder(nn.Module):
         return self.quant_conv(self.encoder(images)).float32()
 
     def decode(self, latents: Var) -> Var:
-        """Quantise, then decode: -> N x 3 x H x W, about -1..1."""
-        return self.decode_quantized(self.quantize(latents)[0])
+        """Quantise, if there is a codebook, then decode: -> N x 3 x H x W, about -1..1."""
+        return self.decode_quantized(latents if self.quantize is None else self.quantize(latents)[0])
 
     def decode_quantized(self, latents: Var) -> Var:
         """Decode latents as they are: codebook entries already, or not quantised on purpose."""
@@ -209,4 +212,6 @@ class Autoencoder(nn.Module):
         out.weight.assign(out.weight * std)
         into.weight.assign(into.weight / std)
         into.bias.assign((into.bias - shift) / std)
-        self.quantize.embedding.weight.assign((self.quantize.embedding.weight - shift.reshape(1, -1)) / std)
+        if self.quantize is not None:
+            book = self.quantize.embedding.weight
+            book.assign((book - shift.reshape(1, -1)) / std)

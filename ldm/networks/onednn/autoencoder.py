@@ -46,7 +46,8 @@ class BlockedAutoencoder:
 
     def __init__(self, plain: Module, height: int, width: int, winograd: bool = True,
                  consume: bool = False) -> None:
-        self.factor, self._quantize = plain.factor, Codebook(plain.quantize)
+        self.factor = plain.factor
+        self._quantize = Codebook(plain.quantize) if plain.quantize is not None else None
         encoder, decoder = plain.encoder, plain.decoder
         self._channels = plain.quant_conv.weight.shape[0], decoder.conv_out.weight.shape[0]
         with jt.no_grad():
@@ -71,8 +72,9 @@ class BlockedAutoencoder:
         return self._through(self._encoder, images, self._channels[0])
 
     def decode(self, latents: Var) -> Var:
-        """Quantise, then decode: -> N x 3 x H x W, about -1..1."""
-        return self._through(self._decoder, self._quantize(latents), self._channels[1])
+        """Quantise, if there is a codebook, then decode: -> N x 3 x H x W, about -1..1."""
+        entries = self._quantize(latents) if self._quantize else latents
+        return self._through(self._decoder, entries, self._channels[1])
 
     def _through(self, layers, x, channels):
         results = []

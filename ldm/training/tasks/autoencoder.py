@@ -54,11 +54,13 @@ class AutoencoderTask:
                  perceptual: Optional[Any] = None) -> None:
         self.network, self.pictures, self.options = network, pictures, options
         self.perceptual = perceptual
-        self.codebook = Codebook(network.quantize, options["seed"])
-        self.quantizes = options["quantize_after"] == 0 or options["decoder_only"]
+        self.codebook = Codebook(network.quantize, options["seed"]) if network.quantize is not None else None
+        self.quantizes = self.codebook is not None and (options["quantize_after"] == 0
+                                                        or options["decoder_only"])
         self.fixed: list[tuple[Var, np.ndarray]] = []       # parameters that are not trained, their values
         if options["decoder_only"]:
-            for part in (network.encoder, network.quant_conv, network.quantize):
+            kept = [network.encoder, network.quant_conv] + ([network.quantize] if self.codebook else [])
+            for part in kept:
                 self.fixed += [(p.stop_grad(), p.numpy()) for p in part.parameters()]
         self.adversary = Adversary(options) if options["discriminator_weight"] else None
         self.opposed = options["discriminator_start"] == 0      # the discriminator takes part
@@ -93,7 +95,9 @@ class AutoencoderTask:
         reconstruction = (l1 + self.options["square_weight"] * square
                           + self.options[f"{name}_weight"] * detail)
         loss = reconstruction + self.options["codebook_weight"] * codebook
-        used, perplexity = (0.0, 0.0) if codes is None else usage(codes, len(self.codebook.used))
+        used, perplexity = 0.0, 0.0
+        if self.codebook and codes is not None:
+            used, perplexity = usage(codes, len(self.codebook.used))
         terms = {"l1": l1, "square": square, name: detail, "codebook": codebook,
                  "codes_used": single(used), "perplexity": single(perplexity)}
         if self.adversary:
@@ -103,18 +107,18 @@ class AutoencoderTask:
         return loss, terms
 
     def reconstruct(self, x: Var) -> tuple[Var, Var, Optional[np.ndarray], Var]:
-        """(reconstruction, codebook loss, codes, latents) of images. Before the codebook is used, the latents
-        are decoded as they are, and the codes are None."""
-        if self.options["decoder_only"]:
-            with jt.no_grad():
-                z = self.network.encode(x)
-                entries, codes = self.network.quantize(z)
-            return self.network.decode_quantized(entries), jt.zeros(1), codes.numpy(), z
-        if self.quantizes:
+        """(reconstruction, codebook loss, codes, latents) of images. Without a codebook, and before it is
+        used, the latents are decoded as they are, and the codes are None."""
+        decoder_only = self.options["decoder_only"]
+        if self.quantizes and not decoder_only:
             y, codebook, codes, z = self.network(x)
             return y, codebook, codes.numpy(), z
         z = self.network.encode(x)
-        return self.network.decode_quantized(z), jt.zeros(1), None, z
+        z = z.detach() if decoder_only else z
+        if not self.quantizes:
+            return self.network.decode_quantized(z), jt.zeros(1), None, z
+        entries, codes = self.network.quantize(z)
+        return self.network.decode_quantized(entries), jt.zeros(1), codes.numpy(), z
 
     def adversarial(self, reconstruction: Var, y: Var) -> tuple[Var, dict[str, Var]]:
         """(the adversarial part of the loss of reconstructions y, terms to log); zeros before the
@@ -131,15 +135,21 @@ class AutoencoderTask:
         if self.adversary and self.opposed:
             self.adversary.update([(x, y) for x, y, _, _ in self.seen])
         self.opposed = step >= self.options["discriminator_start"]
-        if self.quantizes and not self.options["decoder_only"]:
-            for _, _, codes, _ in self.seen:
-                self.codebook.count(codes)
-            if step % REVIVE_EVERY == 0:
-                self.codebook.revive(step, np.concatenate([flat(z.numpy()) for *_, z in self.seen]))
-        elif not self.quantizes and self.options["quantize_after"] <= step < self.options["steps"]:
-            self.codebook.fit(self.all_latents())
-            self.quantizes = True
+        if self.codebook and not self.options["decoder_only"]:
+            self.care_for(self.codebook, step)
         self.seen = []
+
+    def care_for(self, codebook: Codebook, step: int) -> None:
+        """Count the codes of a step and revive those that were not used; fit the codebook when its time
+        comes."""
+        if self.quantizes:
+            for _, _, codes, _ in self.seen:
+                codebook.count(codes)
+            if step % REVIVE_EVERY == 0:
+                codebook.revive(step, np.concatenate([flat(z.numpy()) for *_, z in self.seen]))
+        elif self.options["quantize_after"] <= step < self.options["steps"]:
+            codebook.fit(self.all_latents())
+            self.quantizes = True
 
     def chosen(self) -> Sequence[int]:
         """The pictures whose latents are measured: all, or `MEASURED` random ones."""
@@ -160,7 +170,8 @@ class AutoencoderTask:
         """Latents before quantisation, M x dim, of H x W x 3 uint8 pictures."""
         with jt.no_grad():
             return np.concatenate([flat(self.network.encode(jt.array(to_network(picture)[None])).numpy())
-                                   for picture in pictures] or [np.zeros((0, len(self.codebook.entries[0])))])
+                                   for picture in pictures]
+                                  or [np.zeros((0, self.network.quant_conv.weight.shape[0]))])
 
     def finish(self) -> None:
         """Prepare the trained network for use. Fit a codebook if training used none or `refit` is above 0.
@@ -172,7 +183,7 @@ class AutoencoderTask:
                 p.assign(jt.array(values))
             return
         z, refit = self.all_latents(), self.options["refit"]
-        if refit or not self.quantizes:
+        if self.codebook and (refit or not self.quantizes):
             self.codebook.fit(np.concatenate([z, self.recolored_latents(refit)]) if refit else z)
         mean = z.mean(0, dtype=np.float64)
         self.network.rescale(mean.astype(np.float32), float(np.sqrt(np.mean((z - mean) ** 2))))
@@ -187,13 +198,16 @@ class AutoencoderTask:
     def arrays(self) -> dict[str, np.ndarray]:
         """Counts of the codes, what takes part, and the discriminator."""
         discriminator = self.adversary.arrays() if self.adversary else {}
-        return {"used": self.codebook.used, "quantizes": np.array([int(self.quantizes)]),
+        used = self.codebook.used if self.codebook else np.zeros(0, np.int64)
+        return {"used": used, "quantizes": np.array([int(self.quantizes)]),
                 "opposed": np.array([int(self.opposed)]),
                 **{f"discriminator/{name}": array for name, array in discriminator.items()}}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Continue from what `arrays` returned."""
-        self.codebook.used, self.quantizes = arrays["used"].copy(), bool(arrays["quantizes"][0])
+        if self.codebook:
+            self.codebook.used = arrays["used"].copy()
+        self.quantizes = bool(arrays["quantizes"][0])
         self.opposed = bool(arrays["opposed"][0])
         if self.adversary:
             prefix = "discriminator/"
