@@ -298,6 +298,31 @@ def test_a_new_encoder_cannot_stay_as_it_is(run, tmp_path):
     one_error(done, "decoder_only", "--init")
 
 
+@pytest.mark.parametrize("decoder_only", (False, True))
+def test_an_autoencoder_without_a_codebook(run, tmp_path, decoder_only):
+    """With codebook_size 0 latents are decoded as they are, in training as afterwards."""
+    arguments, _ = run
+    first, second = tmp_path / "first", tmp_path / "second"
+    none = "autoencoder.codebook_size=0"
+    assert run_tool("train_autoencoder", *arguments, "--output", first, none).returncode == 0
+    done = run_tool("train_autoencoder", *arguments, "--output", second, none, "--init",
+                    first / "autoencoder.safetensors", f"autoencoder_training.decoder_only={decoder_only}")
+    assert done.returncode == 0, done.stderr
+    before, after = (weights.read_state(r / "autoencoder.safetensors")[0] for r in (first, second))
+    changed = {name.split(".")[0] for name in before if not np.array_equal(before[name], after[name])}
+    decoder = {"decoder", "post_quant_conv"}
+    assert changed == (decoder if decoder_only else decoder | {"encoder", "quant_conv"})
+    assert not any(name.startswith("quantize") for name in after)
+    line = json.loads((second / "train.jsonl").read_text().splitlines()[-1])
+    assert line["codebook"] == line["codes_used"] == line["perplexity"] == 0
+
+
+def test_no_codebook_to_fit(run, tmp_path):
+    done = run_tool("train_autoencoder", *run[0], "--output", tmp_path / "run", "autoencoder.codebook_size=0",
+                    "autoencoder_training.refit=0.3")
+    one_error(done, "autoencoder_training.refit", "codebook_size")
+
+
 def test_a_codebook_for_other_colours_too():
     """At the end `refit` changes no layer but those around the latents; recoloured ones have entries."""
     network = Autoencoder(**CONFIG["autoencoder"])

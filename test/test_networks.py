@@ -27,6 +27,14 @@ def small_autoencoder():
     return network
 
 
+def without_codebook():
+    network = Autoencoder(channels=32, codebook_size=0)
+    state = golden_weights(CONFIG["vqgan_shapes"], CONFIG["vqgan"]["seed"])
+    network.load_state_dict({name: state[name] for name in network.state_dict()})
+    network.eval()
+    return network
+
+
 def shapes(network):
     return {name: list(p.shape) for name, p in network.state_dict().items()}
 
@@ -115,6 +123,17 @@ def test_rescaled_latents_decode_to_the_same():
         assert worst(rescaled.numpy(), (z - mean.reshape(3, 1, 1)) / std) < rounding(g, "z_pre") / min(std, 1)
         assert np.array_equal(network.quantize(rescaled)[1].numpy(), codes)
         assert worst(network.decode(rescaled).numpy(), g["dec"]) < rounding(g, "dec")
+
+
+def test_without_a_codebook_latents_are_decoded_as_they_are():
+    g = golden("vqgan_small")
+    network = without_codebook()
+    with jt.no_grad():
+        assert worst(network.decode(jt.array(g["z_pre"])).numpy(), g["dec_noquant"]) < rounding(g, "dec")
+        std = 2 * float(g["z_pre"].std())
+        network.rescale(g["z_pre"].mean((0, 2, 3)), std)
+        rescaled = network.encode(jt.array(g["x"]))
+        assert worst(network.decode(rescaled).numpy(), g["dec_noquant"]) < rounding(g, "dec")
 
 
 def test_codebook_loss_equals_reference():

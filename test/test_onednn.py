@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tiny
 from conftest import golden, one_hot
-from test_networks import rounding, small_autoencoder, small_unet, worst
+from test_networks import rounding, small_autoencoder, small_unet, without_codebook, worst
 
 from ldm.backend import jt, nn
 from ldm.inference import Pipeline
@@ -107,6 +107,8 @@ def test_autoencoder_equals_reference():
     with jt.no_grad():
         assert worst(fast.encode(jt.array(g["x"])).numpy(), g["z_pre"]) < rounding(g, "z_pre")
         assert worst(fast.decode(jt.array(g["z_random"])).numpy(), g["dec_random"]) < rounding(g, "dec")
+        fast = for_inference(without_codebook(), *g["x"].shape[2:])
+        assert worst(fast.decode(jt.array(g["z_pre"])).numpy(), g["dec_noquant"]) < rounding(g, "dec")
 
 
 def test_result_does_not_depend_on_the_batch():
