@@ -315,6 +315,10 @@ def test_an_autoencoder_without_a_codebook(run, tmp_path, decoder_only):
     assert not any(name.startswith("quantize") for name in after)
     line = json.loads((second / "train.jsonl").read_text().splitlines()[-1])
     assert line["codebook"] == line["codes_used"] == line["perplexity"] == 0
+    done = run_tool("train_autoencoder", *arguments, "--output", second, none, "--init",
+                    first / "autoencoder.safetensors", f"autoencoder_training.decoder_only={decoder_only}",
+                    "autoencoder_training.steps=8")
+    assert done.returncode == 0 and "continuing at step 6" in done.stderr, done
 
 
 def test_no_codebook_to_fit(run, tmp_path):

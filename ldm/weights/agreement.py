@@ -32,8 +32,8 @@ def network_sections(config: dict, part: str) -> dict:
         value, default = config.get(key, DEFAULTS[key]), DEFAULTS[key]
         completed = isinstance(value, dict) and isinstance(default, dict)
         sections[key] = {**default, **value} if completed else value        # type: ignore[dict-item]
-    if part == "unet":                          # it works on latents before quantisation
-        del sections["autoencoder"]["codebook_size"]
+    if part == "unet" and isinstance(sections["autoencoder"], dict):
+        del sections["autoencoder"]["codebook_size"]            # it works on latents before quantisation
     return sections
 
 
