@@ -73,4 +73,5 @@ def _remedy(keys, part):
                 "weights")
     if "schedule" in keys:
         return "a U-Net knows the noise of one schedule: use that one"
-    return "the network has another width or depth: use the config of these weights, or train without --init"
+    return ("the network has another width, depth or codebook: use the config of these weights, or train "
+            "without --init")
