@@ -87,6 +87,14 @@ def test_a_dry_run_writes_nothing(folder, tmp_path):
     assert files.kind_of(tmp_path / start.NOTE) is None
 
 
+def test_another_codebook_is_explained(folder, tmp_path):
+    path = folder / "model/autoencoder.safetensors"
+    config = configs.merge(CONFIG, {"autoencoder": {"codebook_size": 0}}, "test")
+    with pytest.raises(UserError) as caught:
+        start.begin_with(path, Shapes(path), config, "autoencoder", tmp_path)
+    assert all(word in str(caught.value) for word in ["autoencoder.codebook_size", "another codebook"])
+
+
 class Shapes:
     """A network that knows only the shapes of its weights."""
 

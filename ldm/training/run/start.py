@@ -73,5 +73,5 @@ def _remedy(keys, part):
                 "weights")
     if "schedule" in keys:
         return "a U-Net knows the noise of one schedule: use that one"
-    return ("the network has another width, depth or codebook: use the config of these weights, or train "
-            "without --init")
+    what = "codebook" if keys == ["autoencoder.codebook_size"] else "width or depth"
+    return f"the network has another {what}: use the config of these weights, or train without --init"
