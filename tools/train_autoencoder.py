@@ -30,7 +30,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
                         "give its file by --init")
     if config["autoencoder_training"]["refit"] and not config["autoencoder"]["codebook_size"]:
         raise UserError("autoencoder_training.refit", "fits a codebook, and autoencoder.codebook_size is 0",
-                        "set it to 0, or give the codebook entries")
+                        "leave refit at 0, or set codebook_size above 0")
     how = reading.of(args)
     pairs = landscape.training_pairs(args.data, config["image_size"], train_common.checking, how)
     paths = [picture for picture, _ in pairs]
