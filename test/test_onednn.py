@@ -10,7 +10,7 @@ from ldm.inference import Pipeline
 from ldm.networks import UNet
 from ldm.networks import attention as plain_attention
 from ldm.networks import blocks as plain
-from ldm.networks.onednn import BlockedAutoencoder, BlockedUNet, for_inference
+from ldm.networks.onednn import BlockedAutoencoder, BlockedUNet, for_inference, operators
 from ldm.networks.onednn.operators import (
     Convolution,
     attend,
@@ -48,6 +48,23 @@ def test_convolution_equals_plain(channels, out_channels, kernel, winograd):
     assert worst(from_blocks(made(blocks(x)), out_channels).numpy(), expected) < most
     summed = from_blocks(made(blocks(x), blocks(residual)), out_channels).numpy()
     assert worst(summed, expected + residual.numpy()) < most
+
+
+@pytest.mark.parametrize("channels, out_channels, size", [(40, 32, (13, 17)), (64, 48, (48, 36))])
+def test_our_winograd_equals_plain(monkeypatch, channels, out_channels, size):
+    """In blocks of 8 channels, on any processor: incomplete tiles, several chunks of them, with a sum."""
+    used, code = [], operators.code
+    monkeypatch.setattr(operators, "code", lambda *given: used.append(given[2]) or code(*given))
+    x, w, b = normal(1, channels, *size), normal(out_channels, channels, 3, 3), normal(out_channels)
+    residual = normal(1, out_channels, *size)
+    made = Convolution(w, b, *size, 8)
+    expected = nn.conv2d(x, w, b, padding=1).numpy()
+    most = channels * 9 * ULP * np.abs(expected).max()
+    for added in (None, residual):
+        y = made(to_blocks(x, 8), *([] if added is None else [to_blocks(added, 8)]))
+        exact = expected if added is None else expected + added.numpy()
+        assert worst(from_blocks(y, out_channels).numpy(), exact) < most
+    assert used == ["winograd_fp32.h"] * 3
 
 
 @pytest.mark.parametrize("mean", [0, 1000])

@@ -18,6 +18,7 @@ from ldm.networks import attention as plain_attention
 from ldm.networks import blocks as plain
 from ldm.networks.onednn import gradients as ours
 from ldm.networks.onednn import operators, packed, training
+from ldm.networks.spade import SPADEResBlock
 from ldm.platform import runtime
 
 pytestmark = pytest.mark.skipif(not operators.available(), reason="Jittor does not compute with oneDNN here")
@@ -61,10 +62,12 @@ def check(kind, plain_run, our_run, inputs, channels):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("channels, out_channels, size, k, stride", [
-    (29, 32, (12, 16), 3, 1), (32, 6, (6, 8), 3, 1), (64, 32, (6, 8), 1, 1), (16, 32, (8, 12), 3, 2)])
+    (29, 32, (12, 16), 3, 1), (32, 6, (6, 8), 3, 1), (64, 32, (6, 8), 1, 1), (16, 32, (8, 12), 3, 2),
+    (32, 48, (15, 19), 3, 1), (24, 32, (12, 16), 3, 1)])
 def test_convolution(kind, channels, out_channels, size, k, stride):
-    """By Winograd's algorithm and directly; channels that fill no block; halving; a ReLU in fp32: bf16 rounds
-    some of what it lets pass to the other side of 0."""
+    """By Winograd's algorithm (oneDNN's, ours, also of incomplete tiles, and ours without the gradient of x)
+    and directly; channels that fill no block; halving; a ReLU in fp32: bf16 rounds some of what it lets pass
+    to the other side of 0."""
     relu = kind == "fp32"
     inputs = [normal(3, channels, *size), normal(out_channels, channels, k, k) / channels,
               normal(out_channels)]
@@ -74,6 +77,72 @@ def test_convolution(kind, channels, out_channels, size, k, stride):
         y = nn.conv2d(x, w, b, stride, k // 2 if stride == 1 else 0)
         return nn.relu(y) if relu else y
     check(kind, exact, lambda x, w, b: ours.Convolve(stride, relu)(x, w, b), inputs, out_channels)
+
+
+@pytest.mark.skipif(operators.block_size() != 8, reason="oneDNN has Winograd's algorithm here")
+def test_our_winograd_gives_the_same_bits_on_any_threads(monkeypatch):
+    """And of an image alone."""
+    used, code = [], ours.code
+    monkeypatch.setattr(ours, "code", lambda *given: used.append(given[3]) or code(*given))
+    inputs = [normal(3, 32, 15, 19), normal(48, 32, 3, 3), normal(48)]
+    threads = ctypes.CDLL("libgomp.so.1")
+
+    def run(x, w, b):
+        return ours.Leave(48)(ours.Convolve()(ours.Enter("float32")(x), w, b))
+    before, found = threads.omp_get_max_threads(), []
+    try:
+        for count in (1, 2, 3):
+            threads.omp_set_num_threads(count)
+            found.append(gradients(run, inputs))
+    finally:
+        threads.omp_set_num_threads(before)
+    assert all(np.array_equal(a, b) for other in found[1:] for a, b in zip(found[0], other))
+    assert np.array_equal(run(inputs[0][1:2], *inputs[1:]).numpy(), found[0][0][1:2])
+    for name in ("forward", "backward_data", "backward_weights"):
+        assert any(f"winograd::{name}<8>" in call for call in used)
+
+
+@pytest.mark.parametrize("change", [{"batch": 1, "height": 8}, {"in_channels": 29}, {"out_channels": 24},
+                                    {"block": 16}, {"block": 0}, {"winograd": False}])
+def test_where_our_winograd_in_fp32_is_taken(change):
+    layer = ours.geometry(2, 32, 32, 12, 16, "float32", 3) | {"block": 8}
+    assert operators.own_winograd(layer) is True and operators.own_winograd(layer | change) is False
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_pairs_of_numbers_are_rounded_to_the_nearest(dtype):
+    """Sums, forwards and of gradients, and products. Jittor's own in bf16 cut digits off."""
+    def near(x):
+        return packed.rounded(x).float32() if dtype == "bfloat16" else x
+
+    def given():
+        x = normal(2, 1, 3, 5, 32)
+        return packed.rounded(x) if dtype == "bfloat16" else x
+    a, b, first, second = (given() for _ in range(4))
+    assert np.array_equal(ours.Add()(a, b).float32().numpy(), near(a.float32() + b.float32()).numpy())
+    one, other = ours.Twice()(a)
+    loss = sum(ours.Multiply()(x, y).float32().sum() for x, y in ((one, first), (other, second)))
+    summed, = jt.grad(loss, [a], False)
+    assert np.array_equal(summed.float32().numpy(), near(first.float32() + second.float32()).numpy())
+    alone, = jt.grad(ours.Multiply()(ours.Twice()(a)[1], first).float32().sum(), [a], False)
+    assert np.array_equal(alone.float32().numpy(), first.float32().numpy())
+    sums = [ours.Add()(a, b), ours.Multiply()(a, b)]
+    assert {str(x.dtype) for x in (*sums, summed, alone)} == {dtype}
+
+
+@pytest.mark.parametrize("make", [lambda: small_unet(0.0), small_autoencoder])
+def test_all_sums_in_bf16_are_rounded_to_the_nearest(make):
+    network = make()
+    assert training.apply(network, "bf16")
+    adding = [m for m in network.modules() if isinstance(m, (*checkpointing.BLOCKS, SPADEResBlock))]
+    a, b = (packed.rounded(normal(1, 1, 2, 3, 16)) for _ in range(2))
+    exact = packed.rounded(a.float32() + b.float32()).float32().numpy()
+    assert len(adding) > 5
+    for layer in adding:
+        assert np.array_equal(layer._add(a, b).float32().numpy(), exact)
+        one, other = layer._twice(a)
+        found, = jt.grad((one.float32() * 3 + other.float32() * 5).sum(), [a], False)
+        assert np.all(found.float32().numpy() == 8)
 
 
 @pytest.mark.parametrize("kind", KINDS)

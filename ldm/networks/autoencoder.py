@@ -7,7 +7,7 @@ import numpy as np
 
 from ldm.backend import Var, jt, nn
 from ldm.networks.attention import attend
-from ldm.networks.blocks import GroupNorm, upsample
+from ldm.networks.blocks import GroupNorm, add, twice, upsample
 
 ROWS = 4096                 # latents compared with the codebook at once: 134 MB of distances to 8192 entries
 
@@ -24,12 +24,13 @@ class Block(nn.Module):
         self.norm2, self.conv2 = norm(out_channels, groups), nn.Conv(out_channels, out_channels, 3, padding=1)
         if channels != out_channels:
             self.nin_shortcut = nn.Conv(channels, out_channels, 1)
-        self._widens = channels != out_channels
+        self._widens, self._add, self._twice = channels != out_channels, add, twice
 
     def execute(self, x: Var) -> Var:
+        x, kept = self._twice(x)
         h = self.conv1(self.norm1(x, silu=True))
         h = self.conv2(self.norm2(h, silu=True))
-        return (self.nin_shortcut(x) if self._widens else x) + h
+        return self._add(self.nin_shortcut(kept) if self._widens else kept, h)
 
 
 class Attention(nn.Module):

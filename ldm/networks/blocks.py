@@ -98,6 +98,15 @@ def join(a: Var, b: Var) -> Var:
     return jt.concat([a, b], dim=1)
 
 
+def add(a: Var, b: Var) -> Var:
+    return a + b
+
+
+def twice(x: Var) -> tuple[Var, Var]:
+    """x for two uses; its gradient is the sum of both (in bf16 Jittor's own sum would not do)."""
+    return x, x
+
+
 def timestep_embedding(t: Sequence[int], dim: int, max_period: int = 10000) -> np.ndarray:
     """Timesteps (N integers) -> N x dim float32 [cos | sin], computed by numpy in float64: Jittor's CPU
     operators are compiled with -Ofast and have errors up to 1.2e-4 here."""
@@ -115,7 +124,7 @@ class ResBlock(nn.Module):
 
     def __init__(self, channels: int, out_channels: int, emb_channels: int, groups: int, dropout: float,
                  down: bool = False) -> None:
-        self._resample = downsample if down else None
+        self._resample, self._add, self._twice = downsample if down else None, add, twice
         self.in_layers = nn.Sequential(GroupNorm(channels, groups), SiLU(),
                                        nn.Conv(channels, out_channels, 3, padding=1))
         self.emb_layers = nn.Sequential(SiLU(), nn.Linear(emb_channels, 2 * out_channels))
@@ -125,8 +134,9 @@ class ResBlock(nn.Module):
                                 else nn.Identity())
 
     def execute(self, x: Var, emb: Var) -> Var:
+        x, kept = self._twice(x)
         h = self.in_layers[0](x, silu=True)
         if self._resample:
-            h, x = self._resample(h), self._resample(x)
+            h, kept = self._resample(h), self._resample(kept)
         h = self.out_layers[0](self.in_layers[2](h), self.emb_layers(emb), silu=True)
-        return self.skip_connection(x) + self.out_layers[3](self.out_layers[2](h))
+        return self._add(self.skip_connection(kept), self.out_layers[3](self.out_layers[2](h)))

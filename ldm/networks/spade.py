@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import Any, Optional
 
 from ldm.backend import Var, jt, nn
-from ldm.networks.blocks import SiLU, modulated, upsample, zero
+from ldm.networks.blocks import SiLU, add, modulated, twice, upsample, zero
 from ldm.networks.dropout import Dropout
 
 
@@ -50,7 +50,7 @@ class SPADEResBlock(nn.Module):
 
     def __init__(self, channels: int, out_channels: int, emb_channels: int, num_classes: int,
                  downsampling: int, hidden: int, groups: int, dropout: float, up: bool = False) -> None:
-        self._resample = upsample if up else None
+        self._resample, self._add, self._twice = upsample if up else None, add, twice
         self.in_norm = SPADENorm(channels, num_classes, downsampling, hidden, groups)
         self.in_layers = nn.Sequential(SiLU(), nn.Conv(channels, out_channels, 3, padding=1))
         self.emb_layers = nn.Sequential(SiLU(), nn.Linear(emb_channels, 2 * out_channels))
@@ -66,8 +66,9 @@ class SPADEResBlock(nn.Module):
 
     def execute(self, x: Var, emb: Var, modulations: tuple[Var, Var]) -> Var:
         first, second = modulations
+        x, kept = self._twice(x)
         h = self.in_norm(x, first)
         if self._resample:
-            h, x = self._resample(h), self._resample(x)
+            h, kept = self._resample(h), self._resample(kept)
         h = self.out_norm(self.in_layers[1](h), second, self.emb_layers(emb))
-        return self.skip_connection(x) + self.out_layers[2](self.out_layers[1](h))
+        return self._add(self.skip_connection(kept), self.out_layers[2](self.out_layers[1](h)))

@@ -10,7 +10,7 @@ from typing import Any, Sequence
 from ldm.backend import Module, Var, jt, nn
 from ldm.networks import cuda
 from ldm.networks.attention import AttentionBlock
-from ldm.networks.blocks import GroupNorm, ResBlock, SiLU, join, timestep_embedding, zero
+from ldm.networks.blocks import GroupNorm, ResBlock, SiLU, join, timestep_embedding, twice, zero
 from ldm.networks.spade import SPADEResBlock, fold
 
 
@@ -29,7 +29,7 @@ class UNet(nn.Module):
                  norm_groups: int = 32) -> None:
         self.num_classes, self.channels, self.learn_sigma = num_classes, channels, learn_sigma
         self.downsampling = 2 ** (len(channel_mult) - 1)
-        self._join = join
+        self._join, self._twice = join, twice
         emb = 4 * channels
         self.time_embed = nn.Sequential(nn.Linear(channels, emb), SiLU(), nn.Linear(emb, emb))
 
@@ -89,7 +89,8 @@ class UNet(nn.Module):
         for block in self.input_blocks:
             for layer in block:
                 h = layer(h, emb) if isinstance(layer, ResBlock) else layer(h)
-            skips.append(h)
+            h, kept = self._twice(h)
+            skips.append(kept)
         return skips, emb
 
     def decode(self, skips: Sequence[Var], emb: Var, modulations: Sequence[Any]) -> Var:

@@ -99,9 +99,22 @@ def from_blocks(x: Var, channels: int) -> Var:
     return x.transpose(0, 1, 4, 2, 3).reshape(1, blocks * B, H, W)[:, :channels]
 
 
+def own_winograd(data: dict[str, Any]) -> bool:
+    """Whether winograd_fp32.h computes a convolution of `data` (iidm::Geometry): where Winograd's algorithm
+    is wanted and oneDNN lacks it (it has it for AVX-512, in blocks of 16), from 12 tiles of 4 x 4 results on.
+    Fewer take longer to read its weights, which are 4 times as large, than to multiply."""
+    tiles = data["batch"] * -(-data["height"] // 4) * -(-data["width"] // 4)
+    return bool(data["winograd"] and data["block"] == 8 and tiles >= 12
+                and data["in_channels"] % 8 == 0 and data["out_channels"] % 16 == 0)
+
+
 def pack(weight: Var, data: dict[str, Any]) -> Var:
-    """Weights O x I x k x k in the layout that oneDNN wants for a convolution of `data` (iidm::Geometry).
-    For one in bf16 they may be bf16 already."""
+    """Weights O x I x k x k in the layout that a convolution of `data` (iidm::Geometry) wants. For one in
+    bf16 they may be bf16 already."""
+    if own_winograd(data):
+        size = 36 * weight.shape[0] * weight.shape[1]
+        return code([size], [weight], "winograd_fp32.h", "iidm::winograd::pack<8>(data, in0_p, out0_p);",
+                    data).sync()
     data, size = {**data, "half": str(weight.dtype) == "bfloat16"}, 1
     for _ in range(2):                      # the first call returns the size, the second the weights
         packed = code([size], [weight], "convolution.h", "iidm::pack(data, in0_p, out0_p, out0->num);",
@@ -114,9 +127,9 @@ class Convolution:
     """A convolution that keeps the size, or halves it at stride 2, with weights packed for maps of `height` x
     `width`. At stride 2 it is padded on the right and below only.
 
-    3 x 3 kernels go by Winograd's algorithm (Lavin and Gray 2016) where oneDNN has it, on AVX-512: a quarter
-    to a half of the multiplications, weights of 1.8 to 4 times the size, and fp32 rounding errors of about
-    1e-6 of the result instead of 2.5e-7.
+    3 x 3 kernels go by Winograd's algorithm (Lavin and Gray 2016), oneDNN's on AVX-512 and our own on AVX2: a
+    quarter to a half of the multiplications, weights of 1.8 to 4 times the size, and fp32 rounding errors of
+    about 1e-6 of the result instead of 2.5e-7.
     """
 
     def __init__(self, weight: Var, bias: Var, height: int, width: int, block: int, winograd: bool = True,
@@ -149,8 +162,11 @@ class Convolution:
         shape = 1, data["out_channels"] // B, H // stride, W // stride, B
         if residual is not None:
             check_shape("a convolution's residual", residual, shape)
-        return code(shape, [x, self._weight, self._bias, x if residual is None else residual],
-                    "convolution.h", "iidm::convolve(data, in0_p, in1_p, in2_p, in3_p, out0_p);",
+        headers, name = "convolution.h", "iidm::convolve"
+        if own_winograd(data):
+            headers, name = "winograd_fp32.h", "iidm::winograd::convolve<8>"
+        return code(shape, [x, self._weight, self._bias, x if residual is None else residual], headers,
+                    f"{name}(data, in0_p, in1_p, in2_p, in3_p, out0_p);",
                     {**data, "sum": residual is not None})
 
 

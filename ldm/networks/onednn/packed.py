@@ -7,7 +7,7 @@ from ldm.backend import Var
 from ldm.networks.onednn.gradients import blocked_shape, geometry, given, made
 from ldm.networks.onednn.operators import code, compiles_bf16, has_amx, has_bf16, pack
 
-WINOGRAD = "layout.h winograd.h"
+WINOGRAD = "layout.h winograd_bf16.h"
 
 
 def rounded(weight: Var) -> Var:
@@ -18,9 +18,9 @@ def rounded(weight: Var) -> Var:
 
 
 def by_winograd(data: dict[str, Any]) -> bool:
-    """Whether winograd.h computes a convolution of `geometry`'s `data` faster than oneDNN: in bf16 without
-    AMX, from 64 channels and 48 tiles of 2 x 2 results on. Smaller maps take longer to read its weights,
-    which are 16 / 9 as large, than to multiply."""
+    """Whether winograd_bf16.h computes a convolution of `geometry`'s `data` faster than oneDNN: in bf16
+    without AMX, from 64 channels and 48 tiles of 2 x 2 results on. Smaller maps take longer to read its
+    weights, which are 16 / 9 as large, than to multiply."""
     tiles = -(-data["height"] // 2) * -(-data["width"] // 2)
     return (data["block"] == 0 and data["kernel"] == 3 and data["stride"] == 1 and tiles >= 48
             and data["in_channels"] >= 64 and data["in_channels"] % 16 == 0 and data["out_channels"] % 32 == 0
@@ -28,7 +28,7 @@ def by_winograd(data: dict[str, Any]) -> bool:
 
 
 def transformed(weight: Var, data: dict[str, Any]) -> Var:
-    """Weights O x I x 3 x 3 as winograd.h wants them. Those in fp32 are rounded before, too, so that the
+    """Weights O x I x 3 x 3 as winograd_bf16.h wants them. Those in fp32 are rounded before, too, so that the
     result is the same as of `rounded` ones."""
     half = rounded(weight) if str(weight.dtype) == "float32" else weight
     call = f"iidm::winograd::pack(data, {given(0, 'bfloat16')}, {made(0, 'bfloat16')});"

@@ -7,16 +7,19 @@ from typing import Any, Callable, NamedTuple, Sequence
 from ldm.backend import Module, Var, jt, nn
 from ldm.networks import autoencoder
 from ldm.networks.attention import AttentionBlock, Projection
-from ldm.networks.blocks import GroupNorm, ResBlock
+from ldm.networks.blocks import GroupNorm, ResBlock, add, twice
 from ldm.networks.dropout import Dropout
 from ldm.networks.onednn.gradients import (
+    Add,
     Attend,
     Convolve,
     Downsample,
     Enter,
     Join,
     Leave,
+    Multiply,
     Normalize,
+    Twice,
     Upsample,
     channels_of,
 )
@@ -143,7 +146,12 @@ def spade_norm(layer: Module, how: How) -> None:
 
 
 def attention(layer: Module, how: How) -> None:
-    layer.execute = lambda x: x + layer.proj_out(Attend(layer._heads)(layer.qkv(layer.norm(x))))
+    summing(layer, how)
+
+    def execute(x):
+        x, kept = layer._twice(x)
+        return layer._add(kept, layer.proj_out(Attend(layer._heads)(layer.qkv(layer.norm(x)))))
+    layer.execute = execute
 
 
 def autoencoder_attention(layer: Module, how: How) -> None:
@@ -153,7 +161,12 @@ def autoencoder_attention(layer: Module, how: How) -> None:
     def parameters():
         return jt.concat([part.weight for part in parts]), jt.concat([part.bias for part in parts])
     qkv = convolve(parts, parameters, how)
-    layer.execute = lambda x: x + layer.proj_out(Attend(1)(qkv(layer.norm(x))))
+    summing(layer, how)
+
+    def execute(x):
+        x, kept = layer._twice(x)
+        return layer._add(kept, layer.proj_out(Attend(1)(qkv(layer.norm(x)))))
+    layer.execute = execute
 
 
 def halving(layer: Module, how: How) -> None:
@@ -173,11 +186,19 @@ def dropping(layer: Module, how: How) -> None:
         if not layer.drops():
             return x
         N, C, (H, W) = x.shape[0], channels_of(x), x.shape[2:4]
-        return x * Enter(str(x.dtype))(plain(jt.ones((N, C, H, W)).stop_grad()))
+        return Multiply()(x, Enter(str(x.dtype))(plain(jt.ones((N, C, H, W)).stop_grad())))
     layer.execute = execute
 
 
-def resampling(layer: Module, how: How) -> None:
+def summing(layer: Module, how: How) -> None:
+    """Sums, forwards and of gradients. Those of fp32 numbers stay Jittor's."""
+    half = how.dtype == "bfloat16"
+    layer._add = (lambda a, b: Add()(a, b)) if half else add
+    layer._twice = (lambda x: Twice()(x)) if half else twice
+
+
+def residual(layer: Module, how: How) -> None:
+    summing(layer, how)
     if layer._resample:
         kind = Downsample if isinstance(layer, ResBlock) else Upsample
         layer._resample = lambda x: kind()(x)
@@ -185,6 +206,7 @@ def resampling(layer: Module, how: How) -> None:
 
 def joining(network: Module, how: How) -> None:
     network._join = lambda a, b: Join()(a, b)
+    summing(network, how)
 
 
 def linear(layer: Module, how: How) -> None:
@@ -196,6 +218,7 @@ def linear(layer: Module, how: How) -> None:
 
 # Those that are made of others come first, convolutions last.
 TRANSLATIONS = {UNet: joining, SPADENorm: spade_norm, AttentionBlock: attention,
-                (ResBlock, SPADEResBlock): resampling, autoencoder.Attention: autoencoder_attention,
+                (ResBlock, SPADEResBlock): residual, autoencoder.Block: summing,
+                autoencoder.Attention: autoencoder_attention,
                 autoencoder.Downsample: halving, autoencoder.Upsample: doubling, Dropout: dropping,
                 GroupNorm: group_norm, nn.Linear: linear, (nn.Conv, Projection): convolution}
