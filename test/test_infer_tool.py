@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+import yaml
 from conftest import ROOT
 from PIL import Image
 from tiny import make_model, make_pairs, one_error, run_tool, write_json
@@ -337,9 +338,16 @@ def test_inputs_are_never_results(model, pairs):
     assert before == {p: p.read_bytes() for p in pairs.rglob("*.*")}
 
 
-def test_a_config_that_is_not_the_weights_own(model, pairs, tmp_path):
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+@pytest.mark.parametrize("section, key, value, file", [
+    ("schedule", None, "cosine", "unet"), ("unet", "num_res_blocks", 2, "unet"),
+    ("autoencoder", "codebook_size", 7, "autoencoder"), ("autoencoder", "codebook_size", 0, "autoencoder")])
+def test_a_config_that_is_not_the_weights_own(model, pairs, tmp_path, options, section, key, value, file):
+    """The error names the key, also of one that changes names and shapes of the weights."""
     folder = tmp_path / "model"
     folder.mkdir()
-    text = (model / "config.yaml").read_text().replace("schedule: linear", "schedule: cosine").encode()
-    one_error(infer(spoilt_model(model, folder, "config.yaml", text), pairs, tmp_path / "out"),
-              "unet.safetensors", "schedule")
+    config = yaml.safe_load((model / "config.yaml").read_text())
+    config[section] = {**config[section], key: value} if key else value
+    text = yaml.safe_dump(config).encode()
+    one_error(infer(spoilt_model(model, folder, "config.yaml", text), pairs, tmp_path / "out", *options),
+              f"{file}.safetensors", f"other values of {section}{'.' + key if key else ''} than")

@@ -324,20 +324,42 @@ def test_where_onednn_is_faster_it_computes(monkeypatch, change):
 
 @pytest.mark.skipif(not operators.has_bf16(), reason="this processor has no bf16")
 def test_weights_rounded_as_they_are_read_are_those_rounded_when_packed(tmp_path):
-    """Bit for bit: both are the nearest bf16 numbers. A network in fp32 need not be in memory for that."""
+    """Bit for bit. A network in fp32 need not be in memory for that; the last layer's weights stay so."""
     g, outs = golden("unet_small"), []
     whole = small_unet(0.0)
     weights.save(tmp_path / "w", {name: p.numpy() for name, p in whole.state_dict().items()})
     x, y = jt.array(g["x"]), jt.array(one_hot(g["labels"]))
     for kind in ("fp32", "bf16"):
         network = small_unet(0.0)
-        weights.load(tmp_path / "w", network, taken=precision.shrink(kind))
-        assert {str(p.dtype) for p in network.parameters() if p.ndim > 2} == {precision.DTYPES[kind]}
+        weights.load(tmp_path / "w", network, taken=precision.shrink(network, kind))
+        last = network.out[2].weight
+        assert {str(p.dtype) for p in network.parameters() if p.ndim > 2 and p is not last} \
+            == {precision.DTYPES[kind]} and str(last.dtype) == "float32"
         assert {str(p.dtype) for p in network.parameters() if p.ndim < 3} == {"float32"}
         precision.apply(network, "bf16", inference=True)
         with jt.no_grad():
             outs.append(network(x, g["t"], y).numpy())
     assert np.array_equal(*outs)
+
+
+def test_errors_of_rounded_weights_add_up_to_nothing():
+    """Each is one of the two bf16 numbers next to it, and an output's errors together are no more than one
+    rounding's. Those of the nearest numbers are several times that."""
+    weight = RNG.standard_normal((8, 64, 3, 3)).astype("float32")
+    weight[0, 0] = np.reshape([0, 1, 2 ** -130, -1, 0, 0.5, -2 ** -8, 0, 0], (3, 3))
+    found, near = (way(jt.array(weight)).float32().numpy() for way in (packed.diffused, packed.rounded))
+    assert str(packed.diffused(jt.array(weight)).dtype) == "bfloat16"
+    spacing = 2.0 ** (np.floor(np.log2(np.maximum(np.abs(weight), 2.0 ** -126))) - 7)
+    assert np.all(np.abs(found - weight) <= spacing) and np.abs(found - weight).max() > 0
+    assert np.all(np.abs((found - weight).sum((1, 2, 3))) <= spacing.max((1, 2, 3)) / 2 + 1e-6)
+    assert np.abs((near - weight).sum((1, 2, 3))).max() > np.abs((found - weight).sum((1, 2, 3))).max() * 4
+
+
+def test_two_bf16_numbers_have_twice_the_digits():
+    weight = RNG.standard_normal((6, 64, 3, 3)).astype("float32")
+    high, low = packed.in_two(jt.array(weight)).float32().numpy().reshape(2, *weight.shape)
+    assert np.abs(high + low - weight).max() < 2 ** -16 * np.abs(weight).max()
+    assert np.array_equal(high, packed.rounded(jt.array(weight)).float32().numpy())
 
 
 def test_a_blank_network_draws_no_random_numbers():

@@ -56,14 +56,14 @@ def measured(arguments: argparse.Namespace, run: Path) -> float:
     from ldm import weights
     from ldm.networks import Autoencoder, UNet
     from ldm.training.tasks import validation
-    from ldm.weights.agreement import refuse_other_config
+    from ldm.weights.agreement import with_config
     config = configs.load(run / "config.yaml", networks=("unet", "autoencoder"))
     autoencoder = metrics = None
     if arguments.autoencoder:
         autoencoder = Autoencoder(**config["autoencoder"])
         metrics = train_common.metrics(config["image_size"], arguments.segformer)
-        found = weights.load(arguments.autoencoder, autoencoder)
-        refuse_other_config(arguments.autoencoder, found, config, "autoencoder")
+        weights.load(arguments.autoencoder, autoencoder,
+                     agrees=with_config(arguments.autoencoder, config, "autoencoder"))
     held_out = validation.of_run(config, arguments.latents or run / "latents", autoencoder, metrics)
     network = UNet(**config["unet"])
     weights.load(arguments.output, network)

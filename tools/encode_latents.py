@@ -43,10 +43,9 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
 
     from ldm import weights
     from ldm.networks import Autoencoder, precision
-    from ldm.weights.agreement import refuse_other_config
+    from ldm.weights.agreement import with_config
     autoencoder = Autoencoder(**config["autoencoder"])
-    found = weights.load(args.autoencoder, autoencoder)
-    refuse_other_config(args.autoencoder, found, config, "autoencoder")
+    weights.load(args.autoencoder, autoencoder, agrees=with_config(args.autoencoder, config, "autoencoder"))
     precision.apply(autoencoder, "fp32")
     train_common.encode(pairs, autoencoder, config["image_size"], args.output, shard_size=args.shard_size,
                         batch=args.batch_size, reading=taken)

@@ -65,9 +65,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
     from ldm import weights
     from ldm.networks import Autoencoder, precision
-    from ldm.weights.agreement import refuse_other_config
+    from ldm.weights.agreement import with_config
     autoencoder = Autoencoder(**config["autoencoder"])
-    refuse_other_config(args.autoencoder, weights.load(args.autoencoder, autoencoder), config, "autoencoder")
+    weights.load(args.autoencoder, autoencoder, agrees=with_config(args.autoencoder, config, "autoencoder"))
     precision.apply(autoencoder, "fp32")
     numbers, failures = measure(args, found.values(), config["image_size"], autoencoder)
     if numbers:

@@ -52,10 +52,10 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     from ldm.training.tasks.diffusion import DiffusionTask
     from ldm.training.tasks.validation import Validation
     from ldm.training.trainer import Trainer
-    from ldm.weights.agreement import refuse_other_config
+    from ldm.weights.agreement import with_config
     schedule = Schedule.named(config["schedule"])
     autoencoder = Autoencoder(**config["autoencoder"])
-    refuse_other_config(args.autoencoder, weights.load(args.autoencoder, autoencoder), config, "autoencoder")
+    weights.load(args.autoencoder, autoencoder, agrees=with_config(args.autoencoder, config, "autoencoder"))
     measure = train_common.metrics(size, args.segformer) if training["held_out"] or args.segformer else None
     jt.set_global_seed(training["seed"])                   # for the weights of the new network
     network = UNet(**config["unet"])

@@ -39,15 +39,15 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     from ldm.networks.onednn import for_inference
     from ldm.training.tasks.segmenter import Maps, SegmenterTask, reconstruct
     from ldm.training.trainer import Trainer
-    from ldm.weights.agreement import refuse_other_config
+    from ldm.weights.agreement import with_config
     options = config["segmenter_training"]
     double = [2 * side for side in size]                   # crops are enlarged, so they need detail
     originals = landscape.Pictures([picture for picture, _ in pairs], double, how)
     versions: list[Sequence[np.ndarray]] = [originals]
     if args.autoencoder:
         autoencoder = Autoencoder(**config["autoencoder"])
-        found = (weights.check if args.dry_run else weights.load)(args.autoencoder, autoencoder)
-        refuse_other_config(args.autoencoder, found, config, "autoencoder")
+        (weights.check if args.dry_run else weights.load)(
+            args.autoencoder, autoencoder, agrees=with_config(args.autoencoder, config, "autoencoder"))
     jt.set_global_seed(options["seed"])                    # for the weights of the new network
     network = SegFormer(**config["segmenter"])
     if args.init:

@@ -53,7 +53,8 @@ def weights(layers: list[Module]) -> Iterator[None]:
     """The weights of convolutions are rounded."""
     before = [layer.weight.copy().sync() for layer in layers]
     for layer in layers:
-        layer.weight.assign(rounded(layer.weight))
+        layer.weight.assign(rounded(layer.weight) if jt.flags.use_cuda else
+                            packed.diffused(layer.weight).float32())
     try:
         yield
     finally:

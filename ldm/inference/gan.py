@@ -20,7 +20,7 @@ from ldm.inference import provenance, record
 from ldm.inference.batch import Batch
 from ldm.inference.makers import GAN
 from ldm.platform.cuda import memory as device_memory
-from ldm.weights.agreement import refuse_other_config
+from ldm.weights.agreement import with_config
 
 
 class GANPipeline:
@@ -36,8 +36,8 @@ class GANPipeline:
         self.network = Synthesis.of(config)
         self.paths = maker.paths
         for name, part in self.network.parts().items():
-            found = weights.load(self.paths[name], part)
-            refuse_other_config(self.paths[name], found, config, name, folder / "config.yaml")
+            weights.load(self.paths[name], part,
+                         agrees=with_config(self.paths[name], config, name, folder / "config.yaml"))
         self.network.eval()
 
     @functools.cached_property

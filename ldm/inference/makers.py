@@ -79,8 +79,11 @@ class Rounds:
         """The memory and the computation of making pictures. It opens the weights, to check their headers."""
         from ldm import weights
         from ldm.networks import Autoencoder, UNet
+        from ldm.weights.agreement import with_config
         for name, network in (("unet", UNet), ("autoencoder", Autoencoder)):
-            weights.check(self.folder / f"{name}.safetensors", network(**self.config[name]))
+            path = self.folder / f"{name}.safetensors"
+            weights.check(path, network(**self.config[name]),
+                          agrees=with_config(path, self.config, name, self.folder / "config.yaml"))
         return (estimate.memory(self.config, batch_size, self.memory_limit, self.precision),
                 estimate.macs(self.config, self.settings, Schedule.named(self.config["schedule"])))
 
@@ -135,8 +138,10 @@ class GAN:
         """The memory and the computation of making pictures. It opens the weights, to check their headers."""
         from ldm import weights
         from ldm.baselines.models import expected_shapes
+        from ldm.weights.agreement import with_config
         for name, path in self.paths.items():
-            weights.check(path, expected_shapes(self.config, name))
+            weights.check(path, expected_shapes(self.config, name),
+                          agrees=with_config(path, self.config, name, self.folder / "config.yaml"))
         maps = estimate.MAPS * batch_size * sizes.largest(self.config, "gan")
         return estimate.PROGRAM + 2 * sizes.FLOAT * sizes.gan(self.config) + maps, None
 

@@ -28,7 +28,7 @@ from ldm.networks.blocks import blank
 from ldm.networks.onednn import for_inference
 from ldm.networks.precision import apply as apply_precision
 from ldm.networks.precision import shrink
-from ldm.weights.agreement import refuse_other_config
+from ldm.weights.agreement import with_config
 
 ENTRY = "iidm"                          # the entry's own weights, which are not in a clone
 MODELS = Path(__file__).resolve().parents[2] / "models"     # of a clone: a name there is enough
@@ -60,8 +60,8 @@ class Model:
         networks: tuple[Any, Any] = (blank(UNet(**self.config["unet"])),
                                      blank(Autoencoder(**self.config["autoencoder"])))
         for network, (part, path) in zip(networks, self.paths.items()):
-            found = weights.load(path, network, taken=shrink(self.precision))
-            refuse_other_config(path, found, self.config, part, self.folder / "config.yaml")
+            weights.load(path, network, taken=shrink(network, self.precision),
+                         agrees=with_config(path, self.config, part, self.folder / "config.yaml"))
             network.eval()
             apply_precision(network, self.precision, inference=True)
         (width, height), factor = size, networks[1].factor

@@ -13,7 +13,7 @@ from ldm.backend import Module, Var, jt, nn
 from ldm.errors import UserError
 from ldm.networks.attention import Projection
 from ldm.networks.onednn import training
-from ldm.networks.onednn.packed import rounded
+from ldm.networks.onednn.packed import diffused
 
 DTYPES = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}        # of a number between blocks
@@ -41,14 +41,17 @@ def apply(network: Module, kind: str, inference: bool = False) -> None:
             layer.execute = _rounding(layer, DTYPES[kind])      # type: ignore[method-assign]
 
 
-def shrink(kind: str) -> Callable[[Var], None]:
-    """A function for each parameter as soon as it has its numbers, see weights.load: on a CPU in bf16 it
-    rounds the weights of convolutions, as `apply` would for inference, so that a network in fp32 never is in
-    memory as a whole."""
+def shrink(network: Module, kind: str) -> Callable[[Var], None]:
+    """A function for each parameter of `network` as soon as it has its numbers, see weights.load: on a CPU in
+    bf16 it rounds the weights of convolutions (not of the last ones), as `apply` would for inference, so that
+    a network in fp32 never is in memory as a whole."""
+    kept = [layer.weight for layer in training.last_layers(network)]
+
     def shrunk(parameter: Var) -> None:
-        if kind == "bf16" and not jt.flags.use_cuda and parameter.ndim > 2:
+        if (kind == "bf16" and not jt.flags.use_cuda and parameter.ndim > 2
+                and not any(parameter is weight for weight in kept)):
             with jt.no_grad():          # a graph for gradients would keep them, too
-                parameter.assign(rounded(parameter))
+                parameter.assign(diffused(parameter))
             parameter.sync()
             jt.gc()                     # the fp32 numbers' memory, which Jittor would keep
     return shrunk

@@ -1,6 +1,8 @@
 """Compares the config inside a weight file with the config that it is used with."""
 from __future__ import annotations
 
+from typing import Callable
+
 from ldm.config import DEFAULTS
 from ldm.errors import UserError
 from ldm.files import Name
@@ -51,3 +53,9 @@ def refuse_other_config(path: Name, found: dict | None, config: dict, part: str,
     if keys:
         raise UserError(path, f"was made with other values of {', '.join(keys)} than {of} has",
                         "use the config that belongs to these weights")
+
+
+def with_config(path: Name, config: dict, part: str,
+                of: Name = "the config") -> Callable[[dict | None], None]:
+    """`refuse_other_config` as a function of the config that is found in `path`, for `weights.load`."""
+    return lambda found: refuse_other_config(path, found, config, part, of)

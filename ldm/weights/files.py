@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, Optional
 
 import numpy as np
 
@@ -118,25 +118,35 @@ def _shapes(network):
     return {name: tuple(value.shape) for name, value in network.state_dict().items()}
 
 
-def check(path: Name, network: Any, container: str | None = None) -> dict | None:
+Agrees = Callable[[Optional[dict]], None]      # raises a UserError for the config in a file
+
+
+def anything(config: dict | None) -> None:
+    """Any config will do."""
+
+
+def check(path: Name, network: Any, container: str | None = None, agrees: Agrees = anything) -> dict | None:
     """Check names and shapes as `load` does, without reading the numbers. Returns the file's config.
 
     network: as in `fill`, or a dict name -> shape. Raises the errors of `load`, except for numbers that are
     not finite.
     """
     with opened(path, container) as (entries, config):
+        agrees(config)
         fit(entries, _shapes(network), path)
     return config
 
 
 def load(path: Name, network: Any, container: str | None = None,
-         taken: Callable[[Any], None] = lambda value: None) -> dict | None:
+         taken: Callable[[Any], None] = lambda value: None, agrees: Agrees = anything) -> dict | None:
     """Load the weights in `path` into `network`, one tensor at a time. Returns the file's config, None for
     foreign files.
 
     taken: is called with each of the network's values as soon as it has its numbers, to make it smaller, say.
+    agrees: see agreement.with_config; it is called first, as a key says more than the shapes that follow.
     """
     with opened(path, container) as (entries, config):
+        agrees(config)
         fitted, _ = fit(entries, _shapes(network), path)
         del entries
         _take(network, fitted, taken)

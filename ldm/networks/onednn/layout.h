@@ -1,5 +1,6 @@
 // Activations of a batch, N x K x H x W x B: K blocks of B = 16 or 8 channels in fp32, or one block of all
 // channels ("channels last") in bf16. Kernels go through L channels at a time, a block or a part of one.
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <vector>
@@ -21,6 +22,22 @@ inline void store(bf16* p, float value) {           // to the nearest, to even w
     std::memcpy(&bits, &value, 4);
     p->bits = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
 }
+
+// Weights of one output to bf16, one after the other. Each is rounded up or down, whichever keeps the sum of
+// the errors so far near 0 (error diffusion, Floyd and Steinberg 1976). Their inputs have a mean, above 0
+// after SiLU, which would turn that sum into a shift of the output.
+struct Diffusion {
+    float carried = 0;
+    bf16 operator()(float weight) {
+        bf16 near, far;                             // far: on the other side of the weight
+        store(&near, weight);
+        far.bits = near.bits + (std::fabs(load(&near)) > std::fabs(weight) ? -1 : 1);
+        const float short_of = load(&near) - weight, beyond = load(&far) - weight;
+        const bool flipped = std::fabs(carried + beyond) < std::fabs(carried + short_of);
+        carried += flipped ? beyond : short_of;
+        return flipped ? far : near;
+    }
+};
 
 // 1 / (1 + exp(-v)), off by 2e-7 of it, in a third of the time of the library's exp for 16 numbers: exp(-v) =
 // 2^n 2^f with a whole n and |f| <= 1/2, and the Taylor series of 2^f.

@@ -30,8 +30,9 @@ template <class Data>
 void pack(Data& data, const bf16* plain, bf16* u) {
     const Map m(data);
     static const float G[4][3] = {{1, 0, 0}, {.5f, .5f, .5f}, {.5f, -.5f, .5f}, {0, 0, 1}};
-    #pragma omp parallel for collapse(2)
-    for (int64_t o = 0; o < m.out; o++)
+    #pragma omp parallel for
+    for (int64_t o = 0; o < m.out; o++) {
+        Diffusion rounded[POINTS];
         for (int64_t i = 0; i < m.in; i++) {
             const bf16* g = plain + (o * m.in + i) * 9;
             for (int64_t k = 0; k < POINTS; k++) {
@@ -39,9 +40,10 @@ void pack(Data& data, const bf16* plain, bf16* u) {
                 for (int r = 0; r < 3; r++)
                     for (int c = 0; c < 3; c++) sum += G[k / 4][r] * G[k % 4][c] * load(g + 3 * r + c);
                 int64_t panel = (k * m.panels() + o / LANES) * m.in / 2;
-                store(u + ((panel + i / 2) * LANES + o % LANES) * 2 + i % 2, sum);
+                u[((panel + i / 2) * LANES + o % LANES) * 2 + i % 2] = rounded[k](sum);
             }
         }
+    }
 }
 
 inline __m512 widened(const bf16* p) {
