@@ -96,7 +96,7 @@ def test_what_a_user_can_cause(place, tmp_path):
     one_error(job(place / "clade", "sampler=ddpm"), "--rounds", "clade")
     shutil.copytree(place / "gaugan", tmp_path / "mixed")
     shutil.copy(place / "clade/generator.safetensors", tmp_path / "mixed/generator.safetensors")
-    one_error(job(tmp_path / "mixed"), "mixed/generator.safetensors", "other tensors")
+    one_error(job(tmp_path / "mixed"), "mixed/generator.safetensors", "other values of kind than")
     for name, kind in (("unknown", "pix2pix"), ("iidm", "iidm")):
         folder = tmp_path / name
         shutil.copytree(place / "gaugan", folder)
