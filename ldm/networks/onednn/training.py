@@ -107,8 +107,8 @@ def convolution(layer: Module, how: How) -> None:
 
 
 def leaving(layer: Module, how: How) -> None:
-    """A convolution with a plain result. In bf16, if no gradient is needed, the result is not rounded, and the
-    weights to twice the digits: most of a picture's shift in brightness came from these few weights."""
+    """A convolution with a plain result. In bf16, if no gradient is needed, the result is not rounded, and
+    the weights to twice the digits: most of a picture's shift in brightness came from these few."""
     channels = layer.weight.shape[0]
     if how.packed and how.dtype == "bfloat16":
         bias = jt.concat([layer.bias, jt.zeros(channels)])
