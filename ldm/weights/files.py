@@ -128,8 +128,8 @@ def anything(config: dict | None) -> None:
 def check(path: Name, network: Any, container: str | None = None, agrees: Agrees = anything) -> dict | None:
     """Check names and shapes as `load` does, without reading the numbers. Returns the file's config.
 
-    network: as in `fill`, or a dict name -> shape. Raises the errors of `load`, except for numbers that are
-    not finite.
+    network: as in `fill`, or a dict name -> shape. agrees: as in `load`. Raises the errors of `load`,
+    except for numbers that are not finite.
     """
     with opened(path, container) as (entries, config):
         agrees(config)
